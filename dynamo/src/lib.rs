@@ -1,2 +1,19 @@
-//! (skeleton)
+//! The protocol of Amazon's Dynamo (SOSP 2007) as pure state machines.
+//!
+//! Every file is one idea of the paper: identifiers and partitions (4.2), the partition map and its planner (4.2, 6.2),
+//! versions (4.4), quorums (4.5), the coordinator and the replica that carry them out. Nothing in this crate performs
+//! input or output, reads a clock, or makes random numbers: time comes in as a [`tick::Tick`], entropy as arguments, and
+//! whatever shall happen goes out as effects. The server, the simulator and the tests drive the same machines.
+//!
+//! Imports run one way:
+//! `tick error ident hash <- layout planner version record context hlc <- quorum <- replica coordinator`.
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod ident;
+pub mod layout;
+pub mod tick;
