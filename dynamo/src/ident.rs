@@ -35,11 +35,7 @@ impl Id {
     pub fn prefix(&self, bits: u8) -> u32 {
         debug_assert!(bits <= 32);
         let leading = u32::from_be_bytes([self.0[0], self.0[1], self.0[2], self.0[3]]);
-        if bits == 0 {
-            0
-        } else {
-            leading >> (32 - u32::from(bits))
-        }
+        if bits == 0 { 0 } else { leading >> (32 - u32::from(bits)) }
     }
 }
 
@@ -92,10 +88,7 @@ pub struct OpId {
 
 impl OpId {
     /// The absence of an operation id.
-    pub const NONE: Self = Self {
-        client: 0,
-        sequence: 0,
-    };
+    pub const NONE: Self = Self { client: 0, sequence: 0 };
 
     /// Whether this is [`OpId::NONE`].
     pub fn is_none(&self) -> bool {
@@ -106,15 +99,11 @@ impl OpId {
 /// Whether `name` may name a bucket: 1 to 64 bytes of `[A-Za-z0-9._-]`.
 pub fn is_bucket_name(name: &[u8]) -> bool {
     (1..=BUCKET_BYTES_MAX).contains(&name.len())
-        && name
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 fn hex(formatter: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes
-        .iter()
-        .try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    bytes.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
 }
 
 impl fmt::Debug for Id {
@@ -162,10 +151,7 @@ mod tests {
     #[test]
     fn the_identifier_is_md5_of_bucket_zero_key() {
         // printf 'default\0hello' | md5sum
-        assert_eq!(
-            format!("{}", Id::of(b"default", b"hello")),
-            "22517ac7d8e1f8b52590947cac022917"
-        );
+        assert_eq!(format!("{}", Id::of(b"default", b"hello")), "22517ac7d8e1f8b52590947cac022917");
     }
 
     #[test]

@@ -142,10 +142,7 @@ impl Layout {
     }
 
     /// The owners of a partition in order of preference: N of them, or fewer while there are fewer nodes.
-    pub fn owners(
-        &self,
-        partition: u32,
-    ) -> impl DoubleEndedIterator<Item = NodeIndex> + Clone + '_ {
+    pub fn owners(&self, partition: u32) -> impl DoubleEndedIterator<Item = NodeIndex> + Clone + '_ {
         let first = partition as usize * usize::from(self.replicas);
         self.slots[first..first + usize::from(self.replicas)]
             .iter()
@@ -156,12 +153,7 @@ impl Layout {
     /// The view of a partition that an operation under this layout carries. The ring does not change while serving yet, so
     /// exactly one configuration is active: this one.
     pub fn view(&self, partition: u32) -> View {
-        View {
-            prefix: partition,
-            bits: self.partition_bits,
-            lo: self.epoch,
-            hi: self.epoch,
-        }
+        View { prefix: partition, bits: self.partition_bits, lo: self.epoch, hi: self.epoch }
     }
 
     /// A node by its position.
@@ -171,11 +163,7 @@ impl Layout {
 
     /// The position of a node.
     pub fn index_of(&self, id: NodeId) -> Option<NodeIndex> {
-        self.members
-            .iter()
-            .position(|member| member.id == id)
-            .and_then(|at| u16::try_from(at).ok())
-            .map(NodeIndex)
+        self.members.iter().position(|member| member.id == id).and_then(|at| u16::try_from(at).ok()).map(NodeIndex)
     }
 
     /// The properties of a bucket.
