@@ -16,4 +16,6 @@ extern crate std;
 
 pub mod ident;
 pub mod layout;
+pub mod operation;
+pub mod peer;
 pub mod tick;
