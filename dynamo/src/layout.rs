@@ -1,7 +1,15 @@
 //! The partition map (paper, section 4.2 and strategy 3 of 6.2): which nodes own which partition, as plain data with an
 //! epoch. A layout is planned once, checked by everyone, and never recomputed by clients.
 //!
-//! This file says what a layout *is* and how it is read. How a good one is found is [`crate::planner`]'s business.
+//! This file says what a layout *is* and how it is read; beneath it are the rules it must keep ([`check`]), its bytes
+//! ([`codec`]), the pages it travels in ([`pages`]) and who stands in for an owner that is away ([`stand_ins`]). How a good
+//! layout is found is [`crate::planner`]'s business.
+
+pub mod check;
+pub mod codec;
+pub mod pages;
+pub mod stand_ins;
+pub(crate) mod zones;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
