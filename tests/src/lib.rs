@@ -1,1 +1,15 @@
-//! (skeleton)
+//! What the tests about the whole share: the repository seen as files (`repository`), and real clusters of real processes
+//! (`cluster`).
+
+pub mod repository;
+
+/// Says that a test could not run on this machine, and why: printed, and handed to `tests/run` for its summary.
+pub fn not_run(reason: &str) {
+    println!("NOT RUN: {reason}");
+    if let Ok(path) = std::env::var("QUORATE_NOT_RUN") {
+        use std::io::Write;
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(&path);
+        let written = file.and_then(|mut file| writeln!(file, "{reason}"));
+        assert!(written.is_ok(), "{path} can't be written: {written:?}");
+    }
+}
