@@ -1,6 +1,7 @@
 //! What the tests about the whole share: the repository seen as files (`repository`), and real clusters of real processes
 //! (`cluster`).
 
+pub mod cluster;
 pub mod repository;
 
 /// Says that a test could not run on this machine, and why: printed, and handed to `tests/run` for its summary.

@@ -1,0 +1,1 @@
+"""Makes `cluster` importable from the tests beside it."""

@@ -1,0 +1,259 @@
+//! Real nodes of a real cluster for tests: processes of the `quorate` binary on free loopback ports, with their data in a temporary folder,
+//! which a test can kill, stop, pause and start again. Whatever happens, dropping a [`Cluster`] ends every process it started.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// How long a node may take from its start until it serves: far more than it needs, since a test machine may be busy.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a node may take to drain and exit: its own bound is shorter.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How a cluster shall be.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many nodes.
+    pub nodes: usize,
+    /// N: how many owners a key has.
+    pub replicas: usize,
+    /// Lines for the `[node]` table of every configuration file, such as `max_bytes = 8388608`.
+    pub node_lines: String,
+    /// Where the data directories stand, instead of a temporary folder of the cluster's own.
+    pub directory: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { nodes: 3, replicas: 3, node_lines: String::new(), directory: None }
+    }
+}
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    nodes: Vec<Node>,
+    _temporary: Option<TempDir>,
+}
+
+/// One node: its process, while it has one, and where its things are.
+#[derive(Debug)]
+struct Node {
+    process: Option<Child>,
+    address: SocketAddr,
+    configuration: PathBuf,
+    data: PathBuf,
+    log: PathBuf,
+}
+
+impl Cluster {
+    /// Starts `nodes` nodes with N = 3, and waits until each accepts connections.
+    pub fn start(nodes: usize) -> Self {
+        Self::start_with(&Options { nodes, ..Options::default() })
+    }
+
+    /// Starts a cluster as `options` say, and waits until each node accepts connections.
+    ///
+    /// # Panics
+    /// When a node does not come up; the message has the end of its log.
+    pub fn start_with(options: &Options) -> Self {
+        let temporary =
+            options.directory.is_none().then(|| TempDir::with_prefix("quorate-test-").expect("a temporary folder"));
+        let base =
+            temporary.as_ref().map_or_else(|| options.directory.clone(), |folder| Some(folder.path().to_owned()));
+        let base = base.expect("either a folder was given or one was made");
+        let addresses = free_addresses(options.nodes);
+        let nodes = (0..options.nodes).map(|at| Node::prepare(&base, at, &addresses, options)).collect();
+        let mut cluster = Self { nodes, _temporary: temporary };
+        (0..options.nodes).for_each(|at| cluster.nodes[at].spawn());
+        (0..options.nodes).for_each(|at| cluster.nodes[at].wait_until_serving());
+        cluster
+    }
+
+    /// The addresses of all nodes, comma-separated, as `QUORATE_ENDPOINTS` wants them.
+    pub fn endpoints(&self) -> String {
+        self.nodes.iter().map(|node| node.address.to_string()).collect::<Vec<_>>().join(",")
+    }
+
+    /// Where a node listens.
+    pub fn address(&self, node: usize) -> SocketAddr {
+        self.nodes[node].address
+    }
+
+    /// Where a node keeps its data.
+    pub fn data(&self, node: usize) -> &Path {
+        &self.nodes[node].data
+    }
+
+    /// Memory a node's process has resident, in bytes.
+    pub fn resident_bytes(&self, node: usize) -> u64 {
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.nodes[node].pid())).expect("the process has a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the status says VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("VmRSS is a number") * 1024
+    }
+
+    /// Kills a node as a power switch would: no drain, no flush.
+    pub fn kill(&mut self, node: usize) {
+        let mut process = self.nodes[node].process.take().expect("the node runs");
+        process.kill().expect("SIGKILL is delivered");
+        process.wait().expect("the process ends");
+    }
+
+    /// Asks a node to drain and end, and waits for it.
+    pub fn stop(&mut self, node: usize) -> ExitStatus {
+        self.signal(node, Signal::TERM);
+        self.wait_for_exit(node)
+    }
+
+    /// Waits until a node has ended by itself.
+    ///
+    /// # Panics
+    /// When it is still there after half a minute.
+    pub fn wait_for_exit(&mut self, node: usize) -> ExitStatus {
+        let mut process = self.nodes[node].process.take().expect("the node runs");
+        let started = Instant::now();
+        loop {
+            if let Some(status) = process.try_wait().expect("the process can be waited for") {
+                return status;
+            }
+            if started.elapsed() > STOP_TIMEOUT {
+                process.kill().expect("SIGKILL is delivered");
+                panic!("node {node} did not end by itself:\n{}", self.nodes[node].log_end());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Starts a node again on the data it has, and waits until it accepts connections.
+    pub fn restart(&mut self, node: usize) {
+        self.nodes[node].spawn();
+        self.nodes[node].wait_until_serving();
+    }
+
+    /// Starts a node again that is expected not to come up; use [`Cluster::wait_for_exit`] and [`Cluster::log`] to see why.
+    pub fn spawn(&mut self, node: usize) {
+        self.nodes[node].spawn();
+    }
+
+    /// Stops a node's clock: it neither answers nor hangs up.
+    pub fn pause(&self, node: usize) {
+        self.signal(node, Signal::STOP);
+    }
+
+    /// Lets a paused node go on.
+    pub fn resume(&self, node: usize) {
+        self.signal(node, Signal::CONT);
+    }
+
+    /// Everything a node has logged.
+    pub fn log(&self, node: usize) -> String {
+        fs::read_to_string(&self.nodes[node].log).unwrap_or_default()
+    }
+
+    fn signal(&self, node: usize, signal: Signal) {
+        let pid = i32::try_from(self.nodes[node].pid()).expect("a process id is an i32");
+        kill_process(Pid::from_raw(pid).expect("a process id is not zero"), signal).expect("the signal is delivered");
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            if let Some(mut process) = node.process.take() {
+                // SIGKILL also ends a paused process. Errors mean that it is gone already.
+                let _ = process.kill();
+                let _ = process.wait();
+            }
+        }
+    }
+}
+
+impl Node {
+    fn prepare(base: &Path, at: usize, addresses: &[SocketAddr], options: &Options) -> Self {
+        let name = format!("n{}", at + 1);
+        let data = base.join(&name);
+        let configuration = base.join(format!("{name}.toml"));
+        let mut text = format!(
+            "[node]\nname = \"{name}\"\nlisten = \"{}\"\ndirectory = \"{}\"\n{}\n\n[cluster]\nname = \"test\"\nsecret = \"only for tests, long enough\"\nreplicas = {}\n",
+            addresses[at],
+            data.display(),
+            options.node_lines,
+            options.replicas,
+        );
+        for (member, address) in addresses.iter().enumerate() {
+            text += &format!(
+                "\n[[cluster.members]]\nname = \"n{}\"\naddress = \"{address}\"\nzone = \"z{member}\"\n",
+                member + 1
+            );
+        }
+        fs::write(&configuration, text).expect("the configuration can be written");
+        Self { process: None, address: addresses[at], configuration, data, log: base.join(format!("{name}.log")) }
+    }
+
+    fn spawn(&mut self) {
+        assert!(self.process.is_none(), "the node already runs");
+        let log = fs::OpenOptions::new().append(true).create(true).open(&self.log).expect("the log can be opened");
+        let process = Command::new(binary())
+            .arg("serve")
+            .arg("--config")
+            .arg(&self.configuration)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file handle can be copied"))
+            .stderr(log)
+            .spawn()
+            .expect("the quorate binary starts");
+        self.process = Some(process);
+    }
+
+    fn wait_until_serving(&mut self) {
+        let started = Instant::now();
+        while TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_err() {
+            let ended =
+                self.process.as_mut().expect("the node was started").try_wait().expect("the process can be waited for");
+            assert!(ended.is_none(), "the node ended with {ended:?}:\n{}", self.log_end());
+            assert!(started.elapsed() < START_TIMEOUT, "the node does not serve:\n{}", self.log_end());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the node runs").id()
+    }
+
+    fn log_end(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+/// The `quorate` binary: `QUORATE_BINARY`, or the one beside the tests in the target folder.
+///
+/// # Panics
+/// When it was not built; cargo does not build another package's binary for these tests.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("QUORATE_BINARY") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let path = test.ancestors().nth(2).expect("tests stand two folders below the target's profile").join("quorate");
+    assert!(path.exists(), "{} is missing: cargo build -p quorate-server", path.display());
+    path
+}
+
+/// Loopback addresses nobody listens on now. Another process might take one before the node does; the node then says so and the test fails
+/// loudly, which has not been worth a protocol so far.
+fn free_addresses(count: usize) -> Vec<SocketAddr> {
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    listeners.iter().map(|listener| listener.local_addr().expect("a bound socket has an address")).collect()
+}
