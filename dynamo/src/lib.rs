@@ -18,4 +18,5 @@ pub mod ident;
 pub mod layout;
 pub mod operation;
 pub mod peer;
+pub mod quorum;
 pub mod tick;
