@@ -1,1 +1,3 @@
-//! (skeleton)
+//! One Quorate node: everything that touches a socket, a disk or a clock. The protocol itself stands in `dynamo`.
+
+pub mod cli;
