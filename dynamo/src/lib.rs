@@ -14,9 +14,14 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod hlc;
 pub mod ident;
 pub mod layout;
 pub mod operation;
 pub mod peer;
 pub mod quorum;
+pub mod record;
+pub mod replica;
 pub mod tick;
+pub mod token;
+pub mod version;

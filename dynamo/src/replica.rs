@@ -1,0 +1,211 @@
+//! The replica: owns the truth about partitions on this node (paper, sections 4.3 and 4.4). It checks the view of every
+//! write, merges versions, and mints dots; it lives in the writer thread of one store shard and works inside that
+//! thread's open transaction ([`Rows`]), so check and write can't be torn apart.
+//!
+//! It does not commit and does not answer: a [`Batch`] holds its outcomes back until the transaction is known to be
+//! committed. What it minted may be shown to peers before that, because a dot never comes again: every process start takes
+//! new actors, an aborted batch gives up the ones it minted under, and so does any sign that this replica forgot something.
+
+use alloc::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::{
+    ident::{OpId, StoreKey},
+    layout::View,
+    operation::{Address, Failure},
+    peer::PeerResult,
+    version::{Content, Dot, put::Seen},
+};
+
+mod actors;
+mod apply;
+mod batch;
+mod partition;
+mod read;
+
+pub use actors::Nonce;
+pub use batch::{Batch, Staged};
+pub use partition::{PARTITION_ROW_BYTES, PartitionRow, RowError};
+pub use read::{answer_read, check_read};
+
+/// The open write transaction of a shard, as the replica sees it. Writes are seen by later reads of the same transaction.
+/// After an error the transaction must be aborted and the batch with it.
+pub trait Rows {
+    /// What a failed read or write of the store is.
+    type Error;
+    /// The record under a key, as it is stored.
+    fn record(&mut self, key: &StoreKey) -> Result<Option<Bytes>, Self::Error>;
+    /// Stores a record under a key.
+    fn put_record(&mut self, key: &StoreKey, record: &[u8]) -> Result<(), Self::Error>;
+    /// The row of a partition.
+    fn partition(&mut self, prefix: u32, bits: u8) -> Result<Option<PartitionRow>, Self::Error>;
+    /// Stores the row of a partition.
+    fn put_partition(&mut self, row: &PartitionRow) -> Result<(), Self::Error>;
+}
+
+/// A write to one replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteOperation {
+    /// Merge a whole object that another replica sent.
+    Merge {
+        /// The view under which it was sent.
+        view: View,
+        /// Which key.
+        store_key: StoreKey,
+        /// The object, as a record.
+        record: Bytes,
+    },
+    /// Mint a new version: the operation's coordinator is this node.
+    Mint {
+        /// The view under which the coordinator works.
+        view: View,
+        /// Which key.
+        address: Address,
+        /// What to write.
+        write: Write,
+    },
+}
+
+/// A version that is to be minted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// What to write. A value's hash has been checked against its bytes already.
+    pub content: Content,
+    /// What it replaces.
+    pub basis: MintBasis,
+    /// Names the operation across retries.
+    pub op_id: OpId,
+    /// The highest clock the client has seen; 0 for none.
+    pub seen_clock: u64,
+    /// Now, in milliseconds since 1970.
+    pub wall_ms: u64,
+    /// The clock from which on readers no longer see the version; 0 for never.
+    pub expires: u64,
+}
+
+/// What a write replaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MintBasis {
+    /// Whatever this replica holds.
+    Local,
+    /// Nothing.
+    Beside,
+    /// Exactly what a read saw: an opened context token.
+    Context(Seen),
+}
+
+/// How a write ended. Only a committed batch gives it out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// The merge is durable.
+    Stored,
+    /// The version is durable here.
+    Minted(Minted),
+    /// The sender's view is old; this is the replica's. Nothing was done.
+    Stale(View),
+    /// The replica holds a record under the key that it can't verify. Nothing was done.
+    Corrupt,
+    /// It was refused and nothing was done.
+    Refused(Failure),
+}
+
+/// A minted version, with all that its coordinator needs to replicate it and to answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Minted {
+    /// The whole object after the write, as a record for the other owners.
+    pub record: Bytes,
+    /// The version's dot; `None` if the operation was a retry whose version has been overwritten since.
+    pub dot: Option<Dot>,
+    /// Whether it was a retry: nothing was minted now, and `record` is what stands here.
+    pub retried: bool,
+    /// The version's clock; for an overwritten one, the highest clock of the object.
+    pub clock: u64,
+    /// How many live versions a reader would be shown now.
+    pub siblings: u16,
+    /// What the reply's context token is sealed from: only if no live version but this one stands.
+    pub seen: Option<Seen>,
+}
+
+impl Minted {
+    /// Whether no live version but this one stands.
+    pub fn is_sole(&self) -> bool {
+        self.seen.is_some()
+    }
+}
+
+/// What a replica must know of its node's configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest value in bytes.
+    pub value_bytes_max: u64,
+}
+
+/// Live values of one object together, unless a single value may be longer: a key is a thing to read at once, and every
+/// write replicates all of it.
+pub const OBJECT_BYTES_MAX: u64 = 4 << 20;
+
+/// Why a replica did not look at an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The operation's view is old; this is the replica's.
+    Stale(View),
+    /// The replica can't serve it.
+    Failed(Failure),
+}
+
+impl From<Refusal> for WriteOutcome {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Stale(view) => Self::Stale(view),
+            Refusal::Failed(failure) => Self::Refused(failure),
+        }
+    }
+}
+
+impl From<Refusal> for PeerResult {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Stale(view) => Self::Stale(view),
+            Refusal::Failed(failure) => Self::Failed(failure),
+        }
+    }
+}
+
+/// A partition by the number of its prefix bits and the prefix.
+type Place = (u8, u32);
+
+/// The replica of one store shard. Its truth is in [`Rows`]; only its current actors live in memory alone.
+#[derive(Debug)]
+pub struct Replica {
+    actors: actors::Actors,
+    /// Rows as they are committed, or as the open batch has changed them. The writer thread is the only one that writes
+    /// rows, so they need not be read again for every batch.
+    partitions: BTreeMap<Place, PartitionRow>,
+    limits: Limits,
+}
+
+impl Replica {
+    /// A replica for one shard of one process. `nonce` is fresh randomness, drawn for this process start and this shard and
+    /// used nowhere else: new actors are derived from it.
+    pub fn new(nonce: Nonce, limits: Limits) -> Self {
+        Self { actors: actors::Actors::new(nonce), partitions: BTreeMap::new(), limits }
+    }
+
+    /// Opens a batch in a write transaction that has just begun.
+    pub fn begin(&mut self) -> Batch<'_> {
+        Batch::new(self)
+    }
+
+    /// Makes this node hold a partition: creates its row, or leaves the one there is. To be called once for every partition
+    /// the node owns, before serving; operations on any other partition are refused.
+    pub fn adopt<R: Rows>(rows: &mut R, view: View) -> Result<(), R::Error> {
+        if rows.partition(view.prefix, view.bits)?.is_none() {
+            rows.put_partition(&PartitionRow::new(view))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

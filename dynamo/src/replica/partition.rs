@@ -1,0 +1,98 @@
+//! The row a replica keeps for each partition it holds: the view, the last dot it minted, and a sum over its records, all
+//! changed in the transaction of the write that changes them.
+
+use crate::{
+    layout::View,
+    version::{Actor, Dot},
+};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+/// Length of an encoded row.
+pub const PARTITION_ROW_BYTES: usize = 17 + 5 + 16 + 16 + 16 + 16;
+
+const FORMAT: u8 = 1;
+
+/// What a replica knows of one of its partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionRow {
+    /// Which configurations are active, as this replica durably knows.
+    pub view: View,
+    /// The last dot that was minted here; `None` before the first. Its actor is the current one only within the process
+    /// that took it.
+    pub last: Option<Dot>,
+    /// How many records the partition has.
+    pub records: u64,
+    /// How many of them have no live version.
+    pub deleted: u64,
+    /// The digests of all its records added up, modulo 2^128. Together with the count it shows a scrub whether records are
+    /// *missing*, which no checksum inside a record can.
+    pub sum: u128,
+}
+
+/// Why an encoded row can't be used: the shard has forgotten something unknown, and must stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowError {
+    /// Its length or its checksum is wrong, or it belongs to another partition.
+    Damaged,
+    /// It has a format this version of the software does not know.
+    UnknownFormat(u8),
+}
+
+impl PartitionRow {
+    /// The row of a partition without records.
+    pub fn new(view: View) -> Self {
+        Self { view, last: None, records: 0, deleted: 0, sum: 0 }
+    }
+
+    /// The row as bytes: `version u8 = 1 | xxh3-128 over the rest, seeded by bits and prefix | bits u8 | prefix u32 | lo u64 |
+    /// hi u64 | actor u64 | seq u64 | records u64 | deleted u64 | sum u128`, integers little end first. A `seq` of 0 stands
+    /// for no dot.
+    pub fn encode(&self) -> [u8; PARTITION_ROW_BYTES] {
+        let last = self.last.unwrap_or(Dot { actor: Actor(0), seq: 0 });
+        let mut bytes = [0; PARTITION_ROW_BYTES];
+        bytes[0] = FORMAT;
+        bytes[17] = self.view.bits;
+        bytes[18..22].copy_from_slice(&self.view.prefix.to_le_bytes());
+        let words = [self.view.lo, self.view.hi, last.actor.0, last.seq, self.records, self.deleted];
+        for (at, word) in words.into_iter().enumerate() {
+            bytes[22 + 8 * at..30 + 8 * at].copy_from_slice(&word.to_le_bytes());
+        }
+        bytes[70..].copy_from_slice(&self.sum.to_le_bytes());
+        let checksum = xxh3_128_with_seed(&bytes[17..], seed(self.view.prefix, self.view.bits));
+        bytes[1..17].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the row of the partition `prefix` of `bits` bits.
+    pub fn decode(prefix: u32, bits: u8, bytes: &[u8]) -> Result<Self, RowError> {
+        let bytes: &[u8; PARTITION_ROW_BYTES] = match (bytes.first(), bytes.try_into()) {
+            (Some(&FORMAT), Ok(bytes)) => bytes,
+            (Some(&format), _) if format != FORMAT => return Err(RowError::UnknownFormat(format)),
+            _ => return Err(RowError::Damaged),
+        };
+        let (body, mut checksum) = (&bytes[17..], [0; 16]);
+        checksum.copy_from_slice(&bytes[1..17]);
+        if xxh3_128_with_seed(body, seed(prefix, bits)) != u128::from_le_bytes(checksum) || body[0] != bits {
+            return Err(RowError::Damaged);
+        }
+        let word = |at: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[22 + 8 * at..30 + 8 * at]);
+            u64::from_le_bytes(word)
+        };
+        let mut sum = [0; 16];
+        sum.copy_from_slice(&bytes[70..]);
+        let last = Dot { actor: Actor(word(2)), seq: word(3) };
+        Ok(Self {
+            view: View { prefix, bits, lo: word(0), hi: word(1) },
+            last: (last.seq > 0).then_some(last),
+            records: word(4),
+            deleted: word(5),
+            sum: u128::from_le_bytes(sum),
+        })
+    }
+}
+
+fn seed(prefix: u32, bits: u8) -> u64 {
+    u64::from(bits) << 32 | u64::from(prefix)
+}

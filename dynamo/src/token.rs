@@ -1,0 +1,140 @@
+//! Context tokens: what a client has read, sealed so that it can hand it back with the write that replaces it.
+//!
+//! A token is bound to its key: it ends in a keyed BLAKE3 tag over the store key and its content. On another key the
+//! same context would cover writes that are still on their way, because counts run over all keys of a partition; so would
+//! one that a client made up. A token is not secret and not encrypted; it is opaque only by contract.
+//!
+//! Bytes, integers little end first: `version u8 = 1 | entries u16 | (actor u64, seq u64)… | spent u16 | hash u64… | tag 16`.
+
+use alloc::{borrow::Cow, vec::Vec};
+use core::fmt;
+
+use bytes::Bytes;
+
+use crate::{
+    ident::StoreKey,
+    operation::{ErrorCode, Failure},
+    version::{
+        Actor, CausalContext,
+        put::{SEEN_ENTRIES_MAX, Seen},
+    },
+};
+
+const FORMAT: u8 = 1;
+const TAG_BYTES: usize = 16;
+const STORE_KEY_BYTES: usize = 32;
+
+/// The cluster's key for tokens. Every node has the same, so that any coordinator opens what another sealed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenKey(pub [u8; 32]);
+
+/// Why a token can't be used. Nothing was applied; a fresh `get` of the key gives a good one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenError {
+    /// It was sealed for another key, by another cluster, or was damaged or made up: the tag does not match.
+    NotOurs,
+    /// It bears our tag but not our format: it comes from a node of another version.
+    UnknownFormat,
+    /// It claims more than [`SEEN_ENTRIES_MAX`] entries.
+    TooManyEntries,
+}
+
+/// Seals what was seen of a key into a token.
+///
+/// Entries beyond [`SEEN_ENTRIES_MAX`] are left out: a context that claims less replaces less, and loses nothing.
+pub fn seal(key: &TokenKey, store_key: &StoreKey, seen: &Seen) -> Bytes {
+    let entries = seen.context.len().min(SEEN_ENTRIES_MAX);
+    let spent = seen.spent.len().min(SEEN_ENTRIES_MAX);
+    // The store key stands before the content while the tag is made, so that one contiguous run of bytes is hashed.
+    let mut bytes = Vec::with_capacity(STORE_KEY_BYTES + 5 + 16 * entries + 8 * spent + TAG_BYTES);
+    bytes.extend_from_slice(&store_key.0);
+    bytes.push(FORMAT);
+    bytes.extend_from_slice(&(entries as u16).to_le_bytes());
+    for (actor, seq) in seen.context.iter().take(entries) {
+        bytes.extend_from_slice(&actor.0.to_le_bytes());
+        bytes.extend_from_slice(&seq.to_le_bytes());
+    }
+    bytes.extend_from_slice(&(spent as u16).to_le_bytes());
+    for hash in &seen.spent[..spent] {
+        bytes.extend_from_slice(&hash.to_le_bytes());
+    }
+    let tag = tag(key, &bytes);
+    bytes.extend_from_slice(&tag);
+    Bytes::from(bytes).slice(STORE_KEY_BYTES..)
+}
+
+/// Opens a token that was sealed for this key.
+pub fn open(key: &TokenKey, store_key: &StoreKey, token: &[u8]) -> Result<Seen, TokenError> {
+    let longest = 5 + 24 * SEEN_ENTRIES_MAX + TAG_BYTES;
+    if token.len() > longest {
+        return Err(TokenError::TooManyEntries);
+    }
+    let (content, found) = token.split_last_chunk::<TAG_BYTES>().ok_or(TokenError::NotOurs)?;
+    let mut tagged = Vec::with_capacity(STORE_KEY_BYTES + content.len());
+    tagged.extend_from_slice(&store_key.0);
+    tagged.extend_from_slice(content);
+    if !equal_in_constant_time(&tag(key, &tagged), found) {
+        return Err(TokenError::NotOurs);
+    }
+    parse(content)
+}
+
+fn parse(content: &[u8]) -> Result<Seen, TokenError> {
+    let rest = content.strip_prefix(&[FORMAT]).ok_or(TokenError::UnknownFormat)?;
+    let (entries, rest) = counted::<16>(rest)?;
+    let (spent, rest) = counted::<8>(rest)?;
+    if !rest.is_empty() {
+        return Err(TokenError::UnknownFormat);
+    }
+    let entry = |bytes: &[u8; 16]| {
+        let both = u128::from_le_bytes(*bytes);
+        (Actor(both as u64), (both >> 64) as u64)
+    };
+    let context = CausalContext::from_entries(entries.iter().map(entry).collect()).ok_or(TokenError::UnknownFormat)?;
+    Ok(Seen { context, spent: spent.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect() })
+}
+
+/// Takes a count and so many chunks from the front of `bytes`.
+fn counted<const SIZE: usize>(bytes: &[u8]) -> Result<(&[[u8; SIZE]], &[u8]), TokenError> {
+    let (count, rest) = bytes.split_first_chunk::<2>().ok_or(TokenError::UnknownFormat)?;
+    let count = usize::from(u16::from_le_bytes(*count));
+    if count > SEEN_ENTRIES_MAX {
+        return Err(TokenError::TooManyEntries);
+    }
+    let (chunks, rest) = rest.split_at_checked(count * SIZE).ok_or(TokenError::UnknownFormat)?;
+    Ok((chunks.as_chunks::<SIZE>().0, rest))
+}
+
+fn tag(key: &TokenKey, bytes: &[u8]) -> [u8; TAG_BYTES] {
+    let mut tag = [0; TAG_BYTES];
+    tag.copy_from_slice(&blake3::keyed_hash(&key.0, bytes).as_bytes()[..TAG_BYTES]);
+    tag
+}
+
+/// Compares without stopping at the first difference, so that a forger learns nothing from the time it takes.
+fn equal_in_constant_time(left: &[u8; TAG_BYTES], right: &[u8; TAG_BYTES]) -> bool {
+    u128::from_le_bytes(*left) ^ u128::from_le_bytes(*right) == 0
+}
+
+impl TokenError {
+    /// What the client is told.
+    pub fn failure(self) -> Failure {
+        let message = match self {
+            Self::NotOurs => {
+                "the context is not one this cluster gave out for this key; nothing was written, get the key again"
+            }
+            Self::UnknownFormat => {
+                "the context has a format this node does not know; nothing was written, get the key again"
+            }
+            Self::TooManyEntries => "the context has more entries than any this cluster gives out; nothing was written",
+        };
+        Failure::new(ErrorCode::InvalidRequest, Cow::Borrowed(message))
+    }
+}
+
+impl fmt::Debug for TokenKey {
+    /// The key is a secret of the cluster and never printed.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("TokenKey(…)")
+    }
+}
