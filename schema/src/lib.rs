@@ -15,3 +15,5 @@ generated!(common_capnp, "generated/common_capnp.rs");
 generated!(kv_capnp, "generated/kv_capnp.rs");
 generated!(node_capnp, "generated/node_capnp.rs");
 generated!(peer_capnp, "generated/peer_capnp.rs");
+
+pub mod convert;
