@@ -16,8 +16,8 @@ interface Kv @0xd0a5736ef8b1942c {
   put @1 (request :PutRequest) -> (reply :OperationReply);
   delete @2 (request :DeleteRequest) -> (reply :OperationReply);
   execute @3 (request :ExecuteRequest) -> (reply :ExecuteReply);
-  # Many operations in one call, at most 1,024 and 4 MiB: the fast way. They are independent of each other, may run in any order,
-  # and each has its own result. The reply comes when the last of them has ended.
+  # Many operations in one call, at most 1,024 and 4 MiB (one that travels alone may be as large as its value may be): the fast way.
+  # They are independent of each other, may run in any order, and each has its own result. The reply comes when the last has ended.
   ring @4 (request :RingRequest) -> (reply :RingReply);
   scan @5 (request :ScanRequest) -> (reply :ScanReply);
   # The keys one owner holds in one partition, piece by piece.
@@ -133,7 +133,8 @@ struct ExecuteRequest @0xa30cd78f5e91b246 {
 struct ExecuteReply @0xe61d39b0a8c7f254 {
   header @0 :Common.ReplyHeader;
   results @1 :List(Result);
-  # One for each operation, in the order of the request. If the whole batch was refused, every entry says so.
+  # One for each operation, in the order of the request. If the whole batch was refused, there is a single entry, an error, which
+  # speaks for all of them.
 }
 
 # ---- the ring

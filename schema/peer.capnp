@@ -58,5 +58,5 @@ struct Digest @0xab14e7f3c9d60825 { high @0 :UInt64; low @1 :UInt64; }
 struct PeerReply @0x88c5f1d2ea70b936 {
   header @0 :Common.ReplyHeader;
   results @1 :List(PeerResult);
-  # One for each operation, in the order of the request.
+  # One for each operation, in the order of the request. If the whole batch was refused, there is a single entry, an error.
 }

@@ -107,6 +107,3 @@ fn bounded_data(field: &'static str, data: capnp::Result<&[u8]>, bytes_max: usiz
 fn list_length(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
-
-#[cfg(test)]
-mod tests;

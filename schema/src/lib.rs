@@ -4,9 +4,9 @@
 macro_rules! generated {
     ($name:ident, $path:literal) => {
         #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
-                #[allow(clippy::wildcard_imports, clippy::use_self, clippy::unimplemented, clippy::todo)]
-                #[rustfmt::skip]
-                #[path = $path]
+                        #[allow(clippy::wildcard_imports, clippy::use_self, clippy::unimplemented, clippy::todo)]
+                        #[rustfmt::skip]
+                        #[path = $path]
         pub mod $name;
     };
 }

@@ -218,7 +218,9 @@ impl Reading {
             Ok(wire::operation::Get(get)) => self.get(get.map_err(|error| malformed("get", error))?),
             Ok(wire::operation::Put(put)) => self.put(put.map_err(|error| malformed("put", error))?),
             Ok(wire::operation::Delete(delete)) => self.delete(delete.map_err(|error| malformed("delete", error))?),
-            Err(unknown) => Err(invalid("operation", format_args!("kind {} is unknown to this node", unknown.0)).into()),
+            Err(unknown) => {
+                Err(invalid("operation", format_args!("kind {} is unknown to this node", unknown.0)).into())
+            }
         }
     }
 

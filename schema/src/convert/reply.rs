@@ -92,14 +92,10 @@ fn decode_all<'a>(results: impl Iterator<Item = wire::result::Reader<'a>>, count
     let bytes_expected = count.min(BATCH_OPERATIONS_MAX) * RESULT_BYTES_EXPECTED;
     let mut reading =
         Reading { gather: Gather::new(REPLY_BYTES_MAX, bytes_expected), siblings: Vec::with_capacity(count) };
-    let drafts: Vec<(Draft, Receipt)> = results
-        .map(|result| (reading.result(result).unwrap_or_else(Draft::Failed), receipt(result)))
-        .collect();
+    let drafts: Vec<(Draft, Receipt)> =
+        results.map(|result| (reading.result(result).unwrap_or_else(Draft::Failed), receipt(result))).collect();
     let (gathered, siblings) = (reading.gather.finish(), reading.siblings);
-    drafts
-        .into_iter()
-        .map(|(draft, receipt)| Reply { outcome: draft.finish(&gathered, &siblings), receipt })
-        .collect()
+    drafts.into_iter().map(|(draft, receipt)| Reply { outcome: draft.finish(&gathered, &siblings), receipt }).collect()
 }
 
 /// An outcome whose byte strings and siblings still are places in what the batch shares.

@@ -8,7 +8,7 @@ use dynamo::{
     ident::{NodeId, is_bucket_name},
     layout::{
         BUCKETS_MAX, BucketProperties, ConflictRule, Layout, Member, MemberState, NODES_MAX, NodeIndex,
-        PARTITION_BITS_MAX, REPLICAS_MAX, SLOT_EMPTY,
+        PARTITION_BITS_MAX, REPLICAS_MAX, SLOT_EMPTY, check::ADDRESSES_MAX, pages::PAGE_PARTITIONS,
     },
     operation::{Consistency, Failure},
 };
@@ -19,15 +19,9 @@ use super::{
 };
 use crate::kv_capnp as wire;
 
-/// Partitions of a page.
-const PAGE_PARTITIONS: usize = 4096;
-
 /// Most bytes of slots in one reply: small enough for any frame limit, large enough that only rings of thousands of nodes
 /// need a second call.
 const PAGES_BYTES_MAX: usize = 1024 * 1024;
-
-/// Most addresses of a node: a few networks and both families of each.
-const ADDRESSES_MAX: usize = 16;
 
 /// A layout of which some pages may still be missing.
 #[derive(Clone, Debug)]
@@ -64,15 +58,14 @@ pub fn encode_ring(
     for (at, (name, properties)) in (0..).zip(&layout.buckets) {
         encode_bucket(buckets.reborrow().get(at), name, properties);
     }
-    let page_slots = PAGE_PARTITIONS * usize::from(layout.replicas);
-    let page_count = layout.slots.len().div_ceil(page_slots);
-    ring.set_page_count(list_length(page_count));
-    let chosen = choose_pages(pages, page_count, PAGES_BYTES_MAX / (page_slots * size_of::<u16>()));
+    ring.set_page_count(layout.page_count());
+    let page_bytes = page_slots(layout.replicas) * size_of::<u16>();
+    let chosen = choose_pages(pages, layout.page_count(), PAGES_BYTES_MAX / page_bytes);
     let mut list = ring.init_pages(list_length(chosen.len()));
     for (at, index) in (0..).zip(chosen) {
-        let slots = &layout.slots[index * page_slots..layout.slots.len().min((index + 1) * page_slots)];
+        let slots = layout.page_slots(index).unwrap_or_default();
         let mut page = list.reborrow().get(at);
-        page.set_index(list_length(index));
+        page.set_index(index);
         let mut wire = page.init_slots(list_length(slots.len()));
         for (slot, &node) in (0..).zip(slots) {
             wire.set(slot, node);
@@ -84,9 +77,9 @@ impl PartialLayout {
     /// Reads a layout with those pages that came with it.
     pub fn decode(ring: wire::ring::Reader<'_>) -> Result<Self, Failure> {
         let layout = decode_head(ring)?;
-        let page_count = layout.slots.len().div_ceil(PAGE_PARTITIONS * usize::from(layout.replicas));
         let hash = fixed("ring.hash", ring.get_hash())?;
-        let mut partial = Self { layout, hash, present: vec![false; page_count] };
+        let present = vec![false; layout.page_count() as usize];
+        let mut partial = Self { layout, hash, present };
         partial.add_pages(ring)?;
         Ok(partial)
     }
@@ -100,7 +93,7 @@ impl PartialLayout {
         if pages.len() as usize > self.present.len() {
             return Err(too_large("ring.pages", self.present.len(), pages.len() as usize, "pages"));
         }
-        let page_slots = PAGE_PARTITIONS * usize::from(self.layout.replicas);
+        let page_slots = page_slots(self.layout.replicas);
         for page in pages.iter() {
             let index = page.get_index() as usize;
             let Some(slots) = self.layout.slots.chunks_mut(page_slots).nth(index) else {
@@ -127,26 +120,30 @@ impl PartialLayout {
         (0..).zip(&self.present).filter(|(_, present)| !**present).map(|(index, _)| index).collect()
     }
 
-    /// The layout's hash as the sender says it. Whoever holds the whole layout can compute it and should compare.
-    pub fn hash(&self) -> [u8; 16] {
-        self.hash
-    }
-
-    /// The whole layout, once no page is missing.
-    pub fn complete(self) -> Result<Layout, Self> {
-        if self.present.iter().all(|present| *present) { Ok(self.layout) } else { Err(self) }
+    /// The whole layout, if no page is missing, it is the one its hash names, and it keeps the rules of a layout.
+    pub fn complete(self) -> Result<Layout, Failure> {
+        let missing = self.missing().len();
+        if missing > 0 {
+            return Err(invalid("ring.pages", format_args!("{missing} of {} are missing", self.present.len())));
+        }
+        self.layout.check().map_err(|rule| invalid("ring", rule))?;
+        if self.layout.hash() != self.hash {
+            return Err(invalid("ring.hash", "it is the hash of another layout"));
+        }
+        Ok(self.layout)
     }
 }
 
+/// Slots of a page that is not the last.
+fn page_slots(replicas: u8) -> usize {
+    PAGE_PARTITIONS as usize * usize::from(replicas)
+}
+
 /// The pages to send: those asked for, each once and in order, or all; at least one and at most what fits.
-fn choose_pages(
-    asked: capnp::Result<primitive_list::Reader<'_, u32>>,
-    page_count: usize,
-    pages_max: usize,
-) -> Vec<usize> {
-    let mut chosen: Vec<usize> = match asked {
+fn choose_pages(asked: capnp::Result<primitive_list::Reader<'_, u32>>, page_count: u32, pages_max: usize) -> Vec<u32> {
+    let mut chosen: Vec<u32> = match asked {
         Ok(asked) if !asked.is_empty() => {
-            asked.iter().take(page_count).map(|page| page as usize).filter(|page| *page < page_count).collect()
+            asked.iter().take(page_count as usize).filter(|page| *page < page_count).collect()
         }
         _ => (0..page_count).collect(),
     };
@@ -179,7 +176,10 @@ fn decode_member(node: wire::node::Reader<'_>) -> Result<Member, Failure> {
         name: strict_text("ring.nodes.name", node.get_name())?,
         zone: strict_text("ring.nodes.zone", node.get_zone())?,
         weight: node.get_weight(),
-        addresses: addresses.iter().map(|address| strict_text("ring.nodes.addresses", address)).collect::<Result<_, _>>()?,
+        addresses: addresses
+            .iter()
+            .map(|address| strict_text("ring.nodes.addresses", address))
+            .collect::<Result<_, _>>()?,
         state,
     })
 }
