@@ -22,6 +22,7 @@ pub mod peer;
 pub mod quorum;
 pub mod record;
 pub mod replica;
+pub mod planner;
 pub mod tick;
 pub mod token;
 pub mod version;
