@@ -1,3 +1,4 @@
 //! One Quorate node: everything that touches a socket, a disk or a clock. The protocol itself stands in `dynamo`.
 
 pub mod cli;
+pub mod config;

@@ -1,0 +1,227 @@
+//! How one node is configured: what each setting means, its unit, how to choose it and what it depends on. A [`Config`] that
+//! exists has been checked; `config/source.rs` is the only way to make one from files, environment and flags.
+//!
+//! Precedence, weakest first: built-in defaults, the file, `QUORATE_*` variables, flags. The variable of a key is its name in
+//! capitals with `_` for `.`: `deadlines.default_ms` is `QUORATE_DEADLINES_DEFAULT_MS`.
+
+mod check;
+mod fields;
+mod nearest;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
+
+use dynamo::layout::BucketProperties;
+
+pub use self::{
+    fields::default_file,
+    source::{ConfigError, Source},
+};
+
+/// The secret of a cluster that configures none: anyone can know it, so `status` warns about it.
+pub const SECRET_DEFAULT: &str = "quorate-development-secret";
+
+/// One node's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Who this node is among `cluster.members`.
+    pub name: String,
+    /// Address and port to listen on. Port 0 lets the system choose, which only a test wants.
+    pub listen: SocketAddr,
+    /// The data directory. On a local disk; LMDB corrupts on network file systems.
+    pub data: PathBuf,
+    /// Threads that serve connections; 0 means one per core. More than cores gains nothing: a worker never blocks for long.
+    pub workers: usize,
+    /// Store shards, a power of two up to 64, fixed when the data directory is made; 0 means one per core, at most 4. Each has
+    /// one writer thread: more shards write in parallel but make smaller groups per disk flush.
+    pub shards: usize,
+    /// Most bytes of disk the store may take; 0 means that only the disk limits it. Writes are refused before it is reached.
+    pub max_bytes: u64,
+    /// Longest value in bytes, up to 16 MiB. Larger data belongs in a blob store with a link here. Alike on all nodes.
+    pub value_bytes_max: u32,
+    /// Consent to plain, unauthenticated TCP on an address other hosts can reach.
+    pub insecure: bool,
+    /// Which cluster, and who is in it.
+    pub cluster: Cluster,
+    /// Properties of buckets by name. Alike on all nodes.
+    pub buckets: BTreeMap<String, BucketProperties>,
+    /// How long things may take.
+    pub deadlines: Deadlines,
+    /// How much may be in flight.
+    pub admission: Admission,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// Which cluster a node belongs to. Everything here must be alike on all nodes: each plans the first layout from it alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// The cluster's name; nodes of differently named clusters never talk.
+    pub name: String,
+    /// Proves membership between nodes and seals context tokens.
+    pub secret: Secret,
+    /// N: how many nodes hold each key. 3 survives the loss of one node at level `quorum`, 5 of two.
+    pub replicas: u8,
+    /// The nodes, sorted by name. Without any, this node is the whole cluster.
+    pub members: Vec<ClusterMember>,
+}
+
+/// A node as the configuration names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterMember {
+    /// Its name, unique in the cluster.
+    pub name: String,
+    /// Where the others and clients reach it, `host:port`.
+    pub address: String,
+    /// The failure domain it stands in. Copies of a key are spread over zones first.
+    pub zone: String,
+    /// Its share of the data relative to the others.
+    pub weight: u32,
+}
+
+/// How long things may take, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// The budget of a request that names none. Long enough for a disk flush under load, short enough for a person.
+    pub default_ms: u32,
+    /// The longest budget a request may ask for; it bounds how long anything stays in memory. At least `default_ms`.
+    pub maximum_ms: u32,
+    /// How long a node that was told to stop waits for what is in flight. A supervisor's kill timeout should be longer.
+    pub drain_ms: u32,
+}
+
+/// How much may be in flight on this node at once. What goes beyond is refused with `overloaded` before it is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Open connections, of clients and peers together. Each idle one costs up to 32 KiB; file descriptors must suffice.
+    pub connections_max: usize,
+    /// Operations in flight on the node. By Little's law: operations per second × the slowest acceptable seconds.
+    pub operations_max: usize,
+    /// Operations in flight of one connection, so that one client can't take everything. At most `operations_max`.
+    pub operations_per_connection_max: usize,
+    /// Bytes of requests in flight on the node. The memory they take is about twice that.
+    pub bytes_max: usize,
+    /// Bytes of requests in flight of one connection. At most `bytes_max`, at least one largest batch (4 MiB or a value).
+    pub bytes_per_connection_max: usize,
+}
+
+/// What is logged to standard error, and how. Keys are logged only as hashes, values and secrets never.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// For people or for programs.
+    pub format: LogFormat,
+    /// The least severe level that is logged, or a filter such as `info,server::peers=debug`.
+    pub level: String,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// A JSON object for programs.
+    Json,
+}
+
+/// A string that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides `secret`.
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self(secret.into())
+    }
+
+    /// The bytes, for deriving keys and nothing else.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// Whether it is the one everybody knows.
+    pub fn is_default(&self) -> bool {
+        self.0 == SECRET_DEFAULT
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("(hidden)")
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "n1".into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7601)),
+            data: "quorate-data".into(),
+            workers: 0,
+            shards: 0,
+            max_bytes: 0,
+            value_bytes_max: 1 << 20,
+            insecure: false,
+            cluster: Cluster {
+                name: "quorate".into(),
+                secret: Secret::new(SECRET_DEFAULT),
+                replicas: 3,
+                members: Vec::new(),
+            },
+            buckets: BTreeMap::new(),
+            deadlines: Deadlines { default_ms: 2_000, maximum_ms: 30_000, drain_ms: 10_000 },
+            admission: Admission {
+                connections_max: 4_096,
+                operations_max: 65_536,
+                operations_per_connection_max: 32_768,
+                bytes_max: 64 << 20,
+                bytes_per_connection_max: 32 << 20,
+            },
+            log: Log { format: LogFormat::Text, level: "info".into() },
+        }
+    }
+}
+
+impl Config {
+    /// How many worker threads to start.
+    pub fn worker_count(&self) -> usize {
+        if self.workers > 0 { self.workers } else { cores() }
+    }
+
+    /// How many store shards a new data directory gets.
+    pub fn shard_count(&self) -> usize {
+        if self.shards > 0 { self.shards } else { previous_power_of_two(cores().min(SHARDS_AUTOMATIC_MAX)) }
+    }
+
+    /// The cluster's members; a node that names none is alone.
+    pub fn members(&self) -> Vec<ClusterMember> {
+        if !self.cluster.members.is_empty() {
+            return self.cluster.members.clone();
+        }
+        vec![ClusterMember {
+            name: self.name.clone(),
+            address: self.listen.to_string(),
+            zone: ZONE_DEFAULT.into(),
+            weight: WEIGHT_DEFAULT,
+        }]
+    }
+}
+
+/// The zone of members that name none.
+const ZONE_DEFAULT: &str = "default";
+
+/// The weight of members that name none: room to express smaller nodes in whole numbers.
+const WEIGHT_DEFAULT: u32 = 100;
+
+/// More shards than this make groups too small for what a disk flush costs (design, storage, "What was measured").
+const SHARDS_AUTOMATIC_MAX: usize = 4;
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn previous_power_of_two(number: usize) -> usize {
+    1 << number.max(1).ilog2()
+}
