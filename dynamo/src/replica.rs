@@ -21,6 +21,8 @@ use crate::{
 mod actors;
 mod apply;
 mod batch;
+mod merge;
+mod mint;
 mod partition;
 mod read;
 

@@ -32,7 +32,8 @@ impl<'r> Batch<'r> {
     }
 
     /// Applies one operation. What it minted is returned to be sent to peers while the local commit runs; it is no
-    /// acknowledgement. After an error the transaction must be aborted.
+    /// acknowledgement. After an error the transaction must be aborted, and so must an aborted transaction's operations not
+    /// be applied again once their versions were shown: they are writes of which nobody knows whether they happened.
     pub fn apply<R: Rows>(&mut self, rows: &mut R, operation: WriteOperation) -> Result<Option<&Minted>, R::Error> {
         let outcome = self.guard.replica.apply(rows, operation, &mut self.guard.changed)?;
         self.outcomes.push(outcome);

@@ -3,6 +3,7 @@
 //! context must never be used on another key or enriched by guesses.
 
 use alloc::vec::Vec;
+use core::mem;
 
 use super::{Actor, Dot};
 
@@ -53,8 +54,19 @@ impl CausalContext {
 
     /// Makes everything known that `other` knows.
     pub fn join(&mut self, other: &Self) {
-        for &(actor, seq) in &other.entries {
-            self.add(Dot { actor, seq });
+        if self.includes(other) {
+            return;
+        }
+        let joined = Vec::with_capacity(self.entries.len() + other.entries.len());
+        let ours = mem::replace(&mut self.entries, joined);
+        let (mut ours, mut theirs) = (ours.into_iter().peekable(), other.entries.iter().copied().peekable());
+        while let Some(entry) = match (ours.peek(), theirs.peek()) {
+            (Some(our), Some(their)) if our.0 == their.0 => ours.next().max(theirs.next()),
+            (Some(our), Some(their)) if our.0 > their.0 => theirs.next(),
+            (Some(_), _) => ours.next(),
+            (None, _) => theirs.next(),
+        } {
+            self.entries.push(entry);
         }
     }
 

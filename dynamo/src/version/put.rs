@@ -12,11 +12,11 @@ pub const SEEN_ENTRIES_MAX: usize = 256;
 
 /// What an object already knows of an operation that is about to be minted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recognition {
+pub enum Recognition<'o> {
     /// Nothing: it is new here.
     New,
-    /// The version at this position is this very write: a retry. Nothing is to be minted.
-    Standing(usize),
+    /// This version is this very write: a retry. Nothing is to be minted.
+    Standing(&'o Version),
     /// It was minted and has been overwritten since. Nothing is to be minted.
     Spent,
     /// The id stands here with a different content: a client used it twice.
@@ -35,15 +35,18 @@ pub struct Seen {
 
 impl Object {
     /// Whether the operation was seen here before.
-    pub fn recognise(&self, op_id: &OpId, content: &Content) -> Recognition {
+    pub fn recognise(&self, op_id: &OpId, content: &Content) -> Recognition<'_> {
         let Some(fingerprint) = fingerprint(op_id, content) else {
             return Recognition::New;
         };
-        if let Some(at) = self.versions.iter().position(|version| version.op_id == *op_id) {
-            let same = self.versions[at].content.digest() == content.digest();
-            return if same { Recognition::Standing(at) } else { Recognition::Contradicted };
+        let mut same_id = self.versions.iter().filter(|version| version.op_id == *op_id).peekable();
+        let is_used = same_id.peek().is_some();
+        match same_id.find(|version| version.content.digest() == content.digest()) {
+            Some(version) => Recognition::Standing(version),
+            None if is_used => Recognition::Contradicted,
+            None if self.is_spent(fingerprint) => Recognition::Spent,
+            None => Recognition::New,
         }
-        if self.is_spent(fingerprint) { Recognition::Spent } else { Recognition::New }
     }
 
     /// What a write does, in one: overwrites what its basis covers and adds the version.
