@@ -176,3 +176,6 @@ pub fn fingerprint(op_id: &OpId, content: &Content) -> Option<u64> {
     bytes[16..].copy_from_slice(&hash.to_le_bytes());
     Some(xxh3_64_with_seed(&bytes, u64::from(is_value)))
 }
+
+#[cfg(test)]
+mod tests;

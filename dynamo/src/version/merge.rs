@@ -16,12 +16,19 @@ use super::{Object, SPENT_MAX, Spent, Version};
 impl Object {
     /// Takes in what `other` knows and drops versions whose operation either side knows to be spent.
     pub fn merge(&mut self, other: &Self) {
-        self.join(other);
+        self.unite(other);
         self.settle();
+        self.spent.truncate(SPENT_MAX);
     }
 
     /// The least upper bound: the versions in both, and those of either side that the other has never known.
     pub fn join(&mut self, other: &Self) {
+        self.unite(other);
+        self.spent.truncate(SPENT_MAX);
+    }
+
+    /// The join before its memory is cut to size.
+    fn unite(&mut self, other: &Self) {
         let mut ours = mem::take(&mut self.versions).into_iter().peekable();
         let mut theirs = other.versions.iter().peekable();
         let mut joined = Vec::with_capacity(ours.len().max(theirs.len()));
@@ -44,7 +51,7 @@ impl Object {
         }
         self.versions = joined;
         self.context.join(&other.context);
-        self.remember(other.spent.iter().copied());
+        self.recall(&other.spent);
     }
 
     /// Drops the versions whose operation is spent. Their dots stay covered, so they are dropped wherever this arrives.
@@ -62,17 +69,20 @@ impl Object {
         self.spent.iter().any(|known| known.hash == fingerprint)
     }
 
-    /// Adds to the memory of overwritten operations: the latest clock for each, the latest [`SPENT_MAX`] of them. Keeping
-    /// the greatest of a union by a total order is itself a join, so it does not matter in which order memories meet.
-    pub(super) fn remember(&mut self, spent: impl IntoIterator<Item = Spent>) {
+    /// Adds to the memory of overwritten operations: the latest clock for each, in order. The caller cuts it to the latest
+    /// [`SPENT_MAX`]. Keeping the greatest of a union by a total order is itself a join, so it does not matter in which
+    /// order memories meet.
+    pub(super) fn recall(&mut self, spent: &[Spent]) {
+        if spent.is_empty() {
+            return;
+        }
         for entry in spent {
             match self.spent.iter_mut().find(|known| known.hash == entry.hash) {
                 Some(known) => known.clock = known.clock.max(entry.clock),
-                None => self.spent.push(entry),
+                None => self.spent.push(*entry),
             }
         }
         self.spent.sort_unstable_by(|left, right| right.cmp(left));
-        self.spent.truncate(SPENT_MAX);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use super::{CausalContext, Content, Dot, Object, Spent, Version, fingerprint};
+use super::{CausalContext, Content, Dot, Object, SPENT_MAX, Spent, Version, fingerprint};
 use crate::ident::OpId;
 
 /// Most entries of a context that is given to a client, and most fingerprints with it: both together stay below 6 KiB, which
@@ -62,6 +62,7 @@ impl Object {
         spent.extend(&seen.spent);
         self.spend(clock, &spent);
         self.settle();
+        self.spent.truncate(SPENT_MAX);
         self.context.join(&seen.context);
     }
 
@@ -94,6 +95,7 @@ impl Object {
     fn spend(&mut self, clock: u64, fingerprints: &[u64]) {
         let latest = self.spent.first().map_or(0, |spent| spent.clock);
         let clock = clock.max(latest.saturating_add(1));
-        self.remember(fingerprints.iter().map(|&hash| Spent { clock, hash }));
+        let spent: Vec<Spent> = fingerprints.iter().map(|&hash| Spent { clock, hash }).collect();
+        self.recall(&spent);
     }
 }
