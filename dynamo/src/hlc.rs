@@ -34,3 +34,37 @@ pub fn next(wall_ms: u64, known: impl IntoIterator<Item = u64>) -> u64 {
     let highest = known.into_iter().filter(is_authority).max();
     clock_of(wall_ms).max(highest.map_or(0, |clock| clock.saturating_add(1)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{AHEAD_MS_MAX, clock_of, next, wall_ms_of};
+
+    #[test]
+    fn a_clock_is_the_wall_time_when_nothing_known_is_later() {
+        assert_eq!(next(1_000, []), clock_of(1_000));
+        assert_eq!(next(1_000, [0, clock_of(999) + 77]), clock_of(1_000));
+    }
+
+    #[test]
+    fn a_clock_is_above_every_authority() {
+        let known = [clock_of(1_000), clock_of(1_000) + 3, clock_of(1_200)];
+        assert_eq!(next(1_000, known), clock_of(1_200) + 1);
+        // The counter runs over into the milliseconds, so "above" holds even after 65,536 writes in one of them.
+        assert_eq!(wall_ms_of(next(1_000, [clock_of(1_001) - 1])), 1_001);
+    }
+
+    #[test]
+    fn a_clock_more_than_half_a_second_ahead_is_no_authority() {
+        let (last, first_refused) = (clock_of(1_001 + AHEAD_MS_MAX) - 1, clock_of(1_001 + AHEAD_MS_MAX));
+        assert_eq!(next(1_000, [last]), last + 1);
+        assert_eq!(next(1_000, [first_refused]), clock_of(1_000));
+        // It does not take the authority of others away.
+        assert_eq!(next(1_000, [u64::MAX, clock_of(1_300), first_refused]), clock_of(1_300) + 1);
+    }
+
+    #[test]
+    fn clocks_at_the_end_of_time_do_not_overflow() {
+        assert_eq!(next(u64::MAX, [u64::MAX, 5]), u64::MAX);
+        assert_eq!(wall_ms_of(clock_of(u64::MAX)), u64::MAX >> 16);
+    }
+}

@@ -146,3 +146,6 @@ fn room(object: &Object) -> usize {
         .sum();
     BODY_AT + ENTRY_BYTES * object.context.len() + SPENT_BYTES * object.spent.len() + versions
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,3 +138,80 @@ impl fmt::Debug for TokenKey {
         formatter.write_str("TokenKey(…)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::{collection::vec, prelude::*};
+
+    use super::{SEEN_ENTRIES_MAX, Seen, TAG_BYTES, TokenError, TokenKey, open, seal};
+    use crate::{
+        ident::StoreKey,
+        version::{Actor, CausalContext, Dot},
+    };
+
+    const KEY: TokenKey = TokenKey([7; 32]);
+
+    fn store_key() -> StoreKey {
+        StoreKey::of(b"b", b"k")
+    }
+
+    fn seen(entries: u64, spent: u64) -> Seen {
+        let context: CausalContext = (1..=entries).map(|at| Dot { actor: Actor(at * 3), seq: at }).collect();
+        Seen { context, spent: (0..spent).collect() }
+    }
+
+    #[test]
+    fn what_was_sealed_is_opened_for_its_key_alone() {
+        for seen in [seen(0, 0), seen(1, 1), seen(2, 0), seen(256, 256)] {
+            let token = seal(&KEY, &store_key(), &seen);
+            assert_eq!(open(&KEY, &store_key(), &token), Ok(seen));
+            assert_eq!(open(&KEY, &StoreKey::of(b"b", b"l"), &token), Err(TokenError::NotOurs));
+            assert_eq!(open(&TokenKey([8; 32]), &store_key(), &token), Err(TokenError::NotOurs));
+        }
+    }
+
+    #[test]
+    fn a_longer_context_is_cut_and_a_longer_token_refused() {
+        let token = seal(&KEY, &store_key(), &seen(300, 300));
+        let opened = open(&KEY, &store_key(), &token).unwrap();
+        assert_eq!((opened.context.len(), opened.spent.len()), (SEEN_ENTRIES_MAX, SEEN_ENTRIES_MAX));
+        assert_eq!(open(&KEY, &store_key(), &[0; 10_000]), Err(TokenError::TooManyEntries));
+        // Even under the right tag, as if a node had made it.
+        let mut content = std::vec![1, 0x01, 0x01];
+        content.extend_from_slice(&[1; 257 * 16]);
+        content.extend_from_slice(&[0, 0]);
+        let tag = super::tag(&KEY, &[&store_key().0[..], &content].concat());
+        content.extend_from_slice(&tag);
+        assert_eq!(open(&KEY, &store_key(), &content), Err(TokenError::TooManyEntries));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+        #[test]
+        fn a_damaged_or_made_up_token_is_refused(
+            at in any::<prop::sample::Index>(), bit in 0..8u8, made_up in vec(any::<u8>(), 0..80),
+        ) {
+            let mut token: Vec<u8> = seal(&KEY, &store_key(), &seen(2, 1)).to_vec();
+            let at = at.index(token.len());
+            prop_assert!(open(&KEY, &store_key(), &token[..at]).is_err());
+            token[at] ^= 1 << bit;
+            prop_assert_eq!(open(&KEY, &store_key(), &token), Err(TokenError::NotOurs));
+            prop_assert!(open(&KEY, &store_key(), &made_up).is_err());
+        }
+
+        /// Content that only a node of this cluster can have tagged is still parsed with care.
+        #[test]
+        fn any_content_under_the_right_tag_is_parsed_or_refused(content in vec(any::<u8>(), 0..120)) {
+            let tagged = [&store_key().0[..], &content].concat();
+            let mut token = content;
+            token.extend_from_slice(&super::tag(&KEY, &tagged));
+            prop_assert!(token.len() >= TAG_BYTES);
+            if let Ok(seen) = open(&KEY, &store_key(), &token) {
+                prop_assert_eq!(seal(&KEY, &store_key(), &seen), token);
+            }
+        }
+    }
+}
