@@ -134,7 +134,8 @@ struct ExecuteReply @0xe61d39b0a8c7f254 {
   header @0 :Common.ReplyHeader;
   results @1 :List(Result);
   # One for each operation, in the order of the request. If the whole batch was refused, there is a single entry, an error, which
-  # speaks for all of them.
+  # speaks for all of them. Gets that found more than 4 MiB together: those that did not fit have `tooLarge` with `retryable`; ask
+  # for them again in a smaller batch.
 }
 
 # ---- the ring

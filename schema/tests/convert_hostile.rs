@@ -247,6 +247,25 @@ fn a_single_error_speaks_for_the_whole_batch() {
 }
 
 #[test]
+fn values_beyond_a_frame_stay_behind_and_can_be_asked_for_alone() {
+    let found = |bytes: usize| {
+        let sibling = Sibling { value: Bytes::from(vec![1; bytes]), value_bytes: bytes as u32, clock: 1, hash: 1 };
+        Reply {
+            outcome: Outcome::Found { siblings: vec![sibling], context: Bytes::new() },
+            receipt: Receipt::default(),
+        }
+    };
+    let replies = [found(5 << 20), found(1), found(0)];
+    let mut message = message();
+    let mut list = message.init_root::<kv_capnp::execute_reply::Builder<'_>>().init_results(3);
+    convert::encode_replies(list.reborrow(), &replies);
+    let decoded = convert::decode_replies(list.into_reader(), 3).unwrap();
+    assert!(matches!(&decoded[0].outcome, Outcome::Found { siblings, .. } if siblings[0].value.len() == 5 << 20));
+    assert!(matches!(&decoded[1].outcome, Outcome::Failed(it) if it.code == ErrorCode::TooLarge && it.retryable));
+    assert!(matches!(decoded[2].outcome, Outcome::Found { .. }));
+}
+
+#[test]
 fn a_list_of_empty_elements_costs_nothing() {
     // Elements of no size fit into two words, however many; whoever allocates for them is lost. So many pass the limit
     // that Cap'n Proto itself has for them.

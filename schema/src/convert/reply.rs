@@ -5,7 +5,7 @@ use std::ops::Range;
 use dynamo::operation::{ErrorCode, Failure, Outcome, Receipt, Reply, Sibling};
 
 use super::{
-    BATCH_OPERATIONS_MAX, CONTEXT_BYTES_MAX, decode_failure, encode_failure,
+    BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, CONTEXT_BYTES_MAX, decode_failure, encode_failure,
     failure::{decode_receipt, encode_receipt},
     gather::{Gather, Gathered, Span},
     list_length,
@@ -22,13 +22,23 @@ const REPLY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// A guess at the bytes of one result: a small value and its context.
 const RESULT_BYTES_EXPECTED: usize = 192;
 
-/// Writes the results of a batch into a list of the same length.
+/// Writes the results of a batch into a list of the same length. A thousand gets may find more than a frame can carry:
+/// values beyond [`BATCH_BYTES_MAX`] stay behind, and their results are errors that ask for a smaller batch. The first value
+/// always goes, so that a get that is asked alone is answered.
 pub fn encode_replies<'a>(
     mut list: capnp::struct_list::Builder<'_, wire::result::Owned>,
     replies: impl IntoIterator<Item = &'a Reply>,
 ) {
+    let mut bytes_left = BATCH_BYTES_MAX;
     for (at, reply) in (0..list.len()).zip(replies) {
-        encode_reply(list.reborrow().get(at), reply);
+        let result = list.reborrow().get(at);
+        let bytes = found_bytes(reply);
+        if bytes > bytes_left && bytes_left < BATCH_BYTES_MAX {
+            encode_failure(result.init_error(), &left_behind(bytes));
+        } else {
+            bytes_left = bytes_left.saturating_sub(bytes);
+            encode_reply(result, reply);
+        }
     }
 }
 
@@ -201,6 +211,18 @@ fn receipt(result: wire::result::Reader<'_>) -> Receipt {
         true => result.get_receipt().map_or_else(|_| Receipt::default(), decode_receipt),
         false => Receipt::default(),
     }
+}
+
+fn found_bytes(reply: &Reply) -> usize {
+    match &reply.outcome {
+        Outcome::Found { siblings, .. } => siblings.iter().map(|sibling| sibling.value.len()).sum(),
+        Outcome::NotFound { .. } | Outcome::Stored { .. } | Outcome::Failed(_) => 0,
+    }
+}
+
+fn left_behind(bytes: usize) -> Failure {
+    let message = format!("the values found do not fit into one reply; ask for these {bytes} bytes in a smaller batch");
+    Failure { retryable: true, ..Failure::with_message(ErrorCode::TooLarge, message) }
 }
 
 fn encode_sibling(mut wire: wire::sibling::Builder<'_>, sibling: &Sibling) {
