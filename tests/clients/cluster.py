@@ -58,10 +58,9 @@ class Cluster:
     def _start(self, at):
         name = f"n{at + 1}"
         lines = [
-            "[node]",
             f'name = "{name}"',
             f'listen = "127.0.0.1:{self.ports[at]}"',
-            f'directory = "{self.directory / name}"',
+            f'data = "{self.directory / name}"',
             "[cluster]",
             'name = "clients"',
             'secret = "only for tests, long enough"',

@@ -25,15 +25,15 @@ pub struct Options {
     pub nodes: usize,
     /// N: how many owners a key has.
     pub replicas: usize,
-    /// Lines for the `[node]` table of every configuration file, such as `max_bytes = 8388608`.
-    pub node_lines: String,
+    /// Lines for the top of every configuration file, such as `max_bytes = 8388608`.
+    pub lines: String,
     /// Where the data directories stand, instead of a temporary folder of the cluster's own.
     pub directory: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: 3, replicas: 3, node_lines: String::new(), directory: None }
+        Self { nodes: 3, replicas: 3, lines: String::new(), directory: None }
     }
 }
 
@@ -183,10 +183,10 @@ impl Node {
         let data = base.join(&name);
         let configuration = base.join(format!("{name}.toml"));
         let mut text = format!(
-            "[node]\nname = \"{name}\"\nlisten = \"{}\"\ndirectory = \"{}\"\n{}\n\n[cluster]\nname = \"test\"\nsecret = \"only for tests, long enough\"\nreplicas = {}\n",
+            "name = \"{name}\"\nlisten = \"{}\"\ndata = \"{}\"\n{}\n\n[cluster]\nname = \"test\"\nsecret = \"only for tests, long enough\"\nreplicas = {}\n",
             addresses[at],
             data.display(),
-            options.node_lines,
+            options.lines,
             options.replicas,
         );
         for (member, address) in addresses.iter().enumerate() {
