@@ -36,26 +36,37 @@ class Cluster:
     def __init__(self, nodes):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="quorate-test-"))
         self.ports = free_ports(nodes)
-        self.processes = []
+        self.processes = [None] * nodes
 
     def __enter__(self):
         try:
             for at in range(len(self.ports)):
-                self._start(at)
+                self.start(at)
             for at in range(len(self.ports)):
-                self._wait(at)
+                self.wait(at)
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_):
-        for process in self.processes:
+        for process in filter(None, self.processes):
             process.kill()
             process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _start(self, at):
+    @property
+    def endpoints(self):
+        return ",".join(f"127.0.0.1:{port}" for port in self.ports)
+
+    def kill(self, at):
+        """Ends a node as a power switch would."""
+        process, self.processes[at] = self.processes[at], None
+        process.kill()
+        process.wait()
+
+    def start(self, at):
+        """Starts a node on the data it has; `wait` for it before use."""
         name = f"n{at + 1}"
         lines = [
             f'name = "{name}"',
@@ -70,12 +81,13 @@ class Cluster:
             lines += ["[[cluster.members]]", f'name = "n{member + 1}"', f'address = "127.0.0.1:{port}"', f'zone = "z{member}"']
         configuration = self.directory / f"{name}.toml"
         configuration.write_text("\n".join(lines) + "\n")
-        log = open(self.directory / f"{name}.log", "wb")
+        log = open(self.directory / f"{name}.log", "ab")
         with log:
             command = [binary(), "serve", "--config", str(configuration)]
-            self.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+            self.processes[at] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
-    def _wait(self, at):
+    def wait(self, at):
+        """Waits until a node accepts connections."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
