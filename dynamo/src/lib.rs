@@ -14,6 +14,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod coordinator;
 pub mod hlc;
 pub mod ident;
 pub mod layout;

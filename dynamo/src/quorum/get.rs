@@ -141,6 +141,19 @@ impl Get {
         }
     }
 
+    /// One more place to ask for its record, because those that were asked are slow. It is taken as asked.
+    pub fn next_hedge(&mut self) -> Option<Place> {
+        let untried = self.quorums.places().without(self.reading).without(self.read).without(self.failed);
+        let place = untried.iter().next()?;
+        self.reading.insert(place);
+        Some(place)
+    }
+
+    /// Whether some place gave a record with this digest before.
+    pub fn has_read(&self, digest: u128) -> bool {
+        self.groups().any(|group| group.read && group.digest == digest)
+    }
+
     /// The places that gave their record.
     pub fn read(&self) -> Places {
         self.read
@@ -149,6 +162,11 @@ impl Get {
     /// Whether some place's contents are known only by a digest.
     pub fn has_unread(&self) -> bool {
         self.groups().any(|group| !group.read && !group.places.is_empty())
+    }
+
+    /// Whether not all that is known agrees.
+    pub fn is_divided(&self) -> bool {
+        self.first.used && !(self.absent.is_empty() && self.others.is_empty() && self.first.read)
     }
 
     /// What the read needs.

@@ -1,0 +1,404 @@
+//! The coordinator (paper, sections 4.5 and 5): owns every client operation of one RPC worker from its
+//! arrival to its reply. It decides which replicas to ask, when it is enough, what the answer is, and who needs read repair.
+//!
+//! It is a state machine: [`Coordinator::step`] takes one input and appends effects, [`Coordinator::next_deadline`] says
+//! when it wants to be woken. It holds no data of its own, does no input or output, and never waits. That a write is on
+//! this node's disk it learns only from [`Input::LocalWrite`], so no driver can acknowledge too early. Operations are
+//! independent: there is no order between them, and an answer that is late, doubled, or made up finds nobody
+//! ([`CallId`]). A client that goes away changes nothing: its operation ends here all the same.
+
+use alloc::{sync::Arc, vec::Vec};
+
+use slab::Slab;
+
+use crate::{
+    layout::{Layout, NodeIndex},
+    operation::{Address, Operation, Outcome, Reply},
+    peer::{PeerOperation, PeerResult},
+    quorum::Places,
+    replica::{Minted, Write, WriteOperation, WriteOutcome},
+    tick::Tick,
+    token::TokenKey,
+};
+
+mod admission;
+mod call;
+mod deadlines;
+mod demand;
+mod failing;
+mod flight;
+mod forwarding;
+mod reading;
+mod route;
+mod writing;
+
+pub use call::CallId;
+
+use admission::Arrival;
+use call::Calls;
+use deadlines::Deadlines;
+use flight::{Flight, Flow, Head, Shared, Stage};
+use writing::Writing;
+
+/// The driver's own number for a client operation; comes back with its reply. The coordinator never looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// What a coordinator must know of its node's configuration.
+#[derive(Clone, Debug)]
+pub struct CoordinatorConfig {
+    /// This node, by its position in `layout`.
+    pub me: NodeIndex,
+    /// The partition map.
+    pub layout: Arc<Layout>,
+    /// The cluster's key for context tokens.
+    pub token_key: TokenKey,
+    /// Longest value in bytes a put may carry; the replica's limit is the same.
+    pub value_bytes_max: u64,
+    /// Most operations whose clients wait. Beyond it new ones are refused with `Overloaded` before anything is done.
+    pub operations_max: usize,
+    /// Most reads that were answered and still wait for late answers, for read repair. Beyond it a read ends with its
+    /// reply, and whoever was behind is repaired by a later one.
+    pub lingering_max: usize,
+    /// Longest time in milliseconds an operation may take, whatever its client allows: what bounds the life of its state.
+    pub budget_max_ms: u64,
+    /// After so many milliseconds a read that is not answered yet asks one more owner for its record; 0 for never. Above
+    /// the usual p95 of a replica's answer, or every read becomes dearer.
+    pub hedge_after_ms: u64,
+}
+
+impl CoordinatorConfig {
+    /// Limits for a server's worker, to be adapted field by field.
+    pub fn new(me: NodeIndex, layout: Arc<Layout>, token_key: TokenKey) -> Self {
+        Self {
+            me,
+            layout,
+            token_key,
+            value_bytes_max: 1 << 20,
+            // 64 full batches: beyond that a worker of one core can't answer within a usual budget anyway.
+            operations_max: 65_536,
+            // As many again; they cost a few hundred bytes each and the record that was read.
+            lingering_max: 65_536,
+            budget_max_ms: 60_000,
+            hedge_after_ms: 100,
+        }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A client, or a node that forwards for one, asks for an operation.
+    Client {
+        /// The driver's number for it.
+        request: RequestId,
+        /// What it asks.
+        operation: Operation,
+        /// How many nodes have forwarded it already.
+        hops: u8,
+        /// When it ends, answered or not.
+        deadline: Tick,
+        /// Now, in milliseconds since 1970.
+        now_wall_ms: u64,
+    },
+    /// The answer to [`Effect::LocalRead`].
+    LocalRead {
+        /// Which.
+        call: CallId,
+        /// What the snapshot held.
+        result: PeerResult,
+    },
+    /// A version was minted here and is not committed yet: enough to send it to the others, not to acknowledge it.
+    Minted {
+        /// Which [`Effect::LocalWrite`].
+        call: CallId,
+        /// The version.
+        minted: Minted,
+    },
+    /// The answer to [`Effect::LocalWrite`], after the commit.
+    LocalWrite {
+        /// Which.
+        call: CallId,
+        /// How it ended.
+        outcome: WriteOutcome,
+    },
+    /// What became of an [`Effect::Peer`].
+    Peer {
+        /// Which.
+        call: CallId,
+        /// How it ended.
+        result: PeerCall,
+    },
+    /// What became of an [`Effect::Forward`].
+    Forwarded {
+        /// Which.
+        call: CallId,
+        /// The other node's reply, or why there is none.
+        result: Result<Reply, ForwardFailed>,
+    },
+    /// The driver's breaker for a peer opened or closed. Peers count as reachable until it says otherwise.
+    PeerState {
+        /// Which peer.
+        node: NodeIndex,
+        /// Whether calls to it make sense now.
+        reachable: bool,
+    },
+    /// The time of [`Coordinator::next_deadline`] has come.
+    Deadline,
+}
+
+/// What became of a call to a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerCall {
+    /// The peer answered.
+    Answered(PeerResult),
+    /// It was not sent: the peer certainly did nothing.
+    NotSent,
+    /// It was sent and no answer will come: nobody knows what the peer did.
+    Lost,
+}
+
+/// Why a forwarded operation has no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForwardFailed {
+    /// Whether it was sent, so that the other node may have done it.
+    pub sent: bool,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Read here, from a snapshot, on the calling worker; answered by [`Input::LocalRead`].
+    LocalRead {
+        /// Comes back with the answer.
+        call: CallId,
+        /// A `Read` or `Digest`.
+        operation: PeerOperation,
+    },
+    /// Hand to the store's writer; answered by [`Input::Minted`] (for a mint, as soon as it is made) and
+    /// [`Input::LocalWrite`] (after the commit).
+    LocalWrite {
+        /// Comes back with the answers; `None` for a repair nobody waits for.
+        call: Option<CallId>,
+        /// What to write.
+        operation: WriteOperation,
+    },
+    /// Send to a peer; answered by [`Input::Peer`]. The driver groups what leaves together by peer.
+    Peer {
+        /// To whom.
+        to: NodeIndex,
+        /// Comes back with the answer; `None` for a repair nobody waits for, to be dropped first under pressure.
+        call: Option<CallId>,
+        /// What to ask.
+        operation: PeerOperation,
+    },
+    /// Ask another node's `Kv` with one hop more: this node is no owner of the key. Answered by [`Input::Forwarded`].
+    Forward {
+        /// Comes back with the answer.
+        call: CallId,
+        /// To whom.
+        to: NodeIndex,
+        /// What to ask.
+        operation: Operation,
+        /// When it ends.
+        deadline: Tick,
+    },
+    /// Tell the client. Every [`Input::Client`] has exactly one, at its deadline at the latest.
+    Reply {
+        /// Which request.
+        request: RequestId,
+        /// How it ended.
+        reply: Reply,
+    },
+}
+
+/// What happened so far, for monitors and for tests that must not pass vacuously.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Merged objects sent to owners that were behind.
+    pub repairs: u64,
+    /// Records asked for after the reply because only their digest was known.
+    pub fetches: u64,
+    /// Owners asked for their record because another failed to give its own.
+    pub upgrades: u64,
+    /// Owners asked for their record because others were slow.
+    pub hedges: u64,
+    /// Records that did not verify, here or at a peer.
+    pub corrupt: u64,
+    /// Answers that found nobody: late, doubled, or made up.
+    pub unclaimed: u64,
+    /// Operations handed to another node.
+    pub forwarded: u64,
+    /// Operations that ended at their deadline.
+    pub timeouts: u64,
+    /// Operations refused because too many were waiting.
+    pub overloads: u64,
+    /// Reads that ended without waiting for late answers because too many did.
+    pub unlingered: u64,
+}
+
+/// The coordinator of one RPC worker.
+#[derive(Debug)]
+pub struct Coordinator {
+    shared: Shared,
+    flights: Slab<Flight>,
+    deadlines: Deadlines,
+}
+
+impl Coordinator {
+    /// A coordinator without operations, to which every peer is reachable.
+    pub fn new(config: CoordinatorConfig) -> Self {
+        let config = CoordinatorConfig {
+            operations_max: config.operations_max.min(call::SLOTS_MAX / 2),
+            lingering_max: config.lingering_max.min(call::SLOTS_MAX / 2),
+            ..config
+        };
+        Self { shared: Shared::new(config), flights: Slab::new(), deadlines: Deadlines::default() }
+    }
+
+    /// Takes another partition map, in which this node stands at `me`. Operations in flight end under the map they began
+    /// under.
+    pub fn set_layout(&mut self, me: NodeIndex, layout: Arc<Layout>) {
+        self.shared.set_layout(me, layout);
+    }
+
+    /// When to step [`Input::Deadline`] if nothing else happens before; `None` while there is nothing to wait for.
+    pub fn next_deadline(&self) -> Option<Tick> {
+        self.deadlines.next()
+    }
+
+    /// How many operations it holds, those included that were answered and wait for late answers.
+    pub fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// How many clients wait for a reply.
+    pub fn waiting(&self) -> usize {
+        self.flights.len() - self.shared.lingering
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> Counters {
+        self.shared.counters
+    }
+
+    /// Takes one input and appends what is to be done to `effects`.
+    pub fn step(&mut self, now: Tick, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Client { request, operation, hops, deadline, now_wall_ms } => {
+                self.admit(Arrival { request, hops, now, deadline, now_wall_ms }, operation, effects);
+            }
+            Input::LocalRead { call, result } => self.on_answer(call, PeerCall::Answered(result), effects),
+            Input::Peer { call, result } => self.on_answer(call, result, effects),
+            Input::Minted { call, minted } => {
+                self.resume(call.calls(), effects, |Flight { head, stage }, shared, effects| match stage {
+                    Stage::Writing(writing) => writing.on_minted(minted, head, shared, effects),
+                    Stage::Reading(_) | Stage::Forwarding(_) => Flow::Unclaimed,
+                });
+            }
+            Input::LocalWrite { call, outcome } => {
+                self.resume(call.calls(), effects, |Flight { head, stage }, shared, effects| match stage {
+                    Stage::Writing(writing) => writing.on_local(outcome, head, shared, effects),
+                    Stage::Reading(_) | Stage::Forwarding(_) => Flow::Unclaimed,
+                });
+            }
+            Input::Forwarded { call, result } => {
+                self.resume(call.calls(), effects, |Flight { head, stage }, shared, effects| match stage {
+                    Stage::Forwarding(forwarding) => forwarding.on_reply(call, result, head, shared, effects),
+                    Stage::Reading(_) | Stage::Writing(_) => Flow::Unclaimed,
+                });
+            }
+            Input::PeerState { node, reachable } => self.shared.set_reachable(node, reachable),
+            Input::Deadline => self.expire(now, effects),
+        }
+    }
+
+    fn on_answer(&mut self, call: CallId, result: PeerCall, effects: &mut Vec<Effect>) {
+        let (place, ask) = (call.place(), call.ask());
+        self.resume(call.calls(), effects, |Flight { head, stage }, shared, effects| match stage {
+            Stage::Reading(reading) => reading.on_answer((place, ask), result, head, shared, effects),
+            Stage::Writing(writing) => writing.on_peer(place, result, head, shared, effects),
+            Stage::Forwarding(_) => Flow::Unclaimed,
+        });
+    }
+
+    fn expire(&mut self, now: Tick, effects: &mut Vec<Effect>) {
+        while let Some(calls) = self.deadlines.pop_due(now) {
+            // An operation that has ended since is nothing unusual here, unlike where an answer is looked up.
+            if self.flights.get(calls.slot()).is_none_or(|flight| flight.head.calls != calls) {
+                continue;
+            }
+            self.resume(calls, effects, |Flight { head, stage }, shared, effects| match stage {
+                Stage::Reading(reading) if now < head.deadline => reading.on_hedge(head, shared, effects),
+                Stage::Reading(reading) => reading.on_deadline(head, shared, effects),
+                Stage::Writing(writing) => writing.on_deadline(head, shared, effects),
+                Stage::Forwarding(forwarding) => forwarding.on_deadline(head, shared, effects),
+            });
+        }
+    }
+
+    /// Lets the operation that these calls belong to go on, if it still exists.
+    fn resume(
+        &mut self,
+        calls: Calls,
+        effects: &mut Vec<Effect>,
+        go_on: impl FnOnce(&mut Flight, &mut Shared, &mut Vec<Effect>) -> Flow,
+    ) {
+        let Some(flight) = self.flights.get_mut(calls.slot()).filter(|flight| flight.head.calls == calls) else {
+            self.shared.counters.unclaimed += 1;
+            return;
+        };
+        let was_lingering = flight.head.is_answered;
+        match go_on(flight, &mut self.shared, effects) {
+            Flow::Wait => {}
+            Flow::Linger => self.shared.lingering += 1,
+            Flow::Unclaimed => self.shared.counters.unclaimed += 1,
+            Flow::End => {
+                self.shared.lingering -= usize::from(was_lingering);
+                self.flights.remove(calls.slot());
+            }
+            Flow::Write(write) => self.go_on_writing(calls.slot(), *write, effects),
+        }
+    }
+
+    /// Turns the read before a delete into the delete. Its calls get new names: what was read is settled, and late answers
+    /// have nothing to add.
+    fn go_on_writing(&mut self, slot: usize, (address, write): (Address, Write), effects: &mut Vec<Effect>) {
+        let flight = &mut self.flights[slot];
+        flight.head.calls = self.shared.calls(slot);
+        match Writing::begin(address, write, &flight.head, &self.shared, effects) {
+            Ok(writing) => {
+                flight.stage = Stage::Writing(writing);
+                let (due, calls) = (flight.head.deadline, flight.head.calls);
+                self.wake(due, calls);
+            }
+            Err(failure) => {
+                let receipt = flight.head.receipt(Places::NONE, flight.head.demand.write);
+                flight.head.reply(Outcome::Failed(failure), receipt, effects);
+                self.flights.remove(slot);
+            }
+        }
+    }
+
+    /// Sees to it that a new operation ends in time, and that a slow read is hedged.
+    fn watch(&mut self, head: &Head, stage: &Stage, now: Tick) {
+        let hedge_after_ms = self.shared.config.hedge_after_ms;
+        if let Stage::Reading(reading) = stage
+            && hedge_after_ms > 0
+            && now.after(hedge_after_ms) < head.deadline
+            && reading.may_hedge(head)
+        {
+            self.wake(now.after(hedge_after_ms), head.calls);
+        }
+        self.wake(head.deadline, head.calls);
+    }
+
+    fn wake(&mut self, due: Tick, calls: Calls) {
+        let flights = &self.flights;
+        let alive = |calls: Calls| flights.get(calls.slot()).is_some_and(|flight| flight.head.calls == calls);
+        self.deadlines.push(due, calls, 2 * flights.len() + 2, alive);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! What is checked before anything is done for a client's operation, and which stage it begins with.
+
+use alloc::vec::Vec;
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{
+    Coordinator, Effect, RequestId,
+    demand::Demand,
+    failing,
+    flight::{Flight, Head, Shared, Stage},
+    forwarding::Forwarding,
+    reading::{Purpose, Reading},
+    route::Route,
+    writing::Writing,
+};
+use crate::{
+    ident::{KEY_BYTES_MAX, StoreKey, is_bucket_name},
+    layout::BucketProperties,
+    operation::{Action, Address, Basis, ErrorCode, Failure, Operation, Outcome, Receipt, Reply},
+    replica::{MintBasis, Write},
+    tick::Tick,
+    token,
+    version::Content,
+};
+
+/// A client's operation as it arrives, without what it asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) request: RequestId,
+    pub(super) hops: u8,
+    pub(super) now: Tick,
+    pub(super) deadline: Tick,
+    pub(super) now_wall_ms: u64,
+}
+
+impl Coordinator {
+    /// Begins an operation, or refuses it at once.
+    pub(super) fn admit(&mut self, arrival: Arrival, operation: Operation, effects: &mut Vec<Effect>) {
+        if let Err(failure) = self.begin(arrival, operation, effects) {
+            let receipt = Receipt { epoch: self.shared.config.layout.epoch, ..Receipt::default() };
+            let reply = Reply { outcome: Outcome::Failed(failure), receipt };
+            effects.push(Effect::Reply { request: arrival.request, reply });
+        }
+    }
+
+    fn begin(&mut self, arrival: Arrival, operation: Operation, effects: &mut Vec<Effect>) -> Result<(), Failure> {
+        let Arrival { request, hops, now, deadline, now_wall_ms } = arrival;
+        if deadline <= now {
+            return Err(failing::expired());
+        }
+        if self.flights.len() - self.shared.lingering >= self.shared.config.operations_max {
+            self.shared.counters.overloads += 1;
+            return Err(failing::overloaded());
+        }
+        check_names(&operation.address)?;
+        let layout = &self.shared.config.layout;
+        let bucket = properties(&self.shared, &operation.address);
+        let owners = layout.owners(layout.partition(&operation.address.store_key.id())).count();
+        let demand = Demand::resolve(&operation.consistency, &bucket, layout.replicas, owners)?;
+        let route = Route::new(layout, self.shared.config.me, &operation.address.store_key, &demand);
+        let slot = self.flights.vacant_key();
+        let deadline = deadline.min(now.after(self.shared.config.budget_max_ms));
+        let calls = self.shared.calls(slot);
+        let head = Head { calls, request, deadline, now_wall_ms, route, demand, is_answered: false };
+        let stage = self.first_stage(&head, hops, operation, &bucket, effects)?;
+        self.watch(&head, &stage, now);
+        self.flights.insert(Flight { head, stage });
+        Ok(())
+    }
+
+    fn first_stage(
+        &mut self,
+        head: &Head,
+        hops: u8,
+        operation: Operation,
+        bucket: &BucketProperties,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Stage, Failure> {
+        let shared = &mut self.shared;
+        if !head.route.is_mine() {
+            if hops > 0 {
+                return Err(failing::not_an_owner(head.route.nodes(head.route.places())));
+            }
+            return Forwarding::begin(operation, head, shared, effects).map(Stage::Forwarding);
+        }
+        let Operation { address, consistency: _, action } = operation;
+        match action {
+            Action::Get { without_values } => {
+                let purpose = Purpose::Get { without_values, rule: bucket.conflict_rule };
+                Reading::begin(address, purpose, head, shared, effects).map(Stage::Reading)
+            }
+            Action::Put { value, hash, basis, op_id, seen_clock } => {
+                let hash = check_value(&value, hash, shared.config.value_bytes_max)?;
+                let content = Content::Value { bytes: value, hash };
+                let basis = open_basis(basis, &address.store_key, shared)?;
+                let write = Write { content, basis, op_id, seen_clock, wall_ms: head.now_wall_ms, expires: 0 };
+                Writing::begin(address, write, head, shared, effects).map(Stage::Writing)
+            }
+            Action::Delete { basis: Basis::Local, op_id, seen_clock } => {
+                let purpose = Purpose::Delete { op_id, seen_clock };
+                Reading::begin(address, purpose, head, shared, effects).map(Stage::Reading)
+            }
+            Action::Delete { basis: Basis::Beside, .. } => Err(Failure::new(
+                ErrorCode::InvalidRequest,
+                "a delete beside what is there would delete nothing; nothing was done, give a context or none",
+            )),
+            Action::Delete { basis: basis @ Basis::Context(_), op_id, seen_clock } => {
+                let basis = open_basis(basis, &address.store_key, shared)?;
+                let content = Content::Tombstone;
+                let write = Write { content, basis, op_id, seen_clock, wall_ms: head.now_wall_ms, expires: 0 };
+                Writing::begin(address, write, head, shared, effects).map(Stage::Writing)
+            }
+        }
+    }
+}
+
+/// The properties of the operation's bucket.
+fn properties(shared: &Shared, address: &Address) -> BucketProperties {
+    let layout = &shared.config.layout;
+    if layout.buckets.is_empty() {
+        return BucketProperties::default();
+    }
+    core::str::from_utf8(&address.bucket).map(|name| layout.bucket(name)).unwrap_or_default()
+}
+
+/// Names were checked where they came in. What is written under a wrong one could not be read again, so they are looked
+/// at here once more.
+fn check_names(address: &Address) -> Result<(), Failure> {
+    if !is_bucket_name(&address.bucket) {
+        let message = "a bucket's name is 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'; nothing was done";
+        return Err(Failure::new(ErrorCode::InvalidRequest, message));
+    }
+    if !(1..=KEY_BYTES_MAX).contains(&address.key.len()) {
+        return Err(Failure::new(ErrorCode::InvalidRequest, "a key is 1 to 1,024 bytes long; nothing was done"));
+    }
+    Ok(())
+}
+
+/// Checks a value against its limit and its writer's hash of it; the hash.
+fn check_value(value: &[u8], hash: Option<u128>, bytes_max: u64) -> Result<u128, Failure> {
+    if value.len() as u64 > bytes_max {
+        return Err(Failure::new(
+            ErrorCode::TooLarge,
+            "the value is longer than this node accepts; nothing was done, keep large data elsewhere and store a link",
+        ));
+    }
+    let found = xxh3_128(value);
+    if hash.is_some_and(|expected| expected != found) {
+        return Err(Failure::new(
+            ErrorCode::InvalidRequest,
+            "the value does not have the hash that came with it: it was damaged on its way or its writer computes XXH3-128 \
+             differently; nothing was done",
+        ));
+    }
+    Ok(found)
+}
+
+fn open_basis(basis: Basis, store_key: &StoreKey, shared: &Shared) -> Result<MintBasis, Failure> {
+    match basis {
+        Basis::Local => Ok(MintBasis::Local),
+        Basis::Beside => Ok(MintBasis::Beside),
+        Basis::Context(sealed) => {
+            let seen = token::open(&shared.config.token_key, store_key, &sealed).map_err(|error| error.failure())?;
+            Ok(MintBasis::Context(seen))
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! How operations fail: each failure says what happened, whether anything may have been applied, and what to do.
+
+use alloc::{format, vec::Vec};
+
+use super::route::Route;
+use crate::{
+    layout::NodeIndex,
+    operation::{ErrorCode, Failure},
+    peer::PeerResult,
+};
+
+/// How long a client that was refused for load should stay away, in milliseconds: a few batches' time, so that the queue
+/// has moved when it comes back.
+const OVERLOAD_RETRY_AFTER_MS: u32 = 20;
+
+/// Why replicas that did not count did not, as far as it matters to the client: the most telling reason so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trouble(Option<ErrorCode>);
+
+impl Trouble {
+    /// Adds a reason.
+    pub(super) fn add(&mut self, code: ErrorCode) {
+        if self.0.is_none_or(|known| weight(code) > weight(known)) {
+            self.0 = Some(code);
+        }
+    }
+}
+
+/// Reasons that name a cause, and so a remedy, go before reasons that only name a symptom.
+fn weight(code: ErrorCode) -> u8 {
+    match code {
+        ErrorCode::InvalidRequest | ErrorCode::TooLarge | ErrorCode::TooManySiblings => 9,
+        ErrorCode::StaleView => 8,
+        ErrorCode::WrongCluster | ErrorCode::Unauthenticated | ErrorCode::Forbidden => 7,
+        ErrorCode::Corrupt => 6,
+        ErrorCode::StorageFull => 5,
+        ErrorCode::Internal | ErrorCode::Unsupported => 4,
+        ErrorCode::Overloaded => 3,
+        ErrorCode::ShuttingDown => 2,
+        ErrorCode::QuorumTimeout => 1,
+        ErrorCode::Unavailable => 0,
+    }
+}
+
+/// The reason in an answer that counts for nothing. An answer of a kind that was not asked for is a peer's bug.
+pub(super) fn reason(answer: &PeerResult) -> ErrorCode {
+    match answer {
+        PeerResult::Stale(_) => ErrorCode::StaleView,
+        PeerResult::Corrupt => ErrorCode::Corrupt,
+        PeerResult::Failed(failure) => match failure.code {
+            // What stands between two nodes; to the client it only means that one of them can't be had.
+            ErrorCode::Unauthenticated | ErrorCode::Forbidden | ErrorCode::WrongCluster | ErrorCode::Unsupported => {
+                ErrorCode::Unavailable
+            }
+            code @ (ErrorCode::Internal
+            | ErrorCode::InvalidRequest
+            | ErrorCode::TooLarge
+            | ErrorCode::TooManySiblings
+            | ErrorCode::Unavailable
+            | ErrorCode::QuorumTimeout
+            | ErrorCode::Overloaded
+            | ErrorCode::Corrupt
+            | ErrorCode::StaleView
+            | ErrorCode::StorageFull
+            | ErrorCode::ShuttingDown) => code,
+        },
+        PeerResult::Record(_) | PeerResult::Digest(_) | PeerResult::Absent | PeerResult::Stored => ErrorCode::Internal,
+    }
+}
+
+/// What an operation lacked when it failed.
+pub(super) struct Shortfall<'r> {
+    /// Answers needed, and answers that counted.
+    pub(super) need_and_got: (u8, u8),
+    /// The most telling reason of those that did not count.
+    pub(super) trouble: Trouble,
+    /// Whether a write may have been stored somewhere; `None` for a read.
+    pub(super) maybe_applied: Option<bool>,
+    /// Whom it asked.
+    pub(super) route: &'r Route,
+}
+
+impl Shortfall<'_> {
+    /// Too many replicas failed.
+    pub(super) fn lost(&self) -> Failure {
+        let code = self.trouble.0.unwrap_or(ErrorCode::Unavailable);
+        let (what, advice) = match code {
+            ErrorCode::Unavailable | ErrorCode::QuorumTimeout => {
+                ("too few replicas can be reached", "try again later or ask for fewer replicas")
+            }
+            ErrorCode::StaleView => ("a replica has another view of the partition", "fetch the ring and try again"),
+            ErrorCode::Corrupt => {
+                ("a replica holds a record it can't verify", "try again when it is repaired or ask for fewer replicas")
+            }
+            ErrorCode::StorageFull => ("a replica has no space left", "free space or add nodes; reads go on"),
+            ErrorCode::Overloaded => ("a replica is overloaded", "wait and try again"),
+            ErrorCode::ShuttingDown => ("a replica is shutting down", "try again at another node"),
+            ErrorCode::InvalidRequest | ErrorCode::TooLarge | ErrorCode::TooManySiblings => {
+                ("a replica refused the request", "look at that node's log before asking again")
+            }
+            ErrorCode::Internal
+            | ErrorCode::Unsupported
+            | ErrorCode::Unauthenticated
+            | ErrorCode::Forbidden
+            | ErrorCode::WrongCluster => {
+                ("a replica failed in a way that should not happen", "look at that node's log")
+            }
+        };
+        self.failure(code, what, advice)
+    }
+
+    /// Time was up.
+    pub(super) fn timeout(&self) -> Failure {
+        self.failure(
+            ErrorCode::QuorumTimeout,
+            "too few replicas answered in time",
+            "try again with the same operation id",
+        )
+    }
+
+    fn failure(&self, code: ErrorCode, what: &str, advice: &str) -> Failure {
+        let (need, got) = self.need_and_got;
+        let applied = match self.maybe_applied {
+            None => "nothing was to be written",
+            Some(false) => "nothing was written",
+            Some(true) => "the write may have been stored and may still appear",
+        };
+        let mut failure =
+            Failure::with_message(code, format!("{what} ({got} of {need} needed answers); {applied}; {advice}"));
+        failure.maybe_applied = self.maybe_applied.unwrap_or(false);
+        failure.need = need;
+        failure.got = got;
+        failure.owners = self.route.nodes(self.route.places());
+        failure
+    }
+}
+
+/// This node may not forward, and owns nothing of the key.
+pub(super) fn not_an_owner(owners: Vec<NodeIndex>) -> Failure {
+    let message = "this node does not own the key and the request was forwarded already; nothing was done, fetch the ring \
+                   and ask an owner";
+    Failure { owners, ..Failure::new(ErrorCode::StaleView, message) }
+}
+
+/// Too many operations wait.
+pub(super) fn overloaded() -> Failure {
+    let message = "too many operations are waiting at this node; nothing was done, wait and try again";
+    Failure { retry_after_ms: OVERLOAD_RETRY_AFTER_MS, ..Failure::new(ErrorCode::Overloaded, message) }
+}
+
+/// The deadline had passed before anything was done.
+pub(super) fn expired() -> Failure {
+    Failure::new(ErrorCode::QuorumTimeout, "the request's time was over when it arrived; nothing was done, allow more")
+}

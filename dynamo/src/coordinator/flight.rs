@@ -1,0 +1,156 @@
+//! An operation in flight, and what all operations of a coordinator share.
+
+use alloc::{boxed::Box, sync::Arc, vec, vec::Vec};
+
+use super::{
+    CoordinatorConfig, Counters, Effect, RequestId,
+    call::{Ask, Calls, next_serial},
+    demand::Demand,
+    forwarding::Forwarding,
+    reading::Reading,
+    route::Route,
+    writing::Writing,
+};
+use crate::{
+    layout::{Layout, NodeIndex},
+    operation::{Address, Outcome, Receipt, Reply},
+    quorum::{Place, Places},
+    replica::Write,
+    tick::Tick,
+};
+
+/// An operation in flight.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) head: Head,
+    pub(super) stage: Stage,
+}
+
+/// What every operation has.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// The names of its calls in this stage.
+    pub(super) calls: Calls,
+    pub(super) request: RequestId,
+    pub(super) deadline: Tick,
+    pub(super) now_wall_ms: u64,
+    pub(super) route: Route,
+    pub(super) demand: Demand,
+    /// Whether the client has its reply.
+    pub(super) is_answered: bool,
+}
+
+/// What it is doing.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Reads: a get, or the read before a delete; after the reply, read repair.
+    Reading(Reading),
+    /// Waits for a write to be durable.
+    Writing(Writing),
+    /// Another node does it.
+    Forwarding(Forwarding),
+}
+
+/// What becomes of an operation after an input.
+#[derive(Debug)]
+pub(super) enum Flow {
+    /// It waits for more.
+    Wait,
+    /// The client was just answered; it waits for late answers.
+    Linger,
+    /// It is over.
+    End,
+    /// It has read what a delete replaces, and goes on to write this.
+    Write(Box<(Address, Write)>),
+    /// The input was not for it.
+    Unclaimed,
+}
+
+/// What all operations share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: CoordinatorConfig,
+    /// By node index: whether calls to it make no sense now.
+    unreachable: Vec<bool>,
+    pub(super) counters: Counters,
+    /// Numbers the stages of operations, so that an answer can't be taken for one to whoever had the same slot before.
+    serial: u64,
+    /// Operations whose clients have their reply.
+    pub(super) lingering: usize,
+}
+
+impl Shared {
+    pub(super) fn new(config: CoordinatorConfig) -> Self {
+        let unreachable = vec![false; config.layout.members.len()];
+        Self { config, unreachable, counters: Counters::default(), serial: 0, lingering: 0 }
+    }
+
+    /// Names for the calls of a new stage in this slot.
+    pub(super) fn calls(&mut self, slot: usize) -> Calls {
+        self.serial = next_serial(self.serial);
+        Calls::new(self.serial, slot)
+    }
+
+    /// Nodes keep their state across layouts by who they are, not by their position.
+    pub(super) fn set_layout(&mut self, me: NodeIndex, layout: Arc<Layout>) {
+        let was_unreachable = |id| {
+            let known = self.config.layout.index_of(id);
+            known.is_some_and(|index| self.is_unreachable(index))
+        };
+        self.unreachable = layout.members.iter().map(|member| was_unreachable(member.id)).collect();
+        self.config.layout = layout;
+        self.config.me = me;
+    }
+
+    pub(super) fn set_reachable(&mut self, node: NodeIndex, reachable: bool) {
+        if let Some(unreachable) = self.unreachable.get_mut(usize::from(node.0)) {
+            *unreachable = !reachable;
+        }
+    }
+
+    pub(super) fn is_unreachable(&self, node: NodeIndex) -> bool {
+        self.unreachable.get(usize::from(node.0)).copied().unwrap_or(true)
+    }
+
+    /// The places of a route that calls make no sense to; never this node.
+    pub(super) fn unreachable(&self, route: &Route) -> Places {
+        let mut places = Places::NONE;
+        for place in route.places().iter() {
+            if !route.is_me(place) && self.is_unreachable(route.node(place)) {
+                places.insert(place);
+            }
+        }
+        places
+    }
+
+    pub(super) fn may_linger(&self) -> bool {
+        self.lingering < self.config.lingering_max
+    }
+}
+
+impl Head {
+    /// Tells the client.
+    pub(super) fn reply(&mut self, outcome: Outcome, receipt: Receipt, effects: &mut Vec<Effect>) {
+        debug_assert!(!self.is_answered, "one reply for each request");
+        self.is_answered = true;
+        effects.push(Effect::Reply { request: self.request, reply: Reply { outcome, receipt } });
+    }
+
+    /// A receipt that names these places.
+    pub(super) fn receipt(&self, answered: Places, need: u8) -> Receipt {
+        Receipt {
+            answered: self.route.nodes(answered),
+            epoch: self.route.view.hi,
+            need,
+            durable: 0,
+            stand_ins: 0,
+            repaired: false,
+            replicas: self.route.replicas,
+        }
+    }
+
+    /// The call that asks `ask` of `place`.
+    pub(super) fn call(&self, place: Place, ask: Ask) -> super::CallId {
+        self.calls.to(place, ask)
+    }
+}

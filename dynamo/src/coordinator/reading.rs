@@ -1,0 +1,380 @@
+//! A read (paper, section 4.5): R records, digests of the rest, the merge of what differs, and read repair of whoever is
+//! behind, before or after the reply.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use bytes::Bytes;
+
+use super::{
+    Effect, PeerCall,
+    call::Ask,
+    failing::{Shortfall, Trouble, reason},
+    flight::{Flow, Head, Shared},
+};
+use crate::{
+    hlc,
+    ident::OpId,
+    layout::ConflictRule,
+    operation::{Address, ErrorCode, Failure, Outcome, Sibling},
+    peer::{PeerAction, PeerOperation, PeerResult},
+    quorum::{
+        Place, Places, Verdict,
+        get::{Answer, Get},
+    },
+    record::{self, RecordError},
+    replica::{MintBasis, Write, WriteOperation},
+    token,
+    version::{Content, Object, put::Seen},
+};
+
+/// A read in progress.
+#[derive(Debug)]
+pub(super) struct Reading {
+    address: Address,
+    purpose: Purpose,
+    tally: Get,
+    /// Calls that are out.
+    records_pending: Places,
+    digests_pending: Places,
+    /// All records that came, merged; `None` while every replica that answered holds nothing.
+    merged: Option<Merged>,
+    trouble: Trouble,
+}
+
+/// What is read for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// To show it to a client.
+    Get {
+        /// Show everything but the values.
+        without_values: bool,
+        /// How concurrent values are shown.
+        rule: ConflictRule,
+    },
+    /// To delete it.
+    Delete {
+        /// Names the delete across retries.
+        op_id: OpId,
+        /// The highest clock its client has seen.
+        seen_clock: u64,
+    },
+}
+
+/// What the records that came say together.
+#[derive(Debug)]
+struct Merged {
+    object: Object,
+    /// The object as a record, and that record's digest. `None` after a merge, until someone needs it: in the best case
+    /// all records agree, and the first one is it.
+    encoded: Option<(Bytes, u128)>,
+}
+
+impl Reading {
+    /// Asks R owners for their record and, for a get, the others in use for a digest.
+    pub(super) fn begin(
+        address: Address,
+        purpose: Purpose,
+        head: &Head,
+        shared: &Shared,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Self, Failure> {
+        let unreachable = shared.unreachable(&head.route);
+        let tally = Get::new(head.route.quorums(head.demand.read)?, unreachable);
+        let (records_pending, digests_pending) = (Places::NONE, Places::NONE);
+        let trouble = Trouble::default();
+        let mut reading = Self { address, purpose, tally, records_pending, digests_pending, merged: None, trouble };
+        if reading.tally.verdict() == Verdict::Lost {
+            let (need, _) = reading.tally.quorums().need_and_got(Places::NONE);
+            let reachable = head.route.places().without(unreachable).len();
+            let need_and_got = (need, reachable);
+            return Err(Shortfall {
+                need_and_got,
+                trouble,
+                maybe_applied: reading.maybe_applied(),
+                route: &head.route,
+            }
+            .lost());
+        }
+        let readers = reading.tally.next_readers();
+        readers.iter().for_each(|place| reading.ask(place, Ask::Whole, head, effects));
+        if let Purpose::Get { .. } = reading.purpose {
+            let others = head.route.places().without(readers).without(unreachable);
+            others.iter().for_each(|place| reading.ask(place, Ask::Digest, head, effects));
+        }
+        Ok(reading)
+    }
+
+    /// Whether it may be worth while to ask one more owner later: someone else is slow, or may be.
+    pub(super) fn may_hedge(&self, head: &Head) -> bool {
+        let mut mine = Places::NONE;
+        if head.route.is_mine() {
+            mine.insert(Place::FIRST);
+        }
+        !self.records_pending.without(mine).is_empty() && self.records_pending != head.route.places()
+    }
+
+    /// Takes what became of a call.
+    pub(super) fn on_answer(
+        &mut self,
+        (place, ask): (Place, Ask),
+        result: PeerCall,
+        head: &mut Head,
+        shared: &mut Shared,
+        effects: &mut Vec<Effect>,
+    ) -> Flow {
+        let pending = match ask {
+            Ask::Whole => &mut self.records_pending,
+            Ask::Digest => &mut self.digests_pending,
+        };
+        if !pending.contains(place) {
+            return Flow::Unclaimed;
+        }
+        pending.remove(place);
+        let answer = self.understand(ask, result, shared);
+        self.tally.on_reply(place, head.route.view, answer);
+        if head.is_answered {
+            return self.go_on_repairing(head, shared, effects);
+        }
+        match self.tally.verdict() {
+            Verdict::Reached => self.finish(head, shared, effects),
+            Verdict::Pending => {
+                for place in self.tally.next_readers().iter() {
+                    shared.counters.upgrades += 1;
+                    self.ask(place, Ask::Whole, head, effects);
+                }
+                Flow::Wait
+            }
+            Verdict::Lost => {
+                let failure = self.shortfall(head).lost();
+                self.fail(failure, head, effects)
+            }
+        }
+    }
+
+    /// The readers are slow: asks one more.
+    pub(super) fn on_hedge(&mut self, head: &Head, shared: &mut Shared, effects: &mut Vec<Effect>) -> Flow {
+        if !head.is_answered
+            && let Some(place) = self.tally.next_hedge()
+        {
+            shared.counters.hedges += 1;
+            self.ask(place, Ask::Whole, head, effects);
+        }
+        Flow::Wait
+    }
+
+    /// Time is up: fails, or ends the wait for late answers.
+    pub(super) fn on_deadline(&mut self, head: &mut Head, shared: &mut Shared, effects: &mut Vec<Effect>) -> Flow {
+        if head.is_answered {
+            self.repair(head, shared, effects);
+            return Flow::End;
+        }
+        shared.counters.timeouts += 1;
+        let failure = self.shortfall(head).timeout();
+        self.fail(failure, head, effects)
+    }
+
+    /// What an answer means to the tally; records are verified, and merged, on the way.
+    fn understand(&mut self, ask: Ask, result: PeerCall, shared: &mut Shared) -> Answer {
+        let result = match result {
+            PeerCall::Answered(result) => result,
+            PeerCall::NotSent | PeerCall::Lost => {
+                self.trouble.add(ErrorCode::Unavailable);
+                return Answer::Failed;
+            }
+        };
+        match (ask, result) {
+            (Ask::Whole, PeerResult::Absent) => Answer::Record(None),
+            (Ask::Whole, PeerResult::Record(bytes)) => match self.merge(bytes) {
+                Ok(digest) => Answer::Record(Some(digest)),
+                Err(error) => {
+                    let code = error.failure().code;
+                    shared.counters.corrupt += u64::from(code == ErrorCode::Corrupt);
+                    self.trouble.add(code);
+                    Answer::Failed
+                }
+            },
+            (Ask::Digest, PeerResult::Absent) => Answer::Digest(None),
+            (Ask::Digest, PeerResult::Digest(digest)) => Answer::Digest(Some(digest)),
+            (Ask::Whole | Ask::Digest, useless) => {
+                shared.counters.corrupt += u64::from(useless == PeerResult::Corrupt);
+                self.trouble.add(reason(&useless));
+                Answer::Failed
+            }
+        }
+    }
+
+    /// Verifies a record and merges it; its digest. The same bytes are not decoded twice.
+    fn merge(&mut self, bytes: Bytes) -> Result<u128, RecordError> {
+        let Some(merged) = &mut self.merged else {
+            let first = record::decode(&self.address.store_key, &bytes)?;
+            if !first.is_of(&self.address) {
+                return Err(RecordError::OtherKey);
+            }
+            self.merged = Some(Merged { object: first.object, encoded: Some((bytes, first.digest)) });
+            return Ok(first.digest);
+        };
+        let digest = record::verify(&self.address.store_key, &bytes)?;
+        if !self.tally.has_read(digest) {
+            let other = record::decode_of(&self.address, &bytes)?;
+            merged.object.merge(&other);
+            merged.encoded = None;
+        }
+        Ok(digest)
+    }
+
+    fn finish(&mut self, head: &mut Head, shared: &mut Shared, effects: &mut Vec<Effect>) -> Flow {
+        let (without_values, rule) = match self.purpose {
+            Purpose::Get { without_values, rule } => (without_values, rule),
+            Purpose::Delete { op_id, seen_clock } => {
+                return Flow::Write(Box::new(self.tombstone(op_id, seen_clock, head)));
+            }
+        };
+        let mut receipt = head.receipt(self.tally.read(), head.demand.read);
+        receipt.repaired = self.is_someone_behind(shared.may_linger());
+        let outcome = match &self.merged {
+            Some(merged) => {
+                let context = token::seal(&shared.config.token_key, &self.address.store_key, &merged.object.seen());
+                let now = hlc::clock_of(head.now_wall_ms);
+                show(&merged.object, rule, now, without_values, context)
+            }
+            None => Outcome::NotFound {
+                context: token::seal(&shared.config.token_key, &self.address.store_key, &Seen::default()),
+            },
+        };
+        let is_repaired = receipt.repaired;
+        head.reply(outcome, receipt, effects);
+        if !is_repaired && self.records_pending.is_empty() && self.digests_pending.is_empty() {
+            return Flow::End;
+        }
+        if !shared.may_linger() {
+            shared.counters.unlingered += 1;
+            self.repair(head, shared, effects);
+            return Flow::End;
+        }
+        match self.go_on_repairing(head, shared, effects) {
+            Flow::End => Flow::End,
+            Flow::Wait | Flow::Linger | Flow::Write(_) | Flow::Unclaimed => Flow::Linger,
+        }
+    }
+
+    /// After the reply: reads what is known only by its digest, then repairs, then waits for who has not answered.
+    fn go_on_repairing(&mut self, head: &Head, shared: &mut Shared, effects: &mut Vec<Effect>) -> Flow {
+        for place in self.tally.next_fetches().iter() {
+            shared.counters.fetches += 1;
+            self.ask(place, Ask::Whole, head, effects);
+        }
+        // What a fetch brings changes what is to be sent, so it is waited for; digests may never come, and are not.
+        if self.records_pending.is_empty() || !self.tally.has_unread() {
+            self.repair(head, shared, effects);
+        }
+        let is_over = self.records_pending.is_empty() && self.digests_pending.is_empty();
+        if is_over { Flow::End } else { Flow::Wait }
+    }
+
+    /// Sends the merge to every owner that is known to be behind it.
+    fn repair(&mut self, head: &Head, shared: &mut Shared, effects: &mut Vec<Effect>) {
+        let Some(merged) = &mut self.merged else { return };
+        if !self.tally.is_divided() {
+            return;
+        }
+        let (record, digest) = merged.encoded(&self.address);
+        let behind = self.tally.repairs(Some(digest));
+        for place in behind.iter() {
+            shared.counters.repairs += 1;
+            let (view, store_key, record) = (head.route.view, self.address.store_key, record.clone());
+            effects.push(if head.route.is_me(place) {
+                Effect::LocalWrite { call: None, operation: WriteOperation::Merge { view, store_key, record } }
+            } else {
+                let operation = PeerOperation { view, store_key, action: PeerAction::Merge(record) };
+                Effect::Peer { to: head.route.node(place), call: None, operation }
+            });
+        }
+        self.tally.on_repaired(behind, digest);
+    }
+
+    /// Whether repairs are due: now, or after a fetch if there may be one.
+    fn is_someone_behind(&mut self, may_fetch: bool) -> bool {
+        if !self.tally.is_divided() {
+            return false;
+        }
+        let digest = self.merged.as_mut().map(|merged| merged.encoded(&self.address).1);
+        (may_fetch && self.tally.has_unread()) || !self.tally.repairs(digest).is_empty()
+    }
+
+    /// The delete of everything that was read.
+    fn tombstone(&self, op_id: OpId, seen_clock: u64, head: &Head) -> (Address, Write) {
+        let seen = self.merged.as_ref().map(|merged| merged.object.seen()).unwrap_or_default();
+        let write = Write {
+            content: Content::Tombstone,
+            basis: MintBasis::Context(seen),
+            op_id,
+            seen_clock,
+            wall_ms: head.now_wall_ms,
+            expires: 0,
+        };
+        (self.address.clone(), write)
+    }
+
+    fn ask(&mut self, place: Place, ask: Ask, head: &Head, effects: &mut Vec<Effect>) {
+        match ask {
+            Ask::Whole => self.records_pending.insert(place),
+            Ask::Digest => self.digests_pending.insert(place),
+        }
+        let call = head.call(place, ask);
+        let operation = head.route.read(self.address.store_key, ask);
+        effects.push(if head.route.is_me(place) {
+            Effect::LocalRead { call, operation }
+        } else {
+            Effect::Peer { to: head.route.node(place), call: Some(call), operation }
+        });
+    }
+
+    fn fail(&self, failure: Failure, head: &mut Head, effects: &mut Vec<Effect>) -> Flow {
+        let receipt = head.receipt(self.tally.read(), head.demand.read);
+        head.reply(Outcome::Failed(failure), receipt, effects);
+        Flow::End
+    }
+
+    fn shortfall<'r>(&self, head: &'r Head) -> Shortfall<'r> {
+        Shortfall {
+            need_and_got: self.tally.quorums().need_and_got(self.tally.read()),
+            trouble: self.trouble,
+            maybe_applied: self.maybe_applied(),
+            route: &head.route,
+        }
+    }
+
+    /// Nothing has been written yet; a get will not write at all.
+    fn maybe_applied(&self) -> Option<bool> {
+        match self.purpose {
+            Purpose::Get { .. } => None,
+            Purpose::Delete { .. } => Some(false),
+        }
+    }
+}
+
+impl Merged {
+    fn encoded(&mut self, address: &Address) -> (Bytes, u128) {
+        let encoded = self.encoded.get_or_insert_with(|| {
+            let bytes = Bytes::from(record::encode(address, &self.object));
+            let digest = record::digest(&bytes);
+            (bytes, digest)
+        });
+        encoded.clone()
+    }
+}
+
+/// What a reader is shown of an object.
+fn show(object: &Object, rule: ConflictRule, now: u64, without_values: bool, context: Bytes) -> Outcome {
+    let shown = object.present(rule, now);
+    if shown.is_empty() {
+        return Outcome::NotFound { context };
+    }
+    let mut siblings = Vec::with_capacity(shown.len());
+    for version in shown {
+        let Content::Value { bytes, hash } = &version.content else { continue };
+        let value = if without_values { Bytes::new() } else { bytes.clone() };
+        siblings.push(Sibling { value, value_bytes: bytes.len() as u32, clock: version.clock, hash: *hash });
+    }
+    Outcome::Found { siblings, context }
+}

@@ -1,0 +1,411 @@
+//! Puts and deletes, forwarding, and refusals.
+
+use super::*;
+use crate::{layout::View, operation::Receipt, replica::MintBasis};
+
+use super::super::ForwardFailed;
+
+#[test]
+fn section_4_5_a_put_sends_to_the_others_while_it_commits_and_is_answered_at_w() {
+    let mut desk = Desk::new(3, 3);
+    desk.put(Level::Quorum);
+    let (local, write) = desk.local_write();
+    assert_eq!((write.basis, write.wall_ms), (MintBasis::Local, WALL_MS));
+    let object = written(1, "v");
+    desk.step(Input::Minted { call: local, minted: minted(&object, true) });
+    let ((first, record), (second, _)) = (desk.merge_at(1), desk.merge_at(2));
+    assert_eq!(record, record_of(&object));
+    assert!(!desk.has_reply());
+    desk.commit(local, minted(&object, true));
+    assert!(!desk.has_reply(), "one replica is not W");
+    desk.answer(first, PeerResult::Stored);
+    let reply = desk.reply();
+    assert_eq!(context_of(&reply.outcome), object.seen());
+    assert_eq!(reply.receipt.answered, [NodeIndex(0), NodeIndex(1)]);
+    assert_eq!((reply.receipt.need, reply.receipt.durable, reply.receipt.replicas), (2, 2, 3));
+    assert!(desk.is_done());
+    desk.answer(second, PeerResult::Stored);
+    assert!(desk.is_done());
+}
+
+#[test]
+fn a_put_waits_for_its_own_commit_even_when_w_others_have_it() {
+    let mut desk = Desk::new(3, 3);
+    desk.put(Level::Quorum);
+    let (local, _) = desk.local_write();
+    let object = written(1, "v");
+    desk.step(Input::Minted { call: local, minted: minted(&object, true) });
+    for node in [1, 2] {
+        let (call, _) = desk.merge_at(node);
+        desk.answer(call, PeerResult::Stored);
+    }
+    assert!(!desk.has_reply());
+    desk.commit(local, minted(&object, true));
+    assert_eq!(desk.reply().receipt.durable, 3);
+}
+
+#[test]
+fn a_put_that_w_others_have_succeeds_although_its_own_commit_failed_or_hangs() {
+    for fails in [true, false] {
+        let mut desk = Desk::new(3, 3);
+        desk.put(Level::Quorum);
+        let (local, _) = desk.local_write();
+        desk.step(Input::Minted { call: local, minted: minted(&written(1, "v"), true) });
+        for node in [1, 2] {
+            let (call, _) = desk.merge_at(node);
+            desk.answer(call, PeerResult::Stored);
+        }
+        if fails {
+            let outcome = WriteOutcome::Refused(Failure::new(ErrorCode::StorageFull, "full"));
+            desk.step(Input::LocalWrite { call: local, outcome });
+        } else {
+            desk.pass(BUDGET_MS);
+        }
+        let reply = desk.reply();
+        assert!(matches!(reply.outcome, Outcome::Stored { .. }));
+        assert_eq!((reply.receipt.answered, reply.receipt.durable), (vec![NodeIndex(1), NodeIndex(2)], 2));
+        assert!(desk.is_done());
+    }
+}
+
+#[test]
+fn a_mint_shown_to_peers_is_no_acknowledgement() {
+    let mut desk = Desk::new(1, 1);
+    desk.put(Level::Quorum);
+    let (local, _) = desk.local_write();
+    desk.step(Input::Minted { call: local, minted: minted(&written(1, "v"), true) });
+    assert!(!desk.has_reply());
+    desk.commit(local, minted(&written(1, "v"), true));
+    assert_eq!(desk.reply().receipt.durable, 1);
+    assert!(desk.is_done());
+}
+
+#[test]
+fn a_put_beside_siblings_returns_no_context() {
+    let mut desk = Desk::new(1, 1);
+    desk.put(Level::One);
+    let (local, _) = desk.local_write();
+    let mut both = written(1, "milk");
+    both.merge(&written(2, "eggs"));
+    desk.commit(local, minted(&both, false));
+    let Outcome::Stored { context, siblings, .. } = desk.reply().outcome else { panic!() };
+    assert_eq!((context, siblings), (None, 2));
+}
+
+#[test]
+fn a_retried_operation_is_acknowledged_by_replicas_that_have_it_now() {
+    let mut desk = Desk::new(3, 3);
+    desk.put(Level::Quorum);
+    let (local, _) = desk.local_write();
+    let again = Minted { retried: true, ..minted(&written(1, "v"), true) };
+    desk.commit(local, again);
+    assert!(!desk.has_reply(), "that it was minted before says nothing about now");
+    let (call, record) = desk.merge_at(1);
+    assert_eq!(record, record_of(&written(1, "v")), "what stands is replicated again");
+    desk.answer(call, PeerResult::Stored);
+    assert_eq!(desk.reply().receipt.durable, 2);
+}
+
+#[test]
+fn a_write_minted_twice_reaches_everyone_and_returns_no_context() {
+    let mut desk = Desk::new(2, 2);
+    desk.put(Level::All);
+    let (local, _) = desk.local_write();
+    desk.step(Input::Minted { call: local, minted: minted(&written(1, "v"), true) });
+    let (call, _) = desk.merge_at(1);
+    desk.commit(local, minted(&written(2, "v"), true));
+    assert_eq!(desk.repairs(), [(1, written(2, "v"))]);
+    desk.answer(call, PeerResult::Stored);
+    let Outcome::Stored { context, .. } = desk.reply().outcome else { panic!() };
+    assert_eq!(context, None);
+}
+
+#[test]
+fn the_context_of_a_read_is_what_a_put_replaces() {
+    let mut desk = Desk::new(1, 1);
+    let seen = written(1, "milk").seen();
+    let sealed = token::seal(&TOKEN_KEY, &address().store_key, &seen);
+    desk.ask(Level::One, put_of("v", Basis::Context(sealed)));
+    assert_eq!(desk.local_write().1.basis, MintBasis::Context(seen));
+}
+
+#[test]
+fn a_context_that_is_not_ours_or_of_another_key_is_refused_before_anything_is_done() {
+    let other = Address::new(Bytes::from_static(b"carts"), Bytes::from_static(b"bob"));
+    let of_other_key = token::seal(&TOKEN_KEY, &other.store_key, &Seen::default());
+    for context in [of_other_key, Bytes::from_static(b"forged"), Bytes::new()] {
+        let mut desk = Desk::new(3, 3);
+        desk.ask(Level::One, put_of("v", Basis::Context(context)));
+        let failure = desk.failure();
+        assert_eq!(failure.code, ErrorCode::InvalidRequest);
+        assert!(!failure.retryable && !failure.maybe_applied);
+        assert!(desk.is_done());
+    }
+}
+
+#[test]
+fn a_value_is_checked_against_its_hash_and_its_limit() {
+    let mut desk = Desk::with(1, 1, |config| config.value_bytes_max = 3);
+    let put = |text: &'static [u8], hash| Action::Put {
+        value: Bytes::from_static(text),
+        hash,
+        basis: Basis::Local,
+        op_id: OpId::NONE,
+        seen_clock: 0,
+    };
+    desk.ask(Level::One, put(b"long", None));
+    assert_eq!(desk.failure().code, ErrorCode::TooLarge);
+    desk.ask(Level::One, put(b"abc", Some(1)));
+    assert_eq!(desk.failure().code, ErrorCode::InvalidRequest);
+    desk.ask(Level::One, put(b"abc", Some(xxhash_rust::xxh3::xxh3_128(b"abc"))));
+    assert_eq!(desk.local_write().1.content, value("abc"));
+}
+
+#[test]
+fn a_put_that_can_not_reach_w_owners_fails_before_anything_is_done() {
+    let mut desk = Desk::new(3, 3);
+    desk.cut_off(1);
+    desk.cut_off(2);
+    desk.put(Level::Quorum);
+    let failure = desk.failure();
+    assert_eq!((failure.code, failure.need, failure.got), (ErrorCode::Unavailable, 2, 1));
+    assert!(!failure.maybe_applied && failure.retryable);
+    assert!(desk.is_done());
+}
+
+#[test]
+fn a_put_that_lost_its_quorum_after_sending_may_have_been_applied() {
+    let mut desk = Desk::new(3, 3);
+    desk.put(Level::All);
+    let (local, _) = desk.local_write();
+    desk.step(Input::Minted { call: local, minted: minted(&written(1, "v"), true) });
+    let (call, _) = desk.merge_at(1);
+    desk.lose(call);
+    let failure = desk.failure();
+    assert_eq!((failure.code, failure.need, failure.got), (ErrorCode::Unavailable, 3, 0));
+    assert!(failure.maybe_applied);
+    assert_eq!(desk.coordinator.in_flight(), 0);
+}
+
+#[test]
+fn a_put_without_enough_acknowledgements_times_out_and_may_have_been_applied() {
+    let mut desk = Desk::new(3, 3);
+    desk.put(Level::Quorum);
+    let (local, _) = desk.local_write();
+    desk.commit(local, minted(&written(1, "v"), true));
+    desk.pass(BUDGET_MS);
+    let failure = desk.failure();
+    assert_eq!((failure.code, failure.need, failure.got), (ErrorCode::QuorumTimeout, 2, 1));
+    assert!(failure.maybe_applied);
+    assert_eq!(desk.coordinator.in_flight(), 0);
+}
+
+#[test]
+fn what_this_nodes_replica_refuses_is_refused_with_its_own_reason() {
+    let stale = View { prefix: 0, bits: 0, lo: 4, hi: 5 };
+    let outcomes = [
+        (WriteOutcome::Refused(Failure::new(ErrorCode::TooManySiblings, "too many")), ErrorCode::TooManySiblings),
+        (WriteOutcome::Refused(Failure::new(ErrorCode::Overloaded, "queue")), ErrorCode::Overloaded),
+        (WriteOutcome::Stale(stale), ErrorCode::StaleView),
+        (WriteOutcome::Corrupt, ErrorCode::Corrupt),
+    ];
+    for (outcome, code) in outcomes {
+        let mut desk = Desk::new(3, 3);
+        desk.put(Level::Quorum);
+        let (call, _) = desk.local_write();
+        desk.step(Input::LocalWrite { call, outcome });
+        let failure = desk.failure();
+        assert_eq!(failure.code, code);
+        assert!(!failure.maybe_applied, "{code:?}");
+        assert!(desk.is_done());
+    }
+}
+
+#[test]
+fn corrupt_and_stale_replicas_acknowledge_nothing() {
+    for result in
+        [PeerResult::Corrupt, PeerResult::Stale(View { prefix: 0, bits: 0, lo: 4, hi: 5 }), PeerResult::Absent]
+    {
+        let mut desk = Desk::new(2, 2);
+        desk.put(Level::All);
+        let (local, _) = desk.local_write();
+        desk.commit(local, minted(&written(1, "v"), true));
+        let (call, _) = desk.merge_at(1);
+        desk.answer(call, result);
+        let failure = desk.failure();
+        assert!([ErrorCode::Corrupt, ErrorCode::StaleView, ErrorCode::Internal].contains(&failure.code));
+        assert!(failure.maybe_applied, "it is on this node's disk");
+    }
+}
+
+#[test]
+fn a_blind_delete_reads_first_and_replaces_exactly_what_it_saw() {
+    let mut desk = Desk::new(3, 3);
+    desk.delete(Level::Quorum, Basis::Local);
+    let (local, reader) = (desk.local_read(), desk.read_at(1));
+    assert!(desk.effects.is_empty(), "nobody needs a digest of what is being deleted");
+    let (mine, theirs) = (written(1, "milk"), written(2, "eggs"));
+    let mut both = mine.clone();
+    both.merge(&theirs);
+    desk.answer_local(local, PeerResult::Record(record_of(&mine)));
+    desk.answer(reader, PeerResult::Record(record_of(&theirs)));
+    let (write_call, write) = desk.local_write();
+    assert_eq!((write.content, write.basis), (Content::Tombstone, MintBasis::Context(both.seen())));
+    let deleted = overwritten(&both, 3, Content::Tombstone);
+    desk.answer(reader, PeerResult::Record(record_of(&theirs)));
+    desk.commit(write_call, minted(&deleted, true));
+    let ((first, _), (_, _)) = (desk.merge_at(1), desk.merge_at(2));
+    desk.answer(first, PeerResult::Stored);
+    assert_eq!(desk.reply().receipt.durable, 2);
+    assert!(desk.is_done());
+}
+
+#[test]
+fn a_delete_with_a_context_writes_at_once_and_one_beside_makes_no_sense() {
+    let mut desk = Desk::new(1, 1);
+    let seen = written(1, "milk").seen();
+    desk.delete(Level::One, Basis::Context(token::seal(&TOKEN_KEY, &address().store_key, &seen)));
+    assert_eq!(desk.local_write().1.basis, MintBasis::Context(seen));
+    desk.delete(Level::One, Basis::Beside);
+    assert_eq!(desk.failure().code, ErrorCode::InvalidRequest);
+}
+
+#[test]
+fn a_blind_delete_that_can_not_read_has_written_nothing() {
+    let mut desk = Desk::new(3, 3);
+    desk.delete(Level::Quorum, Basis::Local);
+    desk.pass(BUDGET_MS);
+    let failure = desk.failure();
+    assert_eq!(failure.code, ErrorCode::QuorumTimeout);
+    assert!(!failure.maybe_applied);
+}
+
+#[test]
+fn a_blind_delete_ends_by_its_deadline_in_its_second_half_too() {
+    let mut desk = Desk::new(2, 2);
+    desk.delete(Level::One, Basis::Local);
+    let read = desk.local_read();
+    desk.answer_local(read, PeerResult::Absent);
+    desk.local_write();
+    desk.pass(BUDGET_MS);
+    assert!(desk.failure().maybe_applied);
+    assert!(desk.is_done());
+}
+
+/// A coordinator on node 2 of three, while the keys belong to nodes 0 and 1.
+fn stranger() -> Desk {
+    let layout = Layout { replicas: 2, slots: vec![0, 1], ..layout(3, 3) };
+    Desk::with(3, 3, |config| {
+        config.layout = Arc::new(layout);
+        config.me = NodeIndex(2);
+    })
+}
+
+fn forward(desk: &mut Desk) -> (CallId, NodeIndex) {
+    desk.take(|effect| match effect {
+        Effect::Forward { call, to, .. } => Some((*call, *to)),
+        _ => None,
+    })
+}
+
+#[test]
+fn what_this_node_does_not_own_is_forwarded_once_and_its_reply_passed_on() {
+    let mut desk = stranger();
+    desk.put(Level::Quorum);
+    let (call, to) = forward(&mut desk);
+    assert_eq!(to, NodeIndex(0));
+    let outcome = Outcome::Stored { context: None, siblings: 1, clock: 5 };
+    let reply = Reply { outcome, receipt: Receipt { durable: 2, ..Receipt::default() } };
+    desk.step(Input::Forwarded { call, result: Ok(reply.clone()) });
+    assert_eq!(desk.reply(), reply);
+    desk.ask_with_hops(1, Consistency::default(), Action::Get { without_values: false });
+    let failure = desk.failure();
+    assert_eq!((failure.code, failure.owners), (ErrorCode::StaleView, vec![NodeIndex(0), NodeIndex(1)]));
+    assert!(desk.is_done());
+}
+
+#[test]
+fn an_owner_that_is_not_in_use_forwards_too() {
+    let mut desk = Desk::with(3, 3, |config| config.me = NodeIndex(2));
+    let consistency = Consistency { n: 2, ..Consistency::default() };
+    desk.ask_with_hops(0, consistency, put_of("v", Basis::Local));
+    assert_eq!(forward(&mut desk).1, NodeIndex(0));
+}
+
+#[test]
+fn a_forward_that_was_not_sent_goes_to_the_next_owner_and_a_write_that_was_sent_does_not() {
+    let mut desk = stranger();
+    desk.put(Level::Quorum);
+    let (call, _) = forward(&mut desk);
+    desk.step(Input::Forwarded { call, result: Err(ForwardFailed { sent: false }) });
+    let (call, to) = forward(&mut desk);
+    assert_eq!(to, NodeIndex(1));
+    desk.step(Input::Forwarded { call, result: Err(ForwardFailed { sent: true }) });
+    let failure = desk.failure();
+    assert_eq!(failure.code, ErrorCode::Unavailable);
+    assert!(failure.maybe_applied);
+    assert!(desk.is_done());
+}
+
+#[test]
+fn a_forwarded_read_may_be_sent_again() {
+    let mut desk = stranger();
+    desk.cut_off(1);
+    desk.get(Level::One);
+    let (call, to) = forward(&mut desk);
+    assert_eq!(to, NodeIndex(0));
+    desk.step(Input::Forwarded { call, result: Err(ForwardFailed { sent: true }) });
+    let failure = desk.failure();
+    assert_eq!(failure.code, ErrorCode::Unavailable);
+    assert!(!failure.maybe_applied);
+    desk.cut_off(0);
+    desk.get(Level::One);
+    assert_eq!(desk.failure().code, ErrorCode::Unavailable);
+}
+
+#[test]
+fn a_forwarded_write_that_is_not_answered_in_time_may_have_been_applied() {
+    let mut desk = stranger();
+    desk.put(Level::One);
+    forward(&mut desk);
+    desk.pass(BUDGET_MS);
+    let failure = desk.failure();
+    assert_eq!(failure.code, ErrorCode::QuorumTimeout);
+    assert!(failure.maybe_applied);
+}
+
+#[test]
+fn more_operations_than_the_limit_are_refused_before_anything_is_done() {
+    let mut desk = Desk::with(1, 1, |config| config.operations_max = 1);
+    desk.put(Level::One);
+    let (call, _) = desk.local_write();
+    desk.put(Level::One);
+    let failure = desk.failure();
+    assert_eq!(failure.code, ErrorCode::Overloaded);
+    assert!(failure.retry_after_ms > 0 && !failure.maybe_applied);
+    desk.commit(call, minted(&written(1, "v"), true));
+    desk.reply();
+    desk.put(Level::One);
+    desk.local_write();
+}
+
+#[test]
+fn an_operation_that_arrives_too_late_is_not_begun() {
+    let mut desk = Desk::new(1, 1);
+    let operation =
+        Operation { address: address(), consistency: Consistency::default(), action: put_of("v", Basis::Local) };
+    let (request, deadline) = (RequestId(1), desk.now);
+    desk.step(Input::Client { request, operation, hops: 0, deadline, now_wall_ms: WALL_MS });
+    let failure = desk.failure();
+    assert_eq!((failure.code, failure.maybe_applied), (ErrorCode::QuorumTimeout, false));
+    assert!(desk.is_done());
+}
+
+#[test]
+fn an_operation_lives_no_longer_than_the_longest_budget() {
+    let mut desk = Desk::with(1, 1, |config| config.budget_max_ms = 10);
+    desk.get(Level::One);
+    desk.local_read();
+    desk.pass(10);
+    assert_eq!(desk.failure().code, ErrorCode::QuorumTimeout);
+}
