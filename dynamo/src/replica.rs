@@ -208,6 +208,3 @@ impl Replica {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,222 @@
+//! A node for tests: a replica over an in-memory store with transactions that commit, abort, or are lost in a crash.
+
+// Each test program uses its own part of this.
+#![allow(dead_code)]
+
+use std::{collections::BTreeMap, convert::Infallible};
+
+use bytes::Bytes;
+use dynamo::{
+    ident::{OpId, StoreKey},
+    layout::View,
+    operation::Address,
+    record,
+    replica::{Limits, MintBasis, Minted, Nonce, PartitionRow, Replica, Rows, Write, WriteOperation, WriteOutcome},
+    version::{Content, Object, put::Seen},
+};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// How many bits the partitions of these tests have.
+pub(crate) const BITS: u8 = 4;
+
+/// What is durable.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) records: BTreeMap<StoreKey, Bytes>,
+    pub(crate) rows: BTreeMap<(u8, u32), Vec<u8>>,
+}
+
+/// An open transaction.
+#[derive(Debug)]
+pub(crate) struct Transaction<'d> {
+    disk: &'d mut Disk,
+    records: BTreeMap<StoreKey, Bytes>,
+    rows: BTreeMap<(u8, u32), Vec<u8>>,
+    /// How many records were written.
+    pub(crate) writes: usize,
+}
+
+impl<'d> Transaction<'d> {
+    pub(crate) fn begin(disk: &'d mut Disk) -> Self {
+        Self { disk, records: BTreeMap::new(), rows: BTreeMap::new(), writes: 0 }
+    }
+
+    pub(crate) fn commit(self) {
+        self.disk.records.extend(self.records);
+        self.disk.rows.extend(self.rows);
+    }
+}
+
+impl Rows for Transaction<'_> {
+    type Error = Infallible;
+
+    fn record(&mut self, key: &StoreKey) -> Result<Option<Bytes>, Infallible> {
+        Ok(self.records.get(key).or_else(|| self.disk.records.get(key)).cloned())
+    }
+
+    fn put_record(&mut self, key: &StoreKey, record: &[u8]) -> Result<(), Infallible> {
+        self.writes += 1;
+        self.records.insert(*key, Bytes::copy_from_slice(record));
+        Ok(())
+    }
+
+    fn partition(&mut self, prefix: u32, bits: u8) -> Result<Option<PartitionRow>, Infallible> {
+        let bytes = self.rows.get(&(bits, prefix)).or_else(|| self.disk.rows.get(&(bits, prefix)));
+        Ok(bytes.map(|bytes| PartitionRow::decode(prefix, bits, bytes).expect("rows are not damaged in these tests")))
+    }
+
+    fn put_partition(&mut self, row: &PartitionRow) -> Result<(), Infallible> {
+        self.rows.insert((row.view.bits, row.view.prefix), row.encode().to_vec());
+        Ok(())
+    }
+}
+
+/// One node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) disk: Disk,
+    pub(crate) replica: Replica,
+}
+
+impl Node {
+    /// A node that holds every partition under the view of epoch 1.
+    pub(crate) fn new(nonce: u64) -> Self {
+        let mut node = Self { disk: Disk::default(), replica: replica(nonce) };
+        let mut transaction = Transaction::begin(&mut node.disk);
+        for prefix in 0..1 << BITS {
+            let Ok(()) = Replica::adopt(&mut transaction, View { prefix, bits: BITS, lo: 1, hi: 1 });
+        }
+        transaction.commit();
+        node
+    }
+
+    /// The process ends and another one starts on the same disk.
+    pub(crate) fn restart(&mut self, nonce: u64) {
+        self.replica = replica(nonce);
+    }
+
+    /// Applies one operation and commits.
+    pub(crate) fn apply(&mut self, operation: WriteOperation) -> WriteOutcome {
+        let mut transaction = Transaction::begin(&mut self.disk);
+        let mut batch = self.replica.begin();
+        let Ok(_) = batch.apply(&mut transaction, operation);
+        let Ok(staged) = batch.stage(&mut transaction);
+        transaction.commit();
+        staged.committed().remove(0)
+    }
+
+    /// Applies one operation that must mint, and commits.
+    pub(crate) fn mint(&mut self, operation: WriteOperation) -> Minted {
+        match self.apply(operation) {
+            WriteOutcome::Minted(minted) => minted,
+            other => panic!("not minted: {other:?}"),
+        }
+    }
+
+    /// Applies one operation that must mint, shows it, and never commits.
+    pub(crate) fn mint_and_abort(&mut self, operation: WriteOperation) -> Minted {
+        let mut transaction = Transaction::begin(&mut self.disk);
+        let mut batch = self.replica.begin();
+        let Ok(shown) = batch.apply(&mut transaction, operation);
+        shown.expect("minted").clone()
+    }
+
+    /// Merges a record that another node sent.
+    pub(crate) fn merge(&mut self, address: &Address, record: &Bytes) -> WriteOutcome {
+        self.apply(merge(address, record))
+    }
+
+    /// The record of a key.
+    pub(crate) fn record(&self, address: &Address) -> Option<Bytes> {
+        self.disk.records.get(&address.store_key).cloned()
+    }
+
+    /// What is known of a key.
+    pub(crate) fn object(&self, address: &Address) -> Object {
+        match self.record(address) {
+            Some(bytes) => record::decode_of(address, &bytes).expect("the record is sound"),
+            None => Object::new(),
+        }
+    }
+
+    /// The row of a key's partition.
+    pub(crate) fn row(&self, address: &Address) -> PartitionRow {
+        let View { prefix, bits, .. } = view(address);
+        PartitionRow::decode(prefix, bits, &self.disk.rows[&(bits, prefix)]).expect("the row is sound")
+    }
+
+    /// Changes the view of a key's partition, as the fence of a layout change will.
+    pub(crate) fn fence(&mut self, address: &Address, lo: u64, hi: u64) {
+        let mut row = self.row(address);
+        (row.view.lo, row.view.hi) = (lo, hi);
+        self.disk.rows.insert((row.view.bits, row.view.prefix), row.encode().to_vec());
+        // Rows change only by the writer; a writer that did this would know it.
+        self.restart(u64::from(row.view.prefix) << 32 | hi);
+    }
+}
+
+fn replica(nonce: u64) -> Replica {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&nonce.to_le_bytes());
+    Replica::new(Nonce(bytes), Limits { value_bytes_max: 1 << 20 })
+}
+
+pub(crate) fn address(key: &str) -> Address {
+    Address::new(Bytes::from_static(b"default"), Bytes::copy_from_slice(key.as_bytes()))
+}
+
+pub(crate) fn view(address: &Address) -> View {
+    View { prefix: address.store_key.id().prefix(BITS), bits: BITS, lo: 1, hi: 1 }
+}
+
+pub(crate) fn value(text: &str) -> Content {
+    Content::Value { bytes: Bytes::copy_from_slice(text.as_bytes()), hash: xxh3_128(text.as_bytes()) }
+}
+
+/// A write of `content` at second one, without an operation id.
+pub(crate) fn write(content: Content, basis: MintBasis) -> Write {
+    Write { content, basis, op_id: OpId::NONE, seen_clock: 0, wall_ms: 1_000, expires: 0 }
+}
+
+pub(crate) fn mint(address: &Address, write: Write) -> WriteOperation {
+    WriteOperation::Mint { view: view(address), address: address.clone(), write }
+}
+
+/// A put of `text` over what the coordinator holds.
+pub(crate) fn put(address: &Address, text: &str) -> WriteOperation {
+    mint(address, write(value(text), MintBasis::Local))
+}
+
+/// A put of `text` beside what there is.
+pub(crate) fn put_beside(address: &Address, text: &str) -> WriteOperation {
+    mint(address, write(value(text), MintBasis::Beside))
+}
+
+/// A put of `text` over what a read saw.
+pub(crate) fn put_over(address: &Address, text: &str, seen: &Seen) -> WriteOperation {
+    mint(address, write(value(text), MintBasis::Context(seen.clone())))
+}
+
+/// The same write with an operation id.
+pub(crate) fn named(operation: WriteOperation, sequence: u64) -> WriteOperation {
+    match operation {
+        WriteOperation::Mint { view, address, write } => {
+            let write = Write { op_id: OpId { client: 1, sequence }, ..write };
+            WriteOperation::Mint { view, address, write }
+        }
+        merge @ WriteOperation::Merge { .. } => merge,
+    }
+}
+
+pub(crate) fn merge(address: &Address, record: &Bytes) -> WriteOperation {
+    WriteOperation::Merge { view: view(address), store_key: address.store_key, record: record.clone() }
+}
+
+/// The values an object shows, in order.
+pub(crate) fn shown(object: &Object) -> Vec<String> {
+    let versions = object.present(dynamo::layout::ConflictRule::Siblings, 0);
+    let texts = versions.iter().filter_map(|version| version.content.bytes());
+    let mut texts: Vec<String> = texts.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
+    texts.sort();
+    texts
+}
