@@ -7,7 +7,7 @@
 //! independent: there is no order between them, and an answer that is late, doubled, or made up finds nobody
 //! ([`CallId`]). A client that goes away changes nothing: its operation ends here all the same.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use slab::Slab;
 
@@ -199,7 +199,7 @@ pub enum Effect {
         /// To whom.
         to: NodeIndex,
         /// What to ask.
-        operation: Operation,
+        operation: Box<Operation>,
         /// When it ends.
         deadline: Tick,
     },

@@ -33,6 +33,7 @@ use crate::{
 mod decode;
 mod encode;
 
+pub(crate) use decode::read;
 pub use decode::{decode, summary, verify};
 pub use encode::encode;
 
@@ -94,8 +95,7 @@ pub enum RecordError {
 
 /// Decodes the record of `address`; a record of another key is an error, never this key's value.
 pub fn decode_of(address: &Address, bytes: &Bytes) -> Result<Object, RecordError> {
-    let record = decode(&address.store_key, bytes)?;
-    if record.is_of(address) { Ok(record.object) } else { Err(RecordError::OtherKey) }
+    read(address, bytes).map(|(object, _)| object)
 }
 
 impl Record {

@@ -9,13 +9,13 @@
 use alloc::{borrow::Cow, vec::Vec};
 use core::fmt;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::{
     ident::StoreKey,
     operation::{ErrorCode, Failure},
     version::{
-        Actor, CausalContext,
+        Actor, CausalContext, Object,
         put::{SEEN_ENTRIES_MAX, Seen},
     },
 };
@@ -43,24 +43,49 @@ pub enum TokenError {
 ///
 /// Entries beyond [`SEEN_ENTRIES_MAX`] are left out: a context that claims less replaces less, and loses nothing.
 pub fn seal(key: &TokenKey, store_key: &StoreKey, seen: &Seen) -> Bytes {
-    let entries = seen.context.len().min(SEEN_ENTRIES_MAX);
-    let spent = seen.spent.len().min(SEEN_ENTRIES_MAX);
+    seal_parts(key, store_key, &seen.context, seen.spent.len(), seen.spent.iter().copied())
+}
+
+/// Seals all that an object holds, as [`Object::seen`] says it, without copying it first: every read ends here.
+pub fn seal_object(key: &TokenKey, store_key: &StoreKey, object: &Object) -> Bytes {
+    if object.context.len() > SEEN_ENTRIES_MAX {
+        return seal(key, store_key, &object.seen());
+    }
+    seal_parts(key, store_key, &object.context, object.versions.len(), object.fingerprints())
+}
+
+/// `spent` has at most `spent_max` items, and nearly always as many.
+fn seal_parts(
+    key: &TokenKey,
+    store_key: &StoreKey,
+    context: &CausalContext,
+    spent_max: usize,
+    spent: impl Iterator<Item = u64>,
+) -> Bytes {
+    let entries = context.len().min(SEEN_ENTRIES_MAX);
+    let spent_max = spent_max.min(SEEN_ENTRIES_MAX);
     // The store key stands before the content while the tag is made, so that one contiguous run of bytes is hashed.
-    let mut bytes = Vec::with_capacity(STORE_KEY_BYTES + 5 + 16 * entries + 8 * spent + TAG_BYTES);
+    let mut bytes = Vec::with_capacity(STORE_KEY_BYTES + 5 + 16 * entries + 8 * spent_max + TAG_BYTES);
     bytes.extend_from_slice(&store_key.0);
     bytes.push(FORMAT);
     bytes.extend_from_slice(&(entries as u16).to_le_bytes());
-    for (actor, seq) in seen.context.iter().take(entries) {
+    for (actor, seq) in context.iter().take(entries) {
         bytes.extend_from_slice(&actor.0.to_le_bytes());
         bytes.extend_from_slice(&seq.to_le_bytes());
     }
-    bytes.extend_from_slice(&(spent as u16).to_le_bytes());
-    for hash in &seen.spent[..spent] {
+    let count_at = bytes.len();
+    bytes.extend_from_slice(&[0; 2]);
+    let mut count = 0_u16;
+    for hash in spent.take(spent_max) {
         bytes.extend_from_slice(&hash.to_le_bytes());
+        count += 1;
     }
+    bytes[count_at..count_at + 2].copy_from_slice(&count.to_le_bytes());
     let tag = tag(key, &bytes);
     bytes.extend_from_slice(&tag);
-    Bytes::from(bytes).slice(STORE_KEY_BYTES..)
+    let mut sealed = Bytes::from(bytes);
+    sealed.advance(STORE_KEY_BYTES);
+    sealed
 }
 
 /// Opens a token that was sealed for this key.

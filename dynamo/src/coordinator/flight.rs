@@ -41,7 +41,11 @@ pub(super) struct Head {
 }
 
 /// What it is doing.
+///
+/// A read is the largest and the most frequent: to put it on the heap would cost each of them more than the room that is
+/// saved in the others.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant)]
 pub(super) enum Stage {
     /// Reads: a get, or the read before a delete; after the reply, read repair.
     Reading(Reading),

@@ -1,7 +1,7 @@
 //! An operation that another node does, because this one is no owner of its key: one hop, so that any node takes any
 //! request and none goes around in circles.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use super::{
     CallId, Effect, ForwardFailed,
@@ -17,7 +17,8 @@ use crate::{
 /// A forwarded operation.
 #[derive(Debug)]
 pub(super) struct Forwarding {
-    operation: Operation,
+    /// On the heap, for it is large and rare: it shall not make every operation's state larger.
+    operation: Box<Operation>,
     /// Owners it may still be handed to.
     untried: Places,
     /// The owner that has it now.
@@ -33,7 +34,7 @@ impl Forwarding {
         effects: &mut Vec<Effect>,
     ) -> Result<Self, Failure> {
         let untried = head.route.places().without(shared.unreachable(&head.route));
-        let mut forwarding = Self { operation, untried, at: Place::FIRST };
+        let mut forwarding = Self { operation: Box::new(operation), untried, at: Place::FIRST };
         if forwarding.hand_on(head, shared, effects) {
             Ok(forwarding)
         } else {

@@ -206,16 +206,13 @@ impl Reading {
     /// Verifies a record and merges it; its digest. The same bytes are not decoded twice.
     fn merge(&mut self, bytes: Bytes) -> Result<u128, RecordError> {
         let Some(merged) = &mut self.merged else {
-            let first = record::decode(&self.address.store_key, &bytes)?;
-            if !first.is_of(&self.address) {
-                return Err(RecordError::OtherKey);
-            }
-            self.merged = Some(Merged { object: first.object, encoded: Some((bytes, first.digest)) });
-            return Ok(first.digest);
+            let (object, digest) = record::read(&self.address, &bytes)?;
+            self.merged = Some(Merged { object, encoded: Some((bytes, digest)) });
+            return Ok(digest);
         };
         let digest = record::verify(&self.address.store_key, &bytes)?;
         if !self.tally.has_read(digest) {
-            let other = record::decode_of(&self.address, &bytes)?;
+            let (other, _) = record::read(&self.address, &bytes)?;
             merged.object.merge(&other);
             merged.encoded = None;
         }
@@ -233,7 +230,7 @@ impl Reading {
         receipt.repaired = self.is_someone_behind(shared.may_linger());
         let outcome = match &self.merged {
             Some(merged) => {
-                let context = token::seal(&shared.config.token_key, &self.address.store_key, &merged.object.seen());
+                let context = token::seal_object(&shared.config.token_key, &self.address.store_key, &merged.object);
                 let now = hlc::clock_of(head.now_wall_ms);
                 show(&merged.object, rule, now, without_values, context)
             }
@@ -366,11 +363,12 @@ impl Merged {
 
 /// What a reader is shown of an object.
 fn show(object: &Object, rule: ConflictRule, now: u64, without_values: bool, context: Bytes) -> Outcome {
-    let shown = object.present(rule, now);
-    if shown.is_empty() {
+    let mut shown = object.present(rule, now).peekable();
+    if shown.peek().is_none() {
         return Outcome::NotFound { context };
     }
-    let mut siblings = Vec::with_capacity(shown.len());
+    // Nearly always there is one value, so the count is made before there is a list to grow.
+    let mut siblings = Vec::with_capacity(shown.clone().count());
     for version in shown {
         let Content::Value { bytes, hash } = &version.content else { continue };
         let value = if without_values { Bytes::new() } else { bytes.clone() };

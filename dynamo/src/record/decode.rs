@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     ident::{OpId, StoreKey},
+    operation::Address,
     version::{Actor, CausalContext, Content, Dot, Object, SPENT_MAX, Spent, Version},
 };
 
@@ -31,6 +32,15 @@ pub fn decode(store_key: &StoreKey, bytes: &Bytes) -> Result<Record, RecordError
     let parts = Parts::of(bytes).ok_or(RecordError::Malformed)?;
     let object = read_object(&parts, bytes).ok_or(RecordError::Malformed)?;
     Ok(Record { bucket: bytes.slice_ref(parts.bucket), key: bytes.slice_ref(parts.key), object, digest })
+}
+
+/// Verifies and reads the record of `address`: the object and the digest, without slices of the names it compared.
+pub(crate) fn read(address: &Address, bytes: &Bytes) -> Result<(Object, u128), RecordError> {
+    let digest = verify(&address.store_key, bytes)?;
+    let parts = Parts::of(bytes).ok_or(RecordError::Malformed)?;
+    let object = read_object(&parts, bytes).ok_or(RecordError::Malformed)?;
+    let is_of_address = parts.bucket == address.bucket && parts.key == address.key;
+    if is_of_address { Ok((object, digest)) } else { Err(RecordError::OtherKey) }
 }
 
 /// Verifies a record and tells what a scan wants to know, without taking memory.

@@ -77,7 +77,7 @@ impl Minted {
             dot: version.map(|version| version.dot),
             retried: false,
             clock: version.map_or(highest, |version| version.clock),
-            siblings: u16::try_from(object.present(ConflictRule::Siblings, now).len()).unwrap_or(u16::MAX),
+            siblings: u16::try_from(object.present(ConflictRule::Siblings, now).count()).unwrap_or(u16::MAX),
             seen: is_sole.then(|| object.seen()),
         }
     }

@@ -3,24 +3,24 @@
 //! losers are hidden. To drop them while merging instead would lose data (losers of one pair are winners of another, and a
 //! single wrong clock would expire things everywhere).
 
-use alloc::vec::Vec;
-
 use super::{Object, Version};
 use crate::layout::ConflictRule;
 
 impl Object {
-    /// The values a reader at the clock `now` is shown, in the order of their dots; empty when the key is not found.
-    pub fn present(&self, rule: ConflictRule, now: u64) -> Vec<&Version> {
-        let shown = |version: &&Version| version.content.bytes().is_some() && !version.is_expired(now);
-        match rule {
-            ConflictRule::Siblings => {
-                self.versions.iter().filter(shown).filter(|version| self.is_first_twin(version)).collect()
-            }
-            ConflictRule::LastWriterWins => {
-                let winner = self.versions.iter().max_by_key(|version| (version.clock, version.dot));
-                winner.into_iter().filter(shown).collect()
-            }
-        }
+    /// The values a reader at the clock `now` is shown, in the order of their dots; none when the key is not found.
+    pub fn present(&self, rule: ConflictRule, now: u64) -> impl Iterator<Item = &Version> + Clone {
+        let winner = match rule {
+            ConflictRule::Siblings => None,
+            ConflictRule::LastWriterWins => self.versions.iter().max_by_key(|version| (version.clock, version.dot)),
+        };
+        self.versions.iter().filter(move |version| {
+            version.content.bytes().is_some()
+                && !version.is_expired(now)
+                && match rule {
+                    ConflictRule::Siblings => self.is_first_twin(version),
+                    ConflictRule::LastWriterWins => winner.is_some_and(|winner| winner.dot == version.dot),
+                }
+        })
     }
 
     /// Whether no version before this one is its twin.

@@ -325,11 +325,11 @@ fn a_twin_is_shown_once_and_an_id_used_twice_shows_both_values() {
     object.put(&beside, version(Dot { actor: Actor(1), seq: 1 }, 5, 1, false));
     object.put(&beside, version(Dot { actor: Actor(2), seq: 1 }, 5, 1, false));
     assert_eq!(object.versions.len(), 2);
-    assert_eq!(object.present(ConflictRule::Siblings, 0).len(), 1);
+    assert_eq!(object.present(ConflictRule::Siblings, 0).count(), 1);
     let mut misused = version(Dot { actor: Actor(3), seq: 1 }, 6, 1, false);
     misused.op_id = object.versions[0].op_id;
     object.put(&beside, misused);
-    assert_eq!(object.present(ConflictRule::Siblings, 0).len(), 2);
+    assert_eq!(object.present(ConflictRule::Siblings, 0).count(), 2);
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn where_the_last_writer_wins_a_tombstone_or_an_expired_value_can_win() {
     object.put(&beside, version(Dot { actor: Actor(1), seq: 1 }, 1, hlc::clock_of(5), false));
     object.put(&beside, version(Dot { actor: Actor(2), seq: 1 }, 2, hlc::clock_of(7), false));
     let show = |object: &Object, now| -> Vec<u64> {
-        object.present(ConflictRule::LastWriterWins, now).iter().map(|version| version.op_id.sequence).collect()
+        object.present(ConflictRule::LastWriterWins, now).map(|version| version.op_id.sequence).collect()
     };
     assert_eq!(show(&object, 0), [2]);
     object.versions[1].expires = hlc::clock_of(9);
@@ -347,7 +347,7 @@ fn where_the_last_writer_wins_a_tombstone_or_an_expired_value_can_win() {
     assert_eq!(show(&object, hlc::clock_of(9)), [] as [u64; 0], "a loser does not come back when the winner expires");
     object.put(&beside, version(Dot { actor: Actor(3), seq: 1 }, 3, hlc::clock_of(8), true));
     assert_eq!(show(&object, 0), [] as [u64; 0]);
-    assert_eq!(object.present(ConflictRule::Siblings, 0).len(), 2);
+    assert_eq!(object.present(ConflictRule::Siblings, 0).count(), 2);
 }
 
 #[test]

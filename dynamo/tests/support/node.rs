@@ -215,7 +215,7 @@ pub(crate) fn merge(address: &Address, record: &Bytes) -> WriteOperation {
 /// The values an object shows, in order.
 pub(crate) fn shown(object: &Object) -> Vec<String> {
     let versions = object.present(dynamo::layout::ConflictRule::Siblings, 0);
-    let texts = versions.iter().filter_map(|version| version.content.bytes());
+    let texts = versions.filter_map(|version| version.content.bytes());
     let mut texts: Vec<String> = texts.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
     texts.sort();
     texts
