@@ -69,6 +69,16 @@ pub enum WriteOperation {
     },
 }
 
+impl WriteOperation {
+    /// Which key it writes.
+    pub fn store_key(&self) -> &StoreKey {
+        match self {
+            Self::Merge { store_key, .. } => store_key,
+            Self::Mint { address, .. } => &address.store_key,
+        }
+    }
+}
+
 /// A version that is to be minted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {

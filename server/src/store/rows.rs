@@ -1,0 +1,120 @@
+//! The open write transaction of a shard as the replica sees it: [`dynamo::replica::Rows`] on LMDB.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use dynamo::{
+    ident::StoreKey,
+    replica::{PartitionRow, RowError, Rows},
+};
+use heed::RwTxn;
+
+use super::{
+    bounds::Bounds,
+    error::Trouble,
+    tables::{Tables, partition_key},
+};
+
+/// Why a row or record can't be read or written. The transaction must be aborted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RowsError {
+    /// LMDB refused.
+    #[error("LMDB: {0}")]
+    Engine(#[from] heed::Error),
+    /// A partition's row does not verify.
+    #[error("the row of partition {prefix:#x}/{bits} can't be used: {error:?}")]
+    Row {
+        /// Which partition.
+        prefix: u32,
+        /// Of how many bits.
+        bits: u8,
+        /// Why.
+        error: RowError,
+    },
+    /// A damaged page says that a record lies where none can lie.
+    #[error("the record of {0:?} lies outside of the store's pages")]
+    OutOfBounds(StoreKey),
+}
+
+impl RowsError {
+    /// What it means for the store.
+    pub(super) fn trouble(&self) -> Trouble {
+        match self {
+            Self::Engine(error) => Trouble::of(error),
+            Self::Row { .. } | Self::OutOfBounds(_) => Trouble::Damage,
+        }
+    }
+}
+
+/// An open write transaction.
+pub(super) struct LmdbRows<'e> {
+    tables: &'e Tables,
+    transaction: RwTxn<'e>,
+    bounds: Bounds,
+    /// The keys this transaction has written: their records lie in memory of the transaction, beyond the map's bounds.
+    written: BTreeSet<StoreKey>,
+    /// The rows this transaction has written.
+    changed: Vec<PartitionRow>,
+}
+
+impl<'e> LmdbRows<'e> {
+    /// Begins a write transaction.
+    pub(super) fn begin(tables: &'e Tables) -> heed::Result<Self> {
+        let transaction = tables.env.write_txn()?;
+        let bounds = tables.mapping.bounds(&tables.env);
+        Ok(Self { tables, transaction, bounds, written: BTreeSet::new(), changed: Vec::new() })
+    }
+
+    /// The transaction, to look at its tables.
+    pub(super) fn transaction(&self) -> &RwTxn<'e> {
+        &self.transaction
+    }
+
+    /// Commits, durably once it returns; the rows that were changed.
+    pub(super) fn commit(self) -> heed::Result<Vec<PartitionRow>> {
+        self.transaction.commit()?;
+        Ok(self.changed)
+    }
+
+    /// Whether this transaction has changed anything.
+    pub(super) fn has_changes(&self) -> bool {
+        !self.written.is_empty() || !self.changed.is_empty()
+    }
+}
+
+impl Rows for LmdbRows<'_> {
+    type Error = RowsError;
+
+    fn record(&mut self, key: &StoreKey) -> Result<Option<Bytes>, RowsError> {
+        let Some(record) = self.tables.records.get(&self.transaction, &key.0)? else {
+            return Ok(None);
+        };
+        if !self.written.contains(key) && !self.bounds.admit_in_write(record) {
+            return Err(RowsError::OutOfBounds(*key));
+        }
+        Ok(Some(Bytes::copy_from_slice(record)))
+    }
+
+    fn put_record(&mut self, key: &StoreKey, record: &[u8]) -> Result<(), RowsError> {
+        self.tables.records.put(&mut self.transaction, &key.0, record)?;
+        self.written.insert(*key);
+        Ok(())
+    }
+
+    fn partition(&mut self, prefix: u32, bits: u8) -> Result<Option<PartitionRow>, RowsError> {
+        let Some(row) = self.tables.partitions.get(&self.transaction, &partition_key(prefix, bits))? else {
+            return Ok(None);
+        };
+        if !self.bounds.admit_in_write(row) {
+            return Err(RowsError::Row { prefix, bits, error: RowError::Damaged });
+        }
+        PartitionRow::decode(prefix, bits, row).map(Some).map_err(|error| RowsError::Row { prefix, bits, error })
+    }
+
+    fn put_partition(&mut self, row: &PartitionRow) -> Result<(), RowsError> {
+        let key = partition_key(row.view.prefix, row.view.bits);
+        self.tables.partitions.put(&mut self.transaction, &key, &row.encode())?;
+        self.changed.push(*row);
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! One shard: the store keys whose first bits are its number. Everything its writer and its readers share.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use dynamo::{ident::StoreKey, layout::View, replica::PartitionRow};
+
+use super::{
+    bounds::Bounds,
+    error::{OpenError, Trouble},
+    health::Watch,
+    queue::Queue,
+    space::Pressure,
+    tables::{Tables, parse_partition_key},
+};
+
+/// What is known of a partition, by bits and prefix.
+pub(super) type Rows = HashMap<(u8, u32), PartitionRow>;
+
+/// A shard that is open.
+pub(super) struct Shard {
+    pub(super) number: u8,
+    pub(super) tables: Tables,
+    pub(super) queue: Queue,
+    pub(super) health: Watch,
+    pub(super) gauges: Gauges,
+    /// The rows as they are committed; of an entry only the view is kept up to date. Readers compare it after they have
+    /// fetched their data, so it must not be older than what is acknowledged: the writer changes it between commit and
+    /// acknowledgement.
+    views: RwLock<Rows>,
+}
+
+/// What a shard's writer tells about itself.
+#[derive(Debug, Default)]
+pub(super) struct Gauges {
+    pub(super) commits: AtomicU64,
+    pub(super) writes: AtomicU64,
+    pub(super) commit_us: AtomicU64,
+    pub(super) live_bytes: AtomicU64,
+    pub(super) capacity_bytes: AtomicU64,
+    pressure: AtomicU64,
+}
+
+impl Gauges {
+    pub(super) fn set_pressure(&self, pressure: Pressure) {
+        self.pressure.store(pressure as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn pressure(&self) -> Pressure {
+        match self.pressure.load(Ordering::Relaxed) {
+            0 => Pressure::Free,
+            1 => Pressure::Soft,
+            _ => Pressure::Hard,
+        }
+    }
+}
+
+impl Shard {
+    /// Reads the rows of a shard that was just opened. A row that can't be read means that something unknown was forgotten,
+    /// so it is refused; a tree with more or fewer records than its rows say is damaged, and only read.
+    pub(super) fn new(number: u8, tables: Tables) -> Result<Self, OpenError> {
+        let rows = read_rows(&tables)?;
+        let expected = rows.values().map(|row| row.records).sum::<u64>();
+        let path = tables.env.path();
+        let transaction = tables.env.read_txn().map_err(OpenError::engine(path, "begin a transaction"))?;
+        let found = tables.records.len(&transaction).map_err(OpenError::engine(path, "count the records"))?;
+        drop(transaction);
+        let health = Watch::default();
+        if tables.is_truncated {
+            health.damaged(number, "the file had lost its end when it was opened");
+        } else if expected != found {
+            health.damaged(number, format!("the partitions say {expected} records, the table says {found}"));
+        }
+        let (queue, gauges) = (Queue::default(), Gauges::default());
+        Ok(Self { number, tables, queue, health, gauges, views: RwLock::new(rows) })
+    }
+
+    /// The rows, to compare views with.
+    pub(super) fn views(&self) -> RwLockReadGuard<'_, Rows> {
+        self.views.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows readers the rows that a commit has changed.
+    pub(super) fn publish(&self, changed: &[PartitionRow]) {
+        let is_news = {
+            let known = self.views();
+            let differs = |row: &PartitionRow| known.get(&place(&row.view)).is_none_or(|known| known.view != row.view);
+            changed.iter().any(differs)
+        };
+        if is_news {
+            let mut known = self.views.write().unwrap_or_else(PoisonError::into_inner);
+            known.extend(changed.iter().map(|row| (place(&row.view), *row)));
+        }
+    }
+
+    /// The addresses at which values may lie now.
+    pub(super) fn bounds(&self) -> Bounds {
+        self.tables.mapping.bounds(&self.tables.env)
+    }
+
+    /// Notes what an error of a read means.
+    pub(super) fn note(&self, error: &heed::Error) -> Trouble {
+        let trouble = Trouble::of(error);
+        if trouble == Trouble::Damage {
+            self.health.damaged(self.number, format!("LMDB: {error}"));
+        }
+        trouble
+    }
+}
+
+/// The shard of a key: the first bits of its id, so that a partition is not torn apart however many there are.
+pub(super) fn shard_of(store_key: &StoreKey, shards: u8) -> usize {
+    (usize::from(store_key.0[0]) * usize::from(shards)) >> 8
+}
+
+/// The shards that keys of a partition fall into: one, unless there are more shards than partitions.
+pub(super) fn shards_of(prefix: u32, bits: u8, shards: u8) -> std::ops::RangeInclusive<usize> {
+    shard_of(&first_key(prefix, bits), shards)..=shard_of(&last_key(prefix, bits), shards)
+}
+
+/// The lowest key a partition can have.
+pub(super) fn first_key(prefix: u32, bits: u8) -> StoreKey {
+    let mut key = [0; 32];
+    key[..4].copy_from_slice(&prefix_start(prefix, bits).to_be_bytes());
+    StoreKey(key)
+}
+
+/// The highest key a partition can have.
+pub(super) fn last_key(prefix: u32, bits: u8) -> StoreKey {
+    let mut key = [0xff; 32];
+    let below = u32::MAX.checked_shr(u32::from(bits)).unwrap_or(0);
+    key[..4].copy_from_slice(&(prefix_start(prefix, bits) | below).to_be_bytes());
+    StoreKey(key)
+}
+
+fn prefix_start(prefix: u32, bits: u8) -> u32 {
+    prefix.checked_shl(32 - u32::from(bits.min(32))).unwrap_or(0)
+}
+
+pub(super) fn place(view: &View) -> (u8, u32) {
+    (view.bits, view.prefix)
+}
+
+fn read_rows(tables: &Tables) -> Result<Rows, OpenError> {
+    let path = tables.env.path();
+    let damaged = |detail: String| OpenError::Damaged { path: path.to_owned(), detail };
+    let engine = || OpenError::engine(path, "read the partitions");
+    let bounds = tables.mapping.bounds(&tables.env);
+    let transaction = tables.env.read_txn().map_err(engine())?;
+    let mut rows = Rows::new();
+    for entry in tables.partitions.iter(&transaction).map_err(engine())? {
+        let (key, row) = entry.map_err(engine())?;
+        if !bounds.admit(key) || !bounds.admit(row) {
+            return Err(damaged("a partition's row lies outside of the file".to_owned()));
+        }
+        let (prefix, bits) =
+            parse_partition_key(key).ok_or_else(|| damaged("a partition's row has a malformed key".to_owned()))?;
+        let row = PartitionRow::decode(prefix, bits, row)
+            .map_err(|error| damaged(format!("the row of partition {prefix:#x}/{bits}: {error:?}")))?;
+        rows.insert((bits, prefix), row);
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{first_key, last_key, shard_of, shards_of};
+
+    #[test]
+    fn a_partition_lies_in_one_shard_when_there_are_enough_partitions() {
+        for shards in [1_u8, 2, 4, 8, 16] {
+            for bits in [8_u8, 10, 20] {
+                for prefix in [0, 1, (1 << bits) / 2, (1 << bits) - 1] {
+                    let range = shards_of(prefix, bits, shards);
+                    assert_eq!(range.start(), range.end(), "{prefix:#x}/{bits} of {shards}");
+                    assert_eq!(first_key(prefix, bits).id().prefix(bits), prefix);
+                    assert_eq!(last_key(prefix, bits).id().prefix(bits), prefix);
+                }
+            }
+            assert_eq!(shards_of(0, 0, shards), 0..=usize::from(shards) - 1);
+            assert_eq!(shard_of(&last_key(0, 0), shards), usize::from(shards) - 1);
+        }
+    }
+
+    #[test]
+    fn the_shards_in_order_hold_the_keys_in_order() {
+        let numbers: Vec<usize> = (0..=255).map(|first| shard_of(&first_key(first, 8), 4)).collect();
+        assert!(numbers.is_sorted());
+        assert_eq!((numbers[0], numbers[64], numbers[128], numbers[255]), (0, 1, 2, 3));
+    }
+}

@@ -1,0 +1,211 @@
+//! Room: how much a shard may use, how full it is, and making sure before a transaction that it will not run out within.
+//!
+//! LMDB reports a full disk in the middle of a commit, as an input/output error that can't be told from a dying disk. So
+//! the space a group may need in the worst case is taken from the file system *before* the group's transaction; refusing
+//! then is harmless. Two limits keep room for deletes, which need pages too before they free any.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use heed::RoTxn;
+
+use super::{filesystem, tables::Tables};
+
+/// From here on values are no longer accepted from clients, while peers may still replicate what they accepted.
+const SOFT_PERCENT: u64 = 85;
+
+/// From here on only deletes are accepted.
+const HARD_PERCENT: u64 = 95;
+
+/// Ballast on a disk large enough: room for a few thousand deletes, which is enough to make more room.
+const BALLAST_BYTES_MAX: u64 = 32 << 20;
+
+/// Space is taken from the file system in steps of this, so that few commits pay for it.
+const STEP_BYTES_MAX: u64 = 64 << 20;
+const STEP_BYTES_MIN: u64 = 1 << 20;
+
+/// How long to wait before trying to get the ballast back.
+const BALLAST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Pages a commit needs besides those of its writes: LMDB's list of free pages, the table of tables.
+const AROUND_PAGES: u64 = 64;
+
+/// How full a shard is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// There is room.
+    #[default]
+    Free,
+    /// Values are no longer accepted from clients.
+    Soft,
+    /// Only deletes are accepted.
+    Hard,
+}
+
+/// What a shard holds and may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Survey {
+    /// Bytes of pages in use.
+    pub(super) live_bytes: u64,
+    /// Bytes that may be in use: the budget, or what the disk gives.
+    pub(super) capacity_bytes: u64,
+    /// Bytes up to the file's last page, free ones among them.
+    end_bytes: u64,
+    page_bytes: u64,
+    depth: u64,
+}
+
+/// There is no room for a group.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// The room of one shard.
+#[derive(Debug)]
+pub(super) struct Space {
+    file: File,
+    /// The shard's share of the configured budget.
+    budget_bytes: Option<u64>,
+    shards: u64,
+    /// The file is known to have room on disk up to here.
+    allocated_bytes: u64,
+}
+
+impl Space {
+    /// The room of the shard that has this file open.
+    pub(super) fn new(file: File, budget_bytes: Option<u64>, shards: u8) -> Self {
+        Self { file, budget_bytes, shards: u64::from(shards), allocated_bytes: 0 }
+    }
+
+    /// Looks how full the shard is.
+    pub(super) fn survey(&self, tables: &Tables, transaction: &RoTxn<'_>) -> heed::Result<Survey> {
+        let records = tables.records.stat(transaction)?;
+        let partitions = tables.partitions.stat(transaction)?;
+        let page_bytes = u64::from(records.page_size);
+        let live = records.non_free_page_size() + partitions.non_free_page_size();
+        let available = filesystem::available_bytes(&self.file) / self.shards;
+        let disk = filesystem::occupied_bytes(&self.file).saturating_add(available);
+        Ok(Survey {
+            live_bytes: live as u64,
+            capacity_bytes: self.budget_bytes.map_or(disk, |budget| budget.min(disk)),
+            end_bytes: (tables.env.info().last_page_number as u64 + 1) * page_bytes,
+            page_bytes,
+            depth: u64::from(records.depth),
+        })
+    }
+
+    /// Makes sure that a group of this size can't run out of space on disk.
+    pub(super) fn prepare(&mut self, survey: &Survey, writes: usize, bytes: usize) -> Result<(), Full> {
+        let worst = survey.worst_bytes(writes as u64, bytes as u64);
+        let target = self.cap(survey.end_bytes + worst);
+        if target <= self.allocated_bytes {
+            return Ok(());
+        }
+        let step = (survey.capacity_bytes / 64).clamp(STEP_BYTES_MIN, STEP_BYTES_MAX);
+        let free = survey.end_bytes.saturating_sub(survey.live_bytes);
+        // First with room to spare; then what the group may need; then what it may need beyond the pages that are free.
+        let within = self.cap(survey.end_bytes + worst.saturating_sub(free));
+        for target in [self.cap(target + step), target, within] {
+            if target <= self.allocated_bytes {
+                return Ok(());
+            }
+            if filesystem::allocate(&self.file, self.allocated_bytes, target).is_ok() {
+                self.allocated_bytes = target;
+                return Ok(());
+            }
+        }
+        Err(Full)
+    }
+
+    /// LMDB does not go beyond the budget: its map ends there.
+    fn cap(&self, target: u64) -> u64 {
+        self.budget_bytes.map_or(target, |budget| target.min(budget))
+    }
+}
+
+impl Survey {
+    /// How full it is.
+    pub(super) fn pressure(&self) -> Pressure {
+        let percent = self.live_bytes.saturating_mul(100) / self.capacity_bytes.max(1);
+        match percent {
+            HARD_PERCENT.. => Pressure::Hard,
+            SOFT_PERCENT.. => Pressure::Soft,
+            _ => Pressure::Free,
+        }
+    }
+
+    /// How many writes may share a transaction, so that it needs at most half of what is left.
+    pub(super) fn writes_max(&self) -> usize {
+        let spare = self.capacity_bytes.saturating_sub(self.live_bytes) / self.page_bytes.max(1);
+        usize::try_from(spare / 2 / (self.depth + 2)).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// The most a group can add to the file: a copy of every page on the way to its keys, but of no page twice; a split
+    /// for each; pages of its own for what is large.
+    fn worst_bytes(&self, writes: u64, bytes: u64) -> u64 {
+        let live = self.live_bytes / self.page_bytes.max(1);
+        let copies = writes.saturating_mul(self.depth + 1).min(live);
+        let pages = copies + writes + 2 * bytes / self.page_bytes.max(1) + AROUND_PAGES;
+        pages * self.page_bytes
+    }
+}
+
+/// A file that only takes room, to be let go when a disk is so full that not even deletes can be written.
+#[derive(Debug)]
+pub(super) struct Ballast {
+    path: PathBuf,
+    state: Mutex<BallastState>,
+}
+
+#[derive(Debug)]
+struct BallastState {
+    is_held: bool,
+    tried: Option<Instant>,
+}
+
+impl Ballast {
+    /// The ballast of a data directory, taken if there is room.
+    pub(super) fn take(path: PathBuf) -> Self {
+        let ballast = Self { path, state: Mutex::new(BallastState { is_held: false, tried: None }) };
+        ballast.restore();
+        ballast
+    }
+
+    /// Lets it go; whether that freed anything.
+    pub(super) fn release(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.is_held {
+            return false;
+        }
+        state.is_held = false;
+        state.tried = Some(Instant::now());
+        tracing::warn!("the disk is full: the ballast is let go, so that deletes can still be written");
+        fs::remove_file(&self.path).is_ok()
+    }
+
+    /// Takes it again, if it was let go and there is room for it several times over.
+    pub(super) fn restore(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.is_held || state.tried.is_some_and(|tried| tried.elapsed() < BALLAST_PAUSE) {
+            return;
+        }
+        state.tried = Some(Instant::now());
+        let take = || {
+            let file = File::options().write(true).create(true).truncate(false).open(&self.path)?;
+            let held = filesystem::occupied_bytes(&file);
+            let bytes = (filesystem::available_bytes(&file).saturating_add(held) / 16).min(BALLAST_BYTES_MAX);
+            if held < bytes {
+                file.set_len(0)?;
+                filesystem::allocate(&file, 0, bytes)?;
+            }
+            std::io::Result::Ok(())
+        };
+        match take() {
+            Ok(()) => state.is_held = true,
+            Err(error) => tracing::warn!(%error, "no room for the ballast yet"),
+        }
+    }
+}

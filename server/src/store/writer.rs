@@ -1,0 +1,279 @@
+//! The writer of a shard: one thread, the only one that changes the shard. It takes whatever waits, applies it in one
+//! transaction, commits once, and answers all (group commit): the commit's two disk flushes are what a write costs, and
+//! sharing them is what makes writes cheap.
+//!
+//! Obligations: nothing is answered as stored before the commit has returned; after a commit that failed nothing is ever
+//! committed here again, because what the disk holds is unknown; every write that was taken is answered once.
+
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use dynamo::{
+    layout::View,
+    operation::Failure,
+    record,
+    replica::{PartitionRow, Replica, WriteOperation, WriteOutcome},
+    version::Content,
+};
+
+use super::{
+    answers::Answers,
+    error::{self, Trouble},
+    health::Health,
+    queue::{Adoption, Group},
+    rows::{LmdbRows, RowsError},
+    shard::Shard,
+    space::{Ballast, Full, Pressure, Space, Survey},
+};
+
+/// Writes of one group: at 64 the flushes still weigh as much as the pages, at 10,000 the pages are almost everything, and
+/// the group is still committed within a deadline.
+pub const GROUP_WRITES_MAX: usize = 8_192;
+
+/// Bytes of one group: LMDB keeps the changed pages in memory until the commit.
+pub const GROUP_BYTES_MAX: usize = 32 << 20;
+
+/// Groups that take longer than this are made smaller, so that nobody waits long for those who came with him.
+const GROUP_TIME_MAX: Duration = Duration::from_millis(100);
+
+/// Groups are not made smaller than this: the flushes would then be all there is.
+const GROUP_WRITES_MIN: usize = 64;
+
+/// How often an idle writer looks at the space.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// The thread that writes a shard.
+pub(super) struct Writer {
+    pub(super) shard: Arc<Shard>,
+    pub(super) replica: Replica,
+    pub(super) space: Space,
+    pub(super) ballast: Arc<Ballast>,
+}
+
+/// An operation with the number of the answer it is owed.
+type Numbered = (usize, WriteOperation);
+
+/// Why a group's transaction was aborted. Nothing of it was done.
+enum Aborted {
+    /// No space.
+    Full,
+    /// The shard can't be trusted any more.
+    Damage(String),
+    /// LMDB refused for another reason.
+    Other(String),
+    /// The commit itself failed: whether it was done is unknown.
+    Commit(String),
+}
+
+impl Writer {
+    /// Works until the queue is closed and empty. If the writer panics, which is a bug, the shard has failed: what was taken
+    /// is answered as unknown, and what waits or comes as refused.
+    pub(super) fn run_guarded(self) {
+        let shard = Arc::clone(&self.shard);
+        if panic::catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
+            shard.health.failed(shard.number, "its writer panicked");
+            while let Some(group) = shard.queue.take(GROUP_WRITES_MAX, GROUP_BYTES_MAX, IDLE) {
+                let (mut answers, _) = Answers::new(group.batches);
+                answers.end_rest(&WriteOutcome::Refused(error::stopped("its writer panicked")));
+            }
+        }
+    }
+
+    fn run(mut self) {
+        let mut writes_max = GROUP_WRITES_MAX;
+        let shard = Arc::clone(&self.shard);
+        while let Some(group) = shard.queue.take(writes_max.min(self.writes_max()), GROUP_BYTES_MAX, IDLE) {
+            let (began, writes) = (Instant::now(), group.writes);
+            self.serve(group);
+            let took = began.elapsed();
+            if took > GROUP_TIME_MAX {
+                writes_max = (writes / 2).max(GROUP_WRITES_MIN);
+            } else if took < GROUP_TIME_MAX / 2 {
+                writes_max = (writes_max * 2).min(GROUP_WRITES_MAX);
+            }
+        }
+    }
+
+    fn writes_max(&self) -> usize {
+        let survey = self.shard.tables.env.read_txn().and_then(|read| self.space.survey(&self.shard.tables, &read));
+        survey.map_or(GROUP_WRITES_MIN, |survey| survey.writes_max())
+    }
+
+    fn serve(&mut self, group: Group) {
+        for Adoption { views, answer } in group.adoptions {
+            // Whoever asked may be gone; the rows are there all the same.
+            let _ = answer.send(self.adopt(&views));
+        }
+        let (mut answers, mut operations) = Answers::new(group.batches);
+        if let Some(outcome) = self.refusal() {
+            answers.end_rest(&outcome);
+            return;
+        }
+        if operations.is_empty() {
+            self.ballast.restore();
+            return;
+        }
+        // Neighbouring keys share pages. The sort is stable: writes of one key stay in the order they came.
+        operations.sort_by_key(|(_, operation)| *operation.store_key());
+        let mut aborted = self.commit(&mut answers, &operations, Pressure::Free);
+        if matches!(aborted, Err(Aborted::Full)) {
+            self.ballast.release();
+            answers.forget_minted();
+            aborted = self.commit(&mut answers, &operations, Pressure::Hard);
+        }
+        if let Err(aborted) = aborted {
+            answers.end_rest(&self.outcome_of(aborted));
+        }
+    }
+
+    /// What every write is told while the shard accepts none.
+    fn refusal(&self) -> Option<WriteOutcome> {
+        if self.shard.health.is_sound() {
+            return None;
+        }
+        match self.shard.health.read() {
+            Health::Sound => None,
+            Health::Damaged(_) => Some(WriteOutcome::Corrupt),
+            Health::Failed(why) => Some(WriteOutcome::Refused(error::stopped(&why))),
+        }
+    }
+
+    fn outcome_of(&self, aborted: Aborted) -> WriteOutcome {
+        let shard = self.shard.number;
+        match aborted {
+            Aborted::Full => WriteOutcome::Refused(error::full()),
+            Aborted::Damage(what) => {
+                self.shard.health.damaged(shard, what);
+                WriteOutcome::Corrupt
+            }
+            Aborted::Other(what) => {
+                self.shard.health.failed(shard, &*what);
+                WriteOutcome::Refused(error::stopped(&what))
+            }
+            Aborted::Commit(what) => {
+                self.shard.health.failed(shard, &*what);
+                WriteOutcome::Refused(error::unknown(&what))
+            }
+        }
+    }
+
+    /// Applies and commits a group, admitting what may be written under at least this pressure. On success and on failure
+    /// alike, what was not admitted has been answered.
+    fn commit(&mut self, answers: &mut Answers, operations: &[Numbered], least: Pressure) -> Result<(), Aborted> {
+        let shard = Arc::clone(&self.shard);
+        let mut rows = LmdbRows::begin(&shard.tables).map_err(aborted_by_engine)?;
+        let survey = self.space.survey(&shard.tables, rows.transaction()).map_err(aborted_by_engine)?;
+        self.gauge(&survey);
+        let pressure = survey.pressure().max(least);
+        let (admitted, refused): (Vec<_>, Vec<_>) =
+            operations.iter().partition(|(_, operation)| is_admitted(pressure, operation));
+        for (number, _) in refused {
+            answers.end(*number, WriteOutcome::Refused(error::full()));
+        }
+        if admitted.is_empty() {
+            return Ok(());
+        }
+        let bytes = admitted.iter().map(|(_, operation)| operation_bytes(operation)).sum();
+        self.space.prepare(&survey, admitted.len(), bytes).map_err(|Full| Aborted::Full)?;
+
+        let mut batch = self.replica.begin();
+        for (number, operation) in &admitted {
+            if let Some(minted) = batch.apply(&mut rows, operation.clone()).map_err(aborted_by_rows)? {
+                answers.mint(*number, minted);
+            }
+        }
+        let staged = batch.stage(&mut rows).map_err(aborted_by_rows)?;
+        answers.show_minted();
+        let changed = commit(rows, &shard)?;
+        shard.publish(&changed);
+        shard.gauges.writes.fetch_add(admitted.len() as u64, Ordering::Relaxed);
+        for ((number, _), outcome) in admitted.into_iter().zip(staged.committed()) {
+            answers.end(*number, outcome);
+        }
+        Ok(())
+    }
+
+    /// Creates the rows of partitions this node owns.
+    fn adopt(&mut self, views: &[View]) -> Result<(), Failure> {
+        let outcome = match self.refusal() {
+            Some(outcome) => outcome,
+            None => match self.commit_adoption(views) {
+                Ok(()) => return Ok(()),
+                Err(aborted) => self.outcome_of(aborted),
+            },
+        };
+        match outcome {
+            WriteOutcome::Refused(failure) => Err(failure),
+            WriteOutcome::Corrupt | WriteOutcome::Stored | WriteOutcome::Minted(_) | WriteOutcome::Stale(_) => {
+                Err(error::stopped("it is damaged"))
+            }
+        }
+    }
+
+    fn commit_adoption(&mut self, views: &[View]) -> Result<(), Aborted> {
+        let shard = Arc::clone(&self.shard);
+        let mut rows = LmdbRows::begin(&shard.tables).map_err(aborted_by_engine)?;
+        let survey = self.space.survey(&shard.tables, rows.transaction()).map_err(aborted_by_engine)?;
+        self.space.prepare(&survey, views.len(), 0).map_err(|Full| Aborted::Full)?;
+        for view in views {
+            Replica::adopt(&mut rows, *view).map_err(aborted_by_rows)?;
+        }
+        let changed = commit(rows, &shard)?;
+        shard.publish(&changed);
+        Ok(())
+    }
+
+    fn gauge(&self, survey: &Survey) {
+        let gauges = &self.shard.gauges;
+        gauges.live_bytes.store(survey.live_bytes, Ordering::Relaxed);
+        gauges.capacity_bytes.store(survey.capacity_bytes, Ordering::Relaxed);
+        gauges.set_pressure(survey.pressure());
+    }
+}
+
+fn commit(rows: LmdbRows<'_>, shard: &Shard) -> Result<Vec<PartitionRow>, Aborted> {
+    let (began, has_changes) = (Instant::now(), rows.has_changes());
+    let changed = rows.commit().map_err(|error| Aborted::Commit(error.to_string()))?;
+    if has_changes {
+        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        shard.gauges.commit_us.fetch_add(took, Ordering::Relaxed);
+        shard.gauges.commits.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(changed)
+}
+
+/// Whether a write may go on under a pressure: deletes always, because they make room.
+fn is_admitted(pressure: Pressure, operation: &WriteOperation) -> bool {
+    match (pressure, operation) {
+        (Pressure::Free, _) => true,
+        (_, WriteOperation::Mint { write, .. }) => matches!(write.content, Content::Tombstone),
+        (Pressure::Soft, WriteOperation::Merge { .. }) => true,
+        (Pressure::Hard, WriteOperation::Merge { store_key, record, .. }) => {
+            record::summary(store_key, record).is_ok_and(|summary| summary.live == 0)
+        }
+    }
+}
+
+fn operation_bytes(operation: &WriteOperation) -> usize {
+    match operation {
+        WriteOperation::Merge { record, .. } => record.len(),
+        WriteOperation::Mint { address, write, .. } => {
+            address.key.len() + usize::try_from(write.content.len()).unwrap_or(usize::MAX)
+        }
+    }
+}
+
+fn aborted_by_engine(error: heed::Error) -> Aborted {
+    aborted_by_rows(RowsError::Engine(error))
+}
+
+fn aborted_by_rows(error: RowsError) -> Aborted {
+    match error.trouble() {
+        Trouble::Full => Aborted::Full,
+        Trouble::Damage => Aborted::Damage(error.to_string()),
+        Trouble::Other => Aborted::Other(error.to_string()),
+    }
+}
