@@ -117,7 +117,7 @@ fn print_drift() {
         layout = plan.layout;
     }
     println!(
-        "600 joins, leaves, reweights, 9 -> {} nodes, 2^{} partitions: moved / bound = {:.3} (worst single change {worst_ratio:.3}), worst max load {worst:.3}",
+        "600 joins, leaves, reweights, 9 -> {} nodes, 2^{} partitions: moved / bound = {:.3} (worst single change {worst_ratio:.3}), worst max load {worst:.4}",
         layout.members.len(),
         layout.partition_bits,
         moved as f64 / bound as f64,
@@ -126,7 +126,7 @@ fn print_drift() {
 
 fn member(row: &Row, number: u16) -> Member {
     // Spread over a hundred by a stride without a common divisor, so that every run of nodes has every zone.
-    let percent = number % 100 * 37 % 100;
+    let percent = number % 100 * 47 % 100;
     let zone = row.zones.iter().scan(0, |sum, &zone| {
         *sum += zone;
         Some(*sum)

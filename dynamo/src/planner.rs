@@ -7,12 +7,15 @@
 //! It decides where data belongs. Agreeing on its result and moving the data are the business of others.
 
 mod apportion;
+mod bins;
+mod chain;
 mod draft;
 mod electors;
 mod level;
 mod random;
 mod roster;
 mod summary;
+mod tenants;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::fmt;
@@ -26,14 +29,11 @@ use roster::Inherited;
 /// Fewest partition bits that the planner chooses: 256 partitions divide evenly among the first handful of nodes.
 pub const PARTITION_BITS_MIN_CHOSEN: u8 = 8;
 
-/// A new map has at least this many slots for an average node, so that rounding to whole slots costs a node at most 1.3 %
-/// of balance. With four times as many partitions at each step this gives 2^8 for 5 nodes, 2^10 for 10, 2^12 for 100,
-/// 2^16 for 1,000 and 2^18 for 10,000.
-pub const SLOTS_PER_NODE_WANTED: u64 = 78;
-
-/// Below this many slots for an average node an existing map is divided: rounding would begin to cost more than 2 %. Not
-/// earlier, because every client has to learn the larger map.
-pub const SLOTS_PER_NODE_MIN: u64 = 50;
+/// A map has at least this many slots for an average node, so that rounding to whole slots costs little balance: 1.3 %, and
+/// somewhat more in a zone that holds less than its weight. With four times as many partitions at each step this gives 2^8
+/// for 5 nodes, 2^10 for 10, 2^12 for 100, 2^16 for 1,000 and 2^18 for 10,000. Dividing partitions moves no data, but every
+/// client has to learn the larger map; therefore large steps, taken seldom.
+pub const SLOTS_PER_NODE_MIN: u64 = 78;
 
 /// What one would like the cluster to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,16 +139,11 @@ fn frame(old: Option<&Layout>, desired: &Desired) -> Result<Layout, PlanError> {
     Ok(Layout { members: roster::arrange(old, &desired.members), ..layout })
 }
 
-/// How many partition bits a cluster of this size gets; see [`SLOTS_PER_NODE_WANTED`].
+/// How many partition bits a cluster of this size gets, never fewer than it has; see [`SLOTS_PER_NODE_MIN`].
 fn choose_partition_bits(old: Option<&Layout>, zones: &Zones, replicas: u8) -> u8 {
-    let enough = |bits: u8, per_node: u64| {
-        (zones.owners(replicas) as u64) << bits >= per_node * zones.active() as u64 || bits >= PARTITION_BITS_MAX
-    };
+    let slots_wanted = SLOTS_PER_NODE_MIN * zones.active() as u64;
     let mut bits = old.map_or(PARTITION_BITS_MIN_CHOSEN, |old| old.partition_bits);
-    if old.is_some() && enough(bits, SLOTS_PER_NODE_MIN) {
-        return bits;
-    }
-    while !enough(bits, SLOTS_PER_NODE_WANTED) {
+    while bits < PARTITION_BITS_MAX && (zones.owners(replicas) as u64) << bits < slots_wanted {
         bits = (bits + 2).min(PARTITION_BITS_MAX);
     }
     bits

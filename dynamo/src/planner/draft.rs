@@ -4,9 +4,11 @@ use alloc::{vec, vec::Vec};
 
 use super::{
     apportion::{Party, ideal, whole},
-    level::{Bins, Level, NONE, Tenants},
+    bins::{Bins, NONE},
+    level::Level,
     random::Random,
     roster::Inherited,
+    tenants::Tenants,
 };
 use crate::layout::{
     Layout, MemberState, SLOT_EMPTY,
@@ -119,7 +121,7 @@ impl<'a> Draft<'a> {
             groups: &[],
             slots: &mut self.slot_zones,
             bins: &mut self.zones,
-            tenants: Some(Tenants { slots: &mut self.slot_nodes, bins: &mut self.nodes }),
+            tenants: Some(Tenants::new(&mut self.slot_nodes, &mut self.nodes)),
             random: &mut self.random,
         }
         .settle();
@@ -174,12 +176,8 @@ impl<'a> Draft<'a> {
         if !any_crowded && kept.len() <= self.owners {
             return None;
         }
-        let fullness = |node: u16| {
-            let (held, target) = (self.nodes.held[usize::from(node)], self.nodes.target[usize::from(node)]);
-            (u64::from(held) << 32) / u64::from(target.max(1))
-        };
         let candidates = kept.iter().enumerate().filter(|&(_, &node)| !any_crowded || crowded(node));
-        candidates.max_by_key(|&(_, &node)| fullness(node)).map(|(at, _)| at)
+        candidates.max_by_key(|&(_, &node)| self.nodes.fullness(node, 0)).map(|(at, _)| at)
     }
 
     fn is_active(&self, node: u16) -> bool {

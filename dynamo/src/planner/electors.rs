@@ -2,7 +2,7 @@
 
 use alloc::{vec, vec::Vec};
 
-use super::{level::NONE, roster::Inherited};
+use super::{bins::NONE, roster::Inherited};
 use crate::layout::{
     Layout, NodeIndex,
     check::electors_max,

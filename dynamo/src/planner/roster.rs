@@ -7,7 +7,7 @@
 
 use alloc::{collections::BTreeMap, vec, vec::Vec};
 
-use super::level::NONE;
+use super::bins::NONE;
 use crate::{
     ident::NodeId,
     layout::{Layout, Member},

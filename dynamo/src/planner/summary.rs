@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use super::{draft::Targets, level::NONE, roster::Inherited};
+use super::{bins::NONE, draft::Targets, roster::Inherited};
 use crate::layout::{Layout, MemberState};
 
 /// A plan in numbers. A *slot* is one replica of one partition, the unit that moves; loads are counted in slots.
@@ -13,7 +13,8 @@ pub struct Summary {
     pub slots: u64,
     /// Slots whose node was no owner of the partition before: their data must be copied.
     pub moved: u64,
-    /// The fewest slots that must move to give every node its number of slots.
+    /// The slots that nodes lack of what they will hold: no plan can move fewer to reach the same loads. The rule about zones
+    /// may ask for more, by up to a half where a change brings a zone into nearly every partition.
     pub moved_lower_bound: u64,
     /// How even the loads would be if nothing moved; `None` for a first layout.
     pub balance_before: Option<Balance>,
@@ -70,11 +71,11 @@ impl Summary {
             })
         };
         let (below_quorum, orphaned) = bereft(layout, inherited);
-        let lacking = |(node, target): (&NodeSummary, &u32)| u64::from(target.saturating_sub(node.before));
+        let lacking = |node: &NodeSummary| u64::from(node.partitions.saturating_sub(node.before));
         Self {
             slots: nodes.iter().map(|node| u64::from(node.partitions)).sum(),
             moved: nodes.iter().map(|node| u64::from(node.gained)).sum(),
-            moved_lower_bound: nodes.iter().zip(&targets.nodes).map(lacking).sum(),
+            moved_lower_bound: nodes.iter().map(lacking).sum(),
             balance_before: (!first).then(|| balance(|node| node.before, |node| node.ideal)),
             balance: balance(|node| node.partitions, |node| node.ideal),
             balance_by_weight: balance(|node| node.partitions, |node| node.by_weight),

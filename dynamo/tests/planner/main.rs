@@ -1,0 +1,5 @@
+//! The planner: its figures, its distance from the best plans there are, and what every plan keeps.
+
+mod figures;
+mod optimum;
+mod rules;
