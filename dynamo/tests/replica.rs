@@ -280,6 +280,17 @@ fn a_retry_of_an_overwritten_write_mints_nothing() {
 }
 
 #[test]
+fn a_retry_whose_client_read_its_own_write_in_between_keeps_it() {
+    let address = address("k");
+    let (mut here, mut there) = (Node::new(1), Node::new(2));
+    here.mint(named(put(&address, "a"), 1));
+    let seen = here.object(&address).seen();
+    there.mint(named(put_over(&address, "a", &seen), 1));
+    here.merge(&address, &there.record(&address).unwrap());
+    assert_eq!(shown(&here.object(&address)), ["a"]);
+}
+
+#[test]
 fn an_operation_id_used_for_another_write_is_refused() {
     let address = address("k");
     let mut node = Node::new(1);

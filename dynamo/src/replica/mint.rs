@@ -12,7 +12,7 @@ use crate::{
     operation::{Address, ErrorCode, Failure},
     record::{self, RecordError},
     version::{
-        Content, Object, SIBLINGS_MAX, Version,
+        self, Content, Object, SIBLINGS_MAX, Version,
         put::{Recognition, Seen},
     },
 };
@@ -41,7 +41,7 @@ impl<R: Rows> Work<'_, R> {
         let known = object.versions.iter().map(|version| version.clock).chain([write.seen_clock]);
         let clock = hlc::next(write.wall_ms, known);
         let size = Size::of(&object);
-        object.overwrite(&seen, clock);
+        object.overwrite(&seen, clock, version::fingerprint(&write.op_id, &write.content));
         if let Err(failure) = check_growth(&self.replica.limits, size, Size::of(&object), &write.content) {
             return Ok(WriteOutcome::Refused(failure));
         }

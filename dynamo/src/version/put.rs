@@ -51,15 +51,18 @@ impl Object {
 
     /// What a write does, in one: overwrites what its basis covers and adds the version.
     pub fn put(&mut self, seen: &Seen, version: Version) {
-        self.overwrite(seen, version.clock);
+        self.overwrite(seen, version.clock, version.fingerprint());
         self.add(version);
     }
 
-    /// Drops what `seen` covers, and remembers the operations that were overwritten at `clock`.
-    pub fn overwrite(&mut self, seen: &Seen, clock: u64) {
+    /// Drops what `seen` covers, and remembers the operations that were overwritten at `clock` by the operation with the
+    /// fingerprint `by`. That one itself may have been seen, when a retry reads before it writes again; it must not be
+    /// remembered as overwritten, or merging would drop the new version too.
+    pub fn overwrite(&mut self, seen: &Seen, clock: u64, by: Option<u64>) {
         let overwritten = self.versions.extract_if(.., |standing| seen.context.covers(standing.dot));
         let mut spent: Vec<u64> = overwritten.filter_map(|standing| standing.fingerprint()).collect();
         spent.extend(&seen.spent);
+        spent.retain(|fingerprint| Some(*fingerprint) != by);
         self.spend(clock, &spent);
         self.settle();
         self.spent.truncate(SPENT_MAX);
