@@ -343,6 +343,9 @@ fn a_put_beyond_128_siblings_is_refused_and_one_that_replaces_is_not() {
     assert_eq!(node.merge(&address, &other.record(&address).unwrap()), WriteOutcome::Stored);
     assert_eq!(node.object(&address).versions.len(), 256);
     assert_eq!(refused(node.apply(put_beside(&address, "one more"))), ErrorCode::TooManySiblings);
+    let first_of_other = other.object(&address).versions[0].dot;
+    let seen = Seen { context: [first_of_other].into_iter().collect(), spent: vec![] };
+    assert_eq!(node.mint(put_over(&address, "instead of one", &seen)).siblings, 256);
     assert_eq!(node.mint(put(&address, "all")).siblings, 1);
 }
 

@@ -135,6 +135,36 @@ fn counts_that_promise_more_than_there_is_take_no_memory() {
 }
 
 #[test]
+fn bytes_that_break_a_rule_under_a_matching_checksum_are_malformed() {
+    let address = address();
+    let mut object = Object::new();
+    for seq in [3, 4] {
+        object.put(&Seen::default(), version(Dot { actor: Actor(1), seq }, None, 0));
+    }
+    object.spent = vec![Spent { clock: 2, hash: 1 }, Spent { clock: 1, hash: 2 }];
+    let sound = encode(&address, &object);
+    let (spent_at, versions_at) = (BODY_AT + 16, BODY_AT + 16 + 32);
+    let breaks: [(&str, usize, Vec<u8>); 9] = [
+        ("a count of zero in the context", BODY_AT + 8, vec![0; 8]),
+        ("a memory out of order", spent_at, vec![0; 8]),
+        ("a memory twice", spent_at + 24, vec![1]),
+        ("an actor that the context does not name", versions_at, vec![1]),
+        ("a dot of count zero", versions_at + 4, vec![0]),
+        ("dots out of order", versions_at + 4, vec![4]),
+        ("a dot that the context does not cover", versions_at + 37 + 4, vec![5]),
+        ("an unknown kind", versions_at + 36, vec![4]),
+        ("more bytes than the counts explain", 27, vec![0]),
+    ];
+    assert!(decode(&address.store_key, &resealed(&address.store_key, sound.clone())).is_ok());
+    for (what, at, new) in breaks {
+        let mut bytes = sound.clone();
+        bytes[at..at + new.len()].copy_from_slice(&new);
+        let bytes = resealed(&address.store_key, bytes);
+        assert_eq!(decode(&address.store_key, &bytes), Err(RecordError::Malformed), "{what}");
+    }
+}
+
+#[test]
 fn a_record_copied_to_another_key_does_not_verify_there() {
     let address = address();
     let bytes = Bytes::from(encode(&address, &Object::new()));

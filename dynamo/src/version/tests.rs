@@ -53,7 +53,8 @@ impl Oracle {
         let hashes: Vec<u64> = overwritten.chain(seen.standing.values()).filter_map(Version::fingerprint).collect();
         self.standing.retain(|dot, _| !seen.known.contains(dot));
         let clock = version.clock.max(latest);
-        self.spent.extend(hashes.into_iter().map(|hash| (hash, clock)));
+        let others = hashes.into_iter().filter(|hash| Some(*hash) != version.fingerprint());
+        self.spent.extend(others.map(|hash| (hash, clock)));
         self.settle();
         self.known.extend(&seen.known);
         self.known.insert(version.dot);
