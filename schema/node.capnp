@@ -2,7 +2,8 @@
 # The first capability a connection gets. Call `hello`; everything else comes from its reply.
 #
 # Over plain TCP, the stream is Cap'n Proto RPC with the standard framing, bootstrap = Node. Example in Python (pycapnp):
-#   node = capnp.TwoPartyClient(stream).bootstrap().cast_as(schema.Node)
+#   connection = capnp.TwoPartyClient(stream)
+#   node = connection.bootstrap().cast_as(schema.Node)
 #   kv = (await node.hello(request={"protocolMin": 1, "protocolMax": 1, "client": "example"})).reply.kv
 
 using Common = import "common.capnp";

@@ -26,19 +26,21 @@ def against(cluster, scenario):
     """Runs an asynchronous scenario with one `Kv` per node, within a minute."""
 
     async def main():
-        kvs = [await connect(port) for port in cluster.ports]
-        await asyncio.wait_for(scenario(*kvs), timeout=60)
+        connections = [await connect(port) for port in cluster.ports]
+        await asyncio.wait_for(scenario(*(kv for _, kv in connections)), timeout=60)
 
     asyncio.run(capnp.run(main()))
 
 
 async def connect(port):
+    """The connection, which ends when nobody holds it, and its `Kv`."""
     stream = await capnp.AsyncIoStream.create_connection("127.0.0.1", port)
-    node = capnp.TwoPartyClient(stream).bootstrap().cast_as(node_schema.Node)
+    connection = capnp.TwoPartyClient(stream)
+    node = connection.bootstrap().cast_as(node_schema.Node)
     hello = (await node.hello({"protocolMin": VERSION, "protocolMax": VERSION, "client": "pycapnp-test"})).reply
     assert not hello._has("error"), hello.error
     assert hello.protocol == VERSION
-    return hello.kv
+    return connection, hello.kv
 
 
 async def put(kv, key, value, **fields):
@@ -196,7 +198,8 @@ def test_a_wrong_request_is_told_what_is_wrong_and_nothing_is_applied(cluster, r
 def test_a_version_nobody_speaks_is_refused_with_the_range_that_is_spoken(cluster):
     async def main():
         stream = await capnp.AsyncIoStream.create_connection("127.0.0.1", cluster.ports[0])
-        node = capnp.TwoPartyClient(stream).bootstrap().cast_as(node_schema.Node)
+        connection = capnp.TwoPartyClient(stream)
+        node = connection.bootstrap().cast_as(node_schema.Node)
         hello = (await node.hello({"protocolMin": 90, "protocolMax": 99})).reply
         assert hello._has("error") and str(VERSION) in hello.error.message
 
