@@ -263,3 +263,8 @@ impl ErrorCode {
         }
     }
 }
+
+/// The checksum that travels with a value and is stored beside it: XXH3-128 of its bytes.
+pub fn value_hash(value: &[u8]) -> u128 {
+    xxhash_rust::xxh3::xxh3_128(value)
+}

@@ -1,0 +1,173 @@
+//! A bucket: a name under which keys live, with defaults for the requests made through it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use dynamo::{
+    ident::BUCKET_DEFAULT,
+    layout::Level,
+    operation::{Action, Address, Basis, Operation},
+};
+
+use crate::{
+    Batch, Delete, Error, Exists, Explanation, Found, Get, IntoBytes, Lookup, Put, Scan, Stored,
+    client::Handle,
+    request::{self, Defaults, Request},
+};
+
+/// How often `update` merges again when other writers were quicker.
+const UPDATE_ROUNDS: usize = 5;
+
+/// A bucket. Made by [`crate::Client::bucket`]; cheap to clone.
+#[derive(Clone)]
+pub struct Bucket {
+    handle: Arc<Handle>,
+    name: Bytes,
+    defaults: Defaults,
+}
+
+impl Bucket {
+    pub(crate) fn new(handle: Arc<Handle>, name: &str, defaults: Defaults) -> Self {
+        Self { handle, name: name_bytes(name), defaults }
+    }
+
+    pub(crate) fn named(&self, name: &str) -> Self {
+        Self { name: name_bytes(name), ..self.clone() }
+    }
+
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+
+    pub(crate) fn name(&self) -> &Bytes {
+        &self.name
+    }
+
+    pub(crate) fn defaults(&self) -> Defaults {
+        self.defaults
+    }
+
+    /// The same bucket, whose requests have this level unless they say otherwise.
+    #[must_use]
+    pub fn level(mut self, level: Level) -> Self {
+        self.defaults.consistency.level = Some(level);
+        self
+    }
+
+    /// The same bucket, whose reads wait for `r` replicas and whose writes for `w`; 0 leaves it to the level.
+    #[must_use]
+    pub fn replicas(mut self, r: u8, w: u8) -> Self {
+        self.defaults.consistency.r = r;
+        self.defaults.consistency.w = w;
+        self
+    }
+
+    /// The same bucket, whose requests have this much time unless they say otherwise.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.defaults.timeout = timeout;
+        self
+    }
+
+    /// Reads a key: `None` when it has no values.
+    pub fn get(&self, key: impl IntoBytes) -> Get {
+        Get::new(self.request(key, Action::Get { without_values: false }))
+    }
+
+    /// Writes a value. Without a context it replaces what its coordinator holds at that moment.
+    pub fn put(&self, key: impl IntoBytes, value: impl IntoBytes) -> Put {
+        Put::new(self.request(key, request::put(value.into_bytes(), Basis::Local)))
+    }
+
+    /// Deletes a key. Without a context it deletes what a read at its level sees.
+    pub fn delete(&self, key: impl IntoBytes) -> Delete {
+        Delete::new(self.request(key, request::delete(Basis::Local)))
+    }
+
+    /// Whether a key has values; moves none.
+    pub fn exists(&self, key: impl IntoBytes) -> Exists {
+        Exists::new(self.request(key, Action::Get { without_values: true }))
+    }
+
+    /// Reads many keys, with a result for each.
+    pub fn get_many<K: IntoBytes>(&self, keys: impl IntoIterator<Item = K>) -> Batch<Option<Found>> {
+        let get = |key: K| self.operation(key, Action::Get { without_values: false });
+        self.batch(keys.into_iter().map(get), |reply| Lookup::from_reply(reply).map(Lookup::found))
+    }
+
+    /// Writes many values, with a result for each.
+    pub fn put_many<K: IntoBytes, V: IntoBytes>(&self, entries: impl IntoIterator<Item = (K, V)>) -> Batch<Stored> {
+        let put = |(key, value): (K, V)| self.operation(key, request::put(value.into_bytes(), Basis::Local));
+        self.batch(entries.into_iter().map(put), Stored::from_reply)
+    }
+
+    /// Deletes many keys, with a result for each.
+    pub fn delete_many<K: IntoBytes>(&self, keys: impl IntoIterator<Item = K>) -> Batch<Stored> {
+        let delete = |key: K| self.operation(key, request::delete(Basis::Local));
+        self.batch(keys.into_iter().map(delete), Stored::from_reply)
+    }
+
+    /// Reads a key, merges its values (none when it is absent, several when writes were concurrent), and writes the result in
+    /// their place. When another writer was quicker, its value stands beside the merged one: then both are read and merged
+    /// again, a few times. So `merge` may be called more than once and must give the same for the same values.
+    ///
+    /// If others are quicker every time, the last merged value is stored all the same and `siblings` of the answer says how
+    /// many versions there are: nothing is lost, and the next reader merges.
+    pub async fn update<V: IntoBytes>(
+        &self,
+        key: impl IntoBytes,
+        mut merge: impl FnMut(&[Bytes]) -> V,
+    ) -> Result<Stored, Error> {
+        let key = key.into_bytes();
+        let mut round = 0;
+        loop {
+            let seen = self.get(&key).lookup().await?;
+            let values: Vec<Bytes> = seen.siblings().iter().map(|sibling| sibling.value.clone()).collect();
+            let merged = merge(&values).into_bytes();
+            let stored = self.put(&key, merged).context(seen.context()).await;
+            round += 1;
+            match stored {
+                Ok(stored) if stored.siblings > 1 && round < UPDATE_ROUNDS => {}
+                Err(Error::TooManySiblings(_)) if round < UPDATE_ROUNDS => {}
+                stored => return stored,
+            }
+        }
+    }
+
+    /// The keys of this bucket, partition by partition.
+    pub fn scan(&self) -> Scan {
+        Scan::new(self.clone())
+    }
+
+    /// Where a key lives, and who would coordinate it now.
+    pub async fn explain(&self, key: impl IntoBytes) -> Result<Explanation, Error> {
+        let address = Address::new(self.name.clone(), key.into_bytes());
+        crate::view::explain(&self.handle.shared, address).await
+    }
+
+    pub(crate) fn operation(&self, key: impl IntoBytes, action: Action) -> Operation {
+        let address = Address::new(self.name.clone(), key.into_bytes());
+        Operation { address, consistency: self.defaults.consistency, action }
+    }
+
+    pub(crate) fn batch<T>(
+        &self,
+        operations: impl Iterator<Item = Operation>,
+        read: fn(dynamo::operation::Reply) -> Result<T, Error>,
+    ) -> Batch<T> {
+        Batch::new(Arc::clone(&self.handle), self.defaults.timeout, operations.collect(), read)
+    }
+
+    fn request(&self, key: impl IntoBytes, action: Action) -> Request {
+        let address = Address::new(self.name.clone(), key.into_bytes());
+        Request::new(Arc::clone(&self.handle), self.defaults, address, action)
+    }
+}
+
+/// Whether it may name a bucket is checked with each operation, which then has the error.
+fn name_bytes(name: &str) -> Bytes {
+    match name {
+        BUCKET_DEFAULT => Bytes::from_static(BUCKET_DEFAULT.as_bytes()),
+        name => Bytes::copy_from_slice(name.as_bytes()),
+    }
+}

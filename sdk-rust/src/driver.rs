@@ -1,0 +1,227 @@
+//! An I/O thread: it performs what the machine ([`crate::engine`]) wants, on connections that never leave it.
+//!
+//! One pass takes what has gathered in the queue, lets the machine sort and send it, and delivers results; the same happens
+//! when an answer arrives. Nothing here decides anything.
+
+pub(crate) mod bootstrap;
+mod call;
+pub(crate) mod jobs;
+mod refresh;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use dynamo::operation::Outcome;
+use tokio::task::spawn_local;
+
+use crate::{
+    Error,
+    core::{Job, Shared},
+    engine::{Effect, Engine, Settings, link::LinkId},
+    random::Random,
+    transport::{self, Connection, Expected},
+};
+
+/// How long the timer is set for when nothing is due.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// The driver of one I/O thread.
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    /// Which of the client's I/O threads this is.
+    thread: usize,
+    engine: RefCell<Engine>,
+    connections: RefCell<HashMap<LinkId, Connection>>,
+    /// How many of the published layouts the machine has seen.
+    layouts_seen: Cell<u64>,
+    /// Wakes the main loop, which owns the timer.
+    waker: RefCell<Waker>,
+    timer_at: Cell<Option<Instant>>,
+}
+
+impl Driver {
+    pub(crate) fn new(shared: Arc<Shared>, thread: usize) -> Rc<Self> {
+        let config = &shared.config;
+        let settings = Settings {
+            attempt_timeout: config.attempt_timeout,
+            attempts_max: config.attempts_max,
+            in_flight_max: (config.in_flight_max / config.io_threads).max(1),
+            zone: config.zone.clone(),
+        };
+        let layouts_seen = shared.layouts();
+        let engine = Engine::new(settings, shared.layout(), Random::from_system(), Instant::now());
+        Rc::new(Self {
+            shared,
+            thread,
+            engine: RefCell::new(engine),
+            connections: RefCell::default(),
+            layouts_seen: Cell::new(layouts_seen),
+            waker: RefCell::new(Waker::noop().clone()),
+            timer_at: Cell::new(None),
+        })
+    }
+
+    /// Runs until the client is closed and everything it took in has ended.
+    pub(crate) async fn run(self: Rc<Self>) {
+        if self.thread == 0 {
+            spawn_local(Rc::clone(&self).refresh_now_and_then());
+        }
+        let mut timer = pin!(tokio::time::sleep(IDLE));
+        let queue = &self.shared.queues[self.thread];
+        poll_fn(|context| {
+            queue.listen(context.waker());
+            if !self.waker.borrow().will_wake(context.waker()) {
+                self.waker.replace(context.waker().clone());
+            }
+            loop {
+                self.pass();
+                if self.shared.is_closed() && queue.is_empty() && self.engine.borrow().is_idle() {
+                    return Poll::Ready(());
+                }
+                let at = self.engine.borrow().next_event();
+                if let Some(at) = at
+                    && self.timer_at.get() != Some(at)
+                {
+                    timer.as_mut().reset(at.into());
+                    self.timer_at.set(Some(at));
+                }
+                if at.is_none() || timer.as_mut().poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                self.timer_at.set(None);
+            }
+        })
+        .await;
+    }
+
+    /// Ends whatever is left, because the thread ends.
+    pub(crate) fn stop(self: &Rc<Self>, error: &Error) {
+        let left = self.shared.queues[self.thread].close();
+        if let Ok(mut engine) = self.engine.try_borrow_mut() {
+            engine.fail_all(error);
+        }
+        self.perform();
+        self.shared.release(left.submissions.len());
+        for submission in left.submissions {
+            submission.completer.complete(submission.token, Err(error.clone()));
+        }
+    }
+
+    /// Takes in what has gathered and what is due, and performs what follows.
+    fn pass(self: &Rc<Self>) {
+        let now = Instant::now();
+        let mut contents = Default::default();
+        self.shared.queues[self.thread].take(&mut contents);
+        {
+            let mut engine = self.engine.borrow_mut();
+            let layouts = self.shared.layouts();
+            if self.layouts_seen.replace(layouts) != layouts {
+                engine.set_layout(self.shared.layout(), now);
+            }
+            contents.submissions.into_iter().for_each(|submission| engine.submit(now, submission));
+            contents.cancelled.into_iter().for_each(|sequence| engine.cancel(now, sequence));
+            engine.sweep(now);
+            engine.pump(now);
+        }
+        contents.jobs.into_iter().for_each(|job: Job| job(Rc::clone(self)));
+        self.perform();
+    }
+
+    /// Lets `input` change the machine, and performs what follows.
+    fn input(self: &Rc<Self>, input: impl FnOnce(&mut Engine, Instant)) {
+        let now = Instant::now();
+        {
+            let mut engine = self.engine.borrow_mut();
+            input(&mut engine, now);
+            engine.pump(now);
+        }
+        self.perform();
+        let due = self.engine.borrow().next_event();
+        let must_wake = match (due, self.timer_at.get()) {
+            (Some(at), Some(timer)) => at < timer,
+            (Some(_), None) => true,
+            (None, _) => self.shared.is_closed(),
+        };
+        if must_wake || self.shared.is_closed() {
+            self.waker.borrow().wake_by_ref();
+        }
+    }
+
+    fn perform(self: &Rc<Self>) {
+        loop {
+            let (effects, released) = {
+                let Ok(mut engine) = self.engine.try_borrow_mut() else { return };
+                (std::mem::take(&mut engine.effects), engine.take_released())
+            };
+            if released > 0 {
+                self.shared.release(released);
+            }
+            if effects.is_empty() {
+                return;
+            }
+            let mut latest_clock = 0;
+            for effect in effects {
+                match effect {
+                    Effect::Complete { completer, token, result } => {
+                        if let Ok(reply) = &result {
+                            latest_clock = latest_clock.max(clock(&reply.outcome));
+                        }
+                        completer.complete(token, result);
+                    }
+                    Effect::Send { call, link, budget } => self.send(call, link, budget),
+                    Effect::Connect(link) => drop(spawn_local(Rc::clone(self).connect(link))),
+                    Effect::Disconnect(link) => drop(self.connections.borrow_mut().remove(&link)),
+                    Effect::Refresh(link) => self.refresh_from(link),
+                }
+            }
+            if latest_clock > 0 {
+                self.shared.saw_clock(latest_clock);
+            }
+        }
+    }
+
+    async fn connect(self: Rc<Self>, link: LinkId) {
+        let (addresses, node, cluster) = {
+            let engine = self.engine.borrow();
+            let target = engine.link(link);
+            (target.addresses.clone(), target.node, engine.layout().cluster)
+        };
+        let config = &self.shared.config;
+        let expected = Some(Expected { cluster, node });
+        match transport::connect(&addresses, &config.name, expected, config.connect_timeout).await {
+            Ok((connection, ended)) => {
+                let limits = connection.hello.limits;
+                self.shared.saw_value_limit(limits.value_bytes_max);
+                self.connections.borrow_mut().insert(link, connection);
+                self.input(|engine, now| engine.connected(now, link, &limits));
+                let _ = ended.await;
+                // After `Disconnect` this is another connection's entry, or none.
+                if self.connections.borrow().get(&link).is_some_and(Connection::has_ended) {
+                    self.connections.borrow_mut().remove(&link);
+                    self.input(|engine, now| engine.disconnected(now, link));
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no connection");
+                self.input(|engine, now| engine.unreachable(now, link));
+            }
+        }
+    }
+}
+
+/// The highest clock that an outcome shows.
+fn clock(outcome: &Outcome) -> u64 {
+    match outcome {
+        Outcome::Found { siblings, .. } => siblings.iter().map(|sibling| sibling.clock).max().unwrap_or(0),
+        Outcome::Stored { clock, .. } => *clock,
+        Outcome::NotFound { .. } | Outcome::Failed(_) => 0,
+    }
+}

@@ -1,0 +1,132 @@
+//! The life of the I/O threads: the first finds the cluster from any of its addresses and learns the layout; then all of
+//! them drive their machines until the client is closed.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use dynamo::layout::Layout;
+use tokio::{
+    runtime::{Builder, LocalOptions, LocalRuntime},
+    sync::oneshot,
+    time::timeout,
+};
+
+use super::{Driver, refresh::fetch};
+use crate::{
+    Error,
+    core::{Config, Shared},
+    random::Random,
+    transport,
+};
+
+/// How long connections have to say goodbye when the client closes.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+/// Starts a client. The receiver is told when the layout is known, or why it is not to be had.
+pub(crate) fn start(config: Config) -> oneshot::Receiver<Result<Arc<Shared>, Error>> {
+    let (sender, receiver) = oneshot::channel();
+    let spawned = thread::Builder::new().name("quorate-io-0".to_owned()).spawn(move || first_thread(config, sender));
+    if let Err(error) = spawned {
+        // The receiver sees that the sender is gone.
+        tracing::error!(%error, "no thread could be started");
+    }
+    receiver
+}
+
+fn first_thread(config: Config, ready: oneshot::Sender<Result<Arc<Shared>, Error>>) {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(ready.send(Err(error))),
+    };
+    let layout = match runtime.block_on(find_cluster(&config)) {
+        Ok(layout) => layout,
+        Err(error) => return drop(ready.send(Err(error))),
+    };
+    let client = match getrandom::u64() {
+        Ok(client) => client,
+        Err(error) => return drop(ready.send(Err(Error::internal(format!("no random numbers: {error}"))))),
+    };
+    let shared = Arc::new(Shared::new(config, client, layout));
+    for at in 1..shared.config.io_threads {
+        let also = Arc::clone(&shared);
+        let spawned = thread::Builder::new().name(format!("quorate-io-{at}")).spawn(move || further_thread(&also, at));
+        if let Err(error) = spawned {
+            return drop(ready.send(Err(Error::internal(format!("no thread could be started: {error}")))));
+        }
+    }
+    if ready.send(Ok(Arc::clone(&shared))).is_err() {
+        // Nobody waits for the client any more.
+        shared.close();
+    }
+    drive(&runtime, &shared, 0);
+    runtime.shutdown_timeout(FAREWELL);
+}
+
+fn further_thread(shared: &Arc<Shared>, at: usize) {
+    match runtime() {
+        Ok(runtime) => {
+            drive(&runtime, shared, at);
+            runtime.shutdown_timeout(FAREWELL);
+        }
+        Err(error) => {
+            for submission in shared.queues[at].close().submissions {
+                submission.completer.complete(submission.token, Err(error.clone()));
+            }
+            shared.thread_ended();
+        }
+    }
+}
+
+fn drive(runtime: &LocalRuntime, shared: &Arc<Shared>, at: usize) {
+    let driver = Driver::new(Arc::clone(shared), at);
+    let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(Rc::clone(&driver).run())));
+    let error = match ended {
+        Ok(()) => Error::closed(),
+        Err(_) => Error::internal("an I/O thread of the client panicked; the operation may have been sent"),
+    };
+    driver.stop(&error);
+    shared.thread_ended();
+}
+
+fn runtime() -> Result<LocalRuntime, Error> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .map_err(|error| Error::internal(format!("no I/O thread: {error}")))
+}
+
+/// Asks the endpoints, in random order, until one has told the layout.
+async fn find_cluster(config: &Config) -> Result<Layout, Error> {
+    let mut endpoints = config.endpoints.clone();
+    let mut random = Random::from_system();
+    for at in (1..endpoints.len()).rev() {
+        endpoints.swap(at, random.below(at as u64 + 1) as usize);
+    }
+    let mut problems = Vec::new();
+    for endpoint in endpoints {
+        match ask(config, &endpoint).await {
+            Ok(layout) => return Ok(layout),
+            Err(error) => problems.push(format!("{endpoint}: {}", error.message())),
+        }
+    }
+    let problems = problems.join("; ");
+    Err(Error::connection(format!("no node could be reached ({problems}); is one running, and is the address right?")))
+}
+
+async fn ask(config: &Config, endpoint: &str) -> Result<Layout, Error> {
+    let addresses = [endpoint.to_owned()];
+    let (connection, _ended) = transport::connect(&addresses, &config.name, None, config.connect_timeout).await?;
+    let cluster = connection.hello.cluster;
+    let fetched = timeout(config.timeout, fetch(&connection.kv, None, config.timeout));
+    let layout = fetched.await.map_err(|_| Error::timeout("the layout did not come in time"))??;
+    let layout = layout.ok_or_else(|| Error::internal("the node sent no layout"))?;
+    if layout.cluster != cluster {
+        return Err(Error::wrong_cluster("the node's layout is of another cluster than the node"));
+    }
+    Ok(layout)
+}

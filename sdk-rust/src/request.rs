@@ -1,0 +1,256 @@
+//! Requests: futures that are submitted when they are first polled, with the options of one call. They need no particular
+//! executor, and dropping one cancels it: what was not sent yet is not sent, what was sent may still be carried out.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use dynamo::{
+    ident::OpId,
+    layout::Level,
+    operation::{Action, Address, Basis, Consistency, Operation, Reply},
+};
+
+use crate::{
+    Context, Error, Found, Lookup, Stored,
+    client::Handle,
+    core::{Completer, Slot},
+};
+
+/// Reads a key. Resolves to its values, or `None` when there are none.
+#[must_use = "a request does nothing unless it is awaited"]
+pub struct Get(Request);
+
+/// Writes a value.
+#[must_use = "a request does nothing unless it is awaited"]
+pub struct Put(Request);
+
+/// Deletes a key.
+#[must_use = "a request does nothing unless it is awaited"]
+pub struct Delete(Request);
+
+/// Asks whether a key has values, without moving them.
+#[must_use = "a request does nothing unless it is awaited"]
+pub struct Exists(Request);
+
+/// What all requests have in common.
+pub(crate) struct Request {
+    handle: Arc<Handle>,
+    timeout: Duration,
+    stage: Stage,
+}
+
+enum Stage {
+    New(Operation),
+    Submitted(Arc<Slot>),
+    Wrong(Error),
+    Over,
+}
+
+/// Options that a handle gives to every request it makes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Defaults {
+    pub(crate) consistency: Consistency,
+    pub(crate) timeout: Duration,
+}
+
+impl Request {
+    pub(crate) fn new(handle: Arc<Handle>, defaults: Defaults, address: Address, action: Action) -> Self {
+        let operation = Operation { address, consistency: defaults.consistency, action };
+        Self { handle, timeout: defaults.timeout, stage: Stage::New(operation) }
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Operation)) -> Self {
+        if let Stage::New(operation) = &mut self.stage {
+            change(operation);
+        }
+        self
+    }
+
+    fn replace_only(mut self, context: Context) -> Self {
+        let Stage::New(operation) = &mut self.stage else { return self };
+        let under = |context: Context| match context.is_empty() {
+            true => Basis::Beside,
+            false => Basis::Context(context.into_bytes()),
+        };
+        match &mut operation.action {
+            Action::Get { .. } => {}
+            Action::Put { basis, .. } => *basis = under(context),
+            Action::Delete { .. } if context.is_empty() => {
+                let message = "a delete under the empty context would delete nothing; nothing was sent";
+                self.stage = Stage::Wrong(Error::invalid(message));
+            }
+            Action::Delete { basis, .. } => *basis = under(context),
+        }
+        self
+    }
+
+    fn poll(&mut self, context: &mut TaskContext<'_>) -> Poll<Result<Reply, Error>> {
+        if let Stage::New(_) = self.stage {
+            self.submit();
+        }
+        let result = match &self.stage {
+            Stage::Submitted(slot) => std::task::ready!(slot.poll(context)),
+            Stage::Wrong(error) => Err(error.clone()),
+            Stage::New(_) | Stage::Over => Err(Error::internal("the request was polled after it was ready")),
+        };
+        self.stage = Stage::Over;
+        Poll::Ready(result)
+    }
+
+    fn submit(&mut self) {
+        let Stage::New(operation) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
+        let slot = Arc::new(Slot::default());
+        let completer = Arc::clone(&slot) as Arc<dyn Completer>;
+        let deadline = Instant::now() + self.timeout;
+        self.stage = match self.handle.shared.submit(operation, deadline, 0, completer) {
+            Ok(_) => Stage::Submitted(slot),
+            Err(error) => Stage::Wrong(error),
+        };
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if let Stage::Submitted(slot) = &self.stage {
+            slot.leave();
+        }
+    }
+}
+
+macro_rules! options {
+    ($($request:ident: $replicas:ident, $what:literal);* $(;)?) => {$(
+        impl $request {
+            /// How many replicas it waits for, by name.
+            pub fn level(self, level: Level) -> Self {
+                Self(self.0.change(|operation| operation.consistency.level = Some(level)))
+            }
+
+            #[doc = $what]
+            pub fn $replicas(self, replicas: u8) -> Self {
+                Self(self.0.change(|operation| operation.consistency.$replicas = replicas))
+            }
+
+            /// Uses only the first `replicas` owners of the key.
+            pub fn n(self, replicas: u8) -> Self {
+                Self(self.0.change(|operation| operation.consistency.n = replicas))
+            }
+
+            /// Time for the whole request, retries included. It resolves within it.
+            pub fn timeout(mut self, timeout: Duration) -> Self {
+                self.0.timeout = timeout;
+                self
+            }
+        }
+    )*};
+}
+
+options! {
+    Get: r, "Waits for so many replicas, whatever the level says.";
+    Exists: r, "Waits for so many replicas, whatever the level says.";
+    Put: w, "Waits until so many replicas have it on disk, whatever the level says.";
+    Delete: w, "Waits until so many replicas have it on disk, whatever the level says.";
+}
+
+impl Get {
+    pub(crate) fn new(request: Request) -> Self {
+        Self(request)
+    }
+
+    /// Moves no values: their lengths, clocks and the context only.
+    pub fn without_values(self) -> Self {
+        Self(self.0.change(|operation| operation.action = Action::Get { without_values: true }))
+    }
+
+    /// The answer with its context and receipt even when there are no values.
+    pub async fn lookup(mut self) -> Result<Lookup, Error> {
+        let reply = std::future::poll_fn(|context| self.0.poll(context)).await?;
+        Lookup::from_reply(reply)
+    }
+}
+
+impl Put {
+    pub(crate) fn new(request: Request) -> Self {
+        Self(request)
+    }
+
+    /// Replaces exactly what the read that gave `context` saw. Under [`Context::EMPTY`] it replaces nothing.
+    pub fn context(self, context: impl Into<Context>) -> Self {
+        Self(self.0.replace_only(context.into()))
+    }
+
+    /// Replaces nothing: adds a version beside whatever there is.
+    pub fn beside(self) -> Self {
+        self.context(Context::EMPTY)
+    }
+}
+
+impl Delete {
+    pub(crate) fn new(request: Request) -> Self {
+        Self(request)
+    }
+
+    /// Deletes exactly what the read that gave `context` saw.
+    pub fn context(self, context: impl Into<Context>) -> Self {
+        Self(self.0.replace_only(context.into()))
+    }
+}
+
+impl Exists {
+    pub(crate) fn new(request: Request) -> Self {
+        Self(request)
+    }
+}
+
+impl From<&Context> for Context {
+    fn from(context: &Context) -> Self {
+        context.clone()
+    }
+}
+
+impl Future for Get {
+    type Output = Result<Option<Found>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        self.0.poll(context).map(|reply| reply.and_then(Lookup::from_reply).map(Lookup::found))
+    }
+}
+
+impl Future for Put {
+    type Output = Result<Stored, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        self.0.poll(context).map(|reply| reply.and_then(Stored::from_reply))
+    }
+}
+
+impl Future for Delete {
+    type Output = Result<Stored, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        self.0.poll(context).map(|reply| reply.and_then(Stored::from_reply))
+    }
+}
+
+impl Future for Exists {
+    type Output = Result<bool, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let found = |lookup| matches!(lookup, Lookup::Found(_));
+        self.0.poll(context).map(|reply| reply.and_then(Lookup::from_reply).map(found))
+    }
+}
+
+/// A put as it begins.
+pub(crate) fn put(value: Bytes, basis: Basis) -> Action {
+    Action::Put { value, hash: None, basis, op_id: OpId::NONE, seen_clock: 0 }
+}
+
+/// A delete as it begins.
+pub(crate) fn delete(basis: Basis) -> Action {
+    Action::Delete { basis, op_id: OpId::NONE, seen_clock: 0 }
+}

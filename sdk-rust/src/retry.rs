@@ -1,0 +1,146 @@
+//! What to do when an attempt failed: a pure table, so that it can be read as one.
+//!
+//! A write is never sent again under a new operation id; under the same one a node recognises it. So the question is only
+//! where to go next and how long to wait, and whether there is any point.
+
+use std::time::Duration;
+
+use dynamo::operation::{ErrorCode, Failure};
+
+use crate::{random::Random, routing::Kind};
+
+/// First and longest pause before the same node is asked again.
+const PAUSE_BASE: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// First pause when a node said that it has too much to do.
+const PAUSE_BASE_OVERLOADED: Duration = Duration::from_millis(100);
+
+/// What the budget for retries holds when it is full.
+const BUDGET_TOKENS: u32 = 500;
+
+/// A retry after an attempt that cost a node work, and one after a refusal.
+const BUDGET_COST_UNCLEAR: u32 = 14;
+const BUDGET_COST_REFUSED: u32 = 5;
+
+/// How an attempt ended without success.
+#[derive(Clone, Debug)]
+pub(crate) enum Trouble {
+    /// It never left: no connection.
+    NotSent,
+    /// It was sent and nobody knows what became of it.
+    Unclear,
+    /// A node answered with an error.
+    Refused(Failure),
+}
+
+impl Trouble {
+    /// Whether a node said that it has too much to do.
+    pub(crate) fn is_overload(&self) -> bool {
+        match self {
+            Self::Refused(failure) => failure.code == ErrorCode::Overloaded,
+            Self::NotSent | Self::Unclear => false,
+        }
+    }
+
+    /// Whether a write may have been stored.
+    pub(crate) fn may_have_applied(&self) -> bool {
+        match self {
+            Self::NotSent => false,
+            Self::Unclear => true,
+            Self::Refused(failure) => failure.maybe_applied,
+        }
+    }
+}
+
+/// Where to go next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nowhere: tell the application.
+    GiveUp,
+    /// To the same node again.
+    Same { cost: u32 },
+    /// To another node.
+    Other { cost: u32 },
+    /// To the same node, in a batch of its own: its answer did not fit beside others.
+    Alone,
+}
+
+/// The table. `repeats` counts how often this operation has already gone to the same node again.
+pub(crate) fn next(kind: Kind, trouble: &Trouble, repeats: u32) -> Next {
+    let failure = match trouble {
+        Trouble::NotSent => return Next::Other { cost: 0 },
+        Trouble::Unclear => {
+            return match kind {
+                Kind::Write if repeats == 0 => Next::Same { cost: BUDGET_COST_UNCLEAR },
+                Kind::Read | Kind::Write => Next::Other { cost: BUDGET_COST_UNCLEAR },
+            };
+        }
+        Trouble::Refused(failure) => failure,
+    };
+    match failure.code {
+        ErrorCode::TooLarge if failure.retryable && kind == Kind::Read => Next::Alone,
+        _ if !failure.retryable => Next::GiveUp,
+        ErrorCode::Overloaded | ErrorCode::ShuttingDown => Next::Other { cost: BUDGET_COST_REFUSED },
+        ErrorCode::Unavailable | ErrorCode::StaleView | ErrorCode::StorageFull | ErrorCode::Corrupt => {
+            Next::Other { cost: BUDGET_COST_REFUSED }
+        }
+        ErrorCode::QuorumTimeout => match kind {
+            Kind::Read => Next::Other { cost: BUDGET_COST_UNCLEAR },
+            Kind::Write if repeats == 0 => Next::Same { cost: BUDGET_COST_UNCLEAR },
+            Kind::Write => Next::GiveUp,
+        },
+        ErrorCode::Unauthenticated | ErrorCode::WrongCluster => Next::Other { cost: BUDGET_COST_REFUSED },
+        ErrorCode::Internal
+        | ErrorCode::InvalidRequest
+        | ErrorCode::TooLarge
+        | ErrorCode::TooManySiblings
+        | ErrorCode::Unsupported
+        | ErrorCode::Forbidden => Next::GiveUp,
+    }
+}
+
+/// How long to wait before the same node is asked again, or any when all have been: full jitter, so that clients which failed
+/// together do not come back together.
+pub(crate) fn pause(trouble: &Trouble, attempt: u32, random: &mut Random) -> Duration {
+    let (base, at_least_ms) = match trouble {
+        Trouble::Refused(failure) if failure.code == ErrorCode::Overloaded => {
+            (PAUSE_BASE_OVERLOADED, failure.retry_after_ms)
+        }
+        Trouble::Refused(failure) => (PAUSE_BASE, failure.retry_after_ms),
+        Trouble::NotSent | Trouble::Unclear => (PAUSE_BASE, 0),
+    };
+    let longest = base.saturating_mul(1 << attempt.min(10)).min(PAUSE_MAX);
+    let jitter = Duration::from_micros(random.below(longest.as_micros() as u64 + 1));
+    Duration::from_millis(at_least_ms.into()).min(PAUSE_MAX) + jitter
+}
+
+/// Tokens that retries cost and successes bring back, so that retries stay a small part of the traffic when most of it fails.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget(u32);
+
+impl Budget {
+    pub(crate) fn full() -> Self {
+        Self(BUDGET_TOKENS)
+    }
+
+    /// Pays for a retry, if there is enough.
+    pub(crate) fn spend(&mut self, cost: u32) -> bool {
+        let enough = self.0 >= cost;
+        if enough {
+            self.0 -= cost;
+        }
+        enough
+    }
+
+    pub(crate) fn refund(&mut self) {
+        self.0 = (self.0 + 1).min(BUDGET_TOKENS);
+    }
+
+    pub(crate) fn tokens(self) -> u32 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! Scans: every key of a bucket, partition by partition, in the order of their identifiers.
+//!
+//! A scan asks owners for the keys they hold and unites what they say. At level `one` a single owner of each partition is
+//! asked; at stronger levels as many as a read waits for, and each key is then read at that level, so that what one owner
+//! missed is not missed and what was deleted is not shown. When an owner fails, another takes its place where it stopped:
+//! all of them tell keys in the same order.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use dynamo::{
+    ident::{NodeId, StoreKey},
+    layout::{Layout, Level},
+    operation::{Action, Address, Consistency, Operation},
+};
+use futures_util::{Stream, StreamExt, stream};
+use schema::convert::{SCAN_LIMIT_MAX, Scan as Question, ScanPage};
+
+use crate::{Bucket, Error, Found, Lookup};
+
+/// Keys that are read together.
+const READ_TOGETHER: usize = 256;
+
+/// A scan. A stream of keys; it ends after the first error.
+#[must_use = "a scan does nothing unless it is polled"]
+pub struct Scan {
+    bucket: Bucket,
+    all_buckets: bool,
+    values: bool,
+    consistency: Consistency,
+    running: Option<Pin<Box<dyn Stream<Item = Result<Scanned, Error>> + Send>>>,
+}
+
+/// A key that a scan came by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// Its bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: Bytes,
+    /// How many live versions it has.
+    pub siblings: usize,
+    /// Bytes of its live values together.
+    pub value_bytes: u64,
+    /// Its values, when they were asked for.
+    pub found: Option<Found>,
+}
+
+impl Scan {
+    pub(crate) fn new(bucket: Bucket) -> Self {
+        let consistency = bucket.defaults().consistency;
+        Self { bucket, all_buckets: false, values: false, consistency, running: None }
+    }
+
+    /// Also reads the values.
+    pub fn values(mut self) -> Self {
+        self.values = true;
+        self
+    }
+
+    /// How many owners' keys are united, and the level at which keys are read: [`Level::One`] is quick and may miss what its
+    /// owners missed; the usual level is the bucket's.
+    pub fn level(mut self, level: Level) -> Self {
+        self.consistency.level = Some(level);
+        self
+    }
+
+    /// Unites the keys of so many owners, and reads from as many, whatever the level says.
+    pub fn r(mut self, replicas: u8) -> Self {
+        self.consistency.r = replicas;
+        self
+    }
+
+    /// Keys of every bucket.
+    pub(crate) fn all_buckets(mut self) -> Self {
+        self.all_buckets = true;
+        self
+    }
+
+    fn start(&self) -> Pin<Box<dyn Stream<Item = Result<Scanned, Error>> + Send>> {
+        let plan = Plan {
+            bucket: self.bucket.clone(),
+            only: (!self.all_buckets).then(|| String::from_utf8_lossy(self.bucket.name()).into_owned()),
+            values: self.values,
+            consistency: self.consistency,
+            layout: self.bucket.handle().shared.layout(),
+        };
+        let partitions = plan.layout.partitions();
+        let pieces = stream::try_unfold((plan, 0, None), move |(plan, partition, open)| async move {
+            let mut open: Option<Partition> = open;
+            let mut partition: u32 = partition;
+            loop {
+                let mut current = match open.take() {
+                    Some(current) => current,
+                    None if partition == partitions => return Ok(None),
+                    None => {
+                        partition += 1;
+                        Partition::new(&plan, partition - 1)
+                    }
+                };
+                let keys = current.next(&plan).await?;
+                if !keys.is_empty() {
+                    let found = plan.read(keys).await?;
+                    return Ok(Some((found, (plan, partition, Some(current)))));
+                }
+            }
+        });
+        Box::pin(
+            pieces
+                .map(|piece: Result<Vec<Scanned>, Error>| match piece {
+                    Ok(keys) => stream::iter(keys.into_iter().map(Ok).collect::<Vec<_>>()),
+                    Err(error) => stream::iter(vec![Err(error)]),
+                })
+                .flatten(),
+        )
+    }
+}
+
+impl Stream for Scan {
+    type Item = Result<Scanned, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.running.is_none() {
+            self.running = Some(self.start());
+        }
+        match &mut self.running {
+            Some(running) => running.as_mut().poll_next(context),
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+/// What a scan wants.
+struct Plan {
+    bucket: Bucket,
+    only: Option<String>,
+    values: bool,
+    consistency: Consistency,
+    layout: std::sync::Arc<Layout>,
+}
+
+/// A key as one owner tells it.
+struct Told {
+    address: Address,
+    siblings: u16,
+    value_bytes: u64,
+}
+
+/// The keys of one partition, told by several owners.
+struct Partition {
+    number: u32,
+    tellers: Vec<Teller>,
+    /// Owners that may take the place of one that fails.
+    spare: VecDeque<NodeId>,
+    /// The last key that was given out.
+    last: Option<StoreKey>,
+}
+
+/// One owner, with what it has told and not been given out.
+struct Teller {
+    node: NodeId,
+    told: VecDeque<Told>,
+    cursor: Bytes,
+    finished: bool,
+}
+
+impl Plan {
+    /// How many owners must tell their keys.
+    fn owners_needed(&self, owners: usize) -> usize {
+        let level = self.level();
+        let by_level = match level {
+            Level::One => 1,
+            Level::Available | Level::Quorum => owners / 2 + 1,
+            Level::All => owners,
+        };
+        match usize::from(self.consistency.r) {
+            0 => by_level,
+            r => r.min(owners),
+        }
+        .max(1)
+    }
+
+    fn level(&self) -> Level {
+        let of_bucket = || self.only.as_ref().map(|name| self.layout.bucket(name).level).unwrap_or_default();
+        self.consistency.level.unwrap_or_else(of_bucket)
+    }
+
+    /// Reads keys as far as the scan wants it: their values, or whether they are live at its level.
+    async fn read(&self, keys: Vec<Told>) -> Result<Vec<Scanned>, Error> {
+        let as_told = !self.values && self.level() == Level::One && self.consistency.r <= 1;
+        if as_told {
+            let live = keys.into_iter().filter(|key| key.siblings > 0);
+            return Ok(live.map(|key| key.into_scanned(None)).collect());
+        }
+        let action = Action::Get { without_values: !self.values };
+        let operations = keys.iter().map(|key| Operation {
+            address: key.address.clone(),
+            consistency: Consistency { w: 0, ..self.consistency },
+            action: action.clone(),
+        });
+        let answers = self.bucket.batch(operations, |reply| Lookup::from_reply(reply).map(Lookup::found)).await;
+        let mut scanned = Vec::with_capacity(keys.len());
+        for (key, found) in keys.into_iter().zip(answers) {
+            if let Some(found) = found? {
+                scanned.push(key.into_scanned(Some(found)));
+            }
+        }
+        if !self.values {
+            scanned.iter_mut().for_each(|key| key.found = None);
+        }
+        Ok(scanned)
+    }
+
+    async fn ask(&self, node: NodeId, partition: u32, cursor: Bytes, with_tombstones: bool) -> Result<ScanPage, Error> {
+        let bucket = self.only.clone();
+        let question = Question { bucket, partition, cursor, limit: SCAN_LIMIT_MAX, with_tombstones };
+        let budget = self.bucket.defaults().timeout;
+        let shared = &self.bucket.handle().shared;
+        shared.on_thread(0, move |driver| driver.scan(node, question, budget)).await?
+    }
+}
+
+impl Partition {
+    fn new(plan: &Plan, number: u32) -> Self {
+        let owners = plan.layout.owners(number);
+        let mut owners: VecDeque<NodeId> =
+            owners.filter_map(|node| plan.layout.member(node)).map(|member| member.id).collect();
+        let needed = plan.owners_needed(owners.len()).min(owners.len());
+        let tellers = owners.drain(..needed).map(Teller::new).collect();
+        Self { number, tellers, spare: owners, last: None }
+    }
+
+    /// The next keys of the partition, united; none when it is done.
+    async fn next(&mut self, plan: &Plan) -> Result<Vec<Told>, Error> {
+        let mut keys = Vec::new();
+        while keys.len() < READ_TOGETHER {
+            self.refill(plan).await?;
+            let first = self.tellers.iter().filter_map(Teller::next_key).min();
+            let Some(first) = first else { break };
+            let mut united: Option<Told> = None;
+            for teller in self.tellers.iter_mut().filter(|teller| teller.next_key() == Some(first)) {
+                if let Some(told) = teller.told.pop_front() {
+                    united = Some(match united {
+                        Some(earlier) if earlier.siblings >= told.siblings => earlier,
+                        _ => told,
+                    });
+                }
+            }
+            self.last = Some(first);
+            keys.extend(united);
+        }
+        Ok(keys)
+    }
+
+    /// Has every owner tell more that has nothing left to give out, and replaces those that fail.
+    async fn refill(&mut self, plan: &Plan) -> Result<(), Error> {
+        for at in 0..self.tellers.len() {
+            while self.tellers[at].told.is_empty() && !self.tellers[at].finished {
+                let (node, cursor) = (self.tellers[at].node, self.tellers[at].cursor.clone());
+                match plan.ask(node, self.number, cursor, false).await {
+                    Ok(page) => self.tellers[at].take(page, self.last),
+                    Err(error) => match self.spare.pop_front() {
+                        Some(other) => self.tellers[at] = Teller::new(other),
+                        None => return Err(error),
+                    },
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Teller {
+    fn new(node: NodeId) -> Self {
+        Self { node, told: VecDeque::new(), cursor: Bytes::new(), finished: false }
+    }
+
+    fn next_key(&self) -> Option<StoreKey> {
+        self.told.front().map(|told| told.address.store_key)
+    }
+
+    /// Takes a page in, without what was given out before this owner took another's place.
+    fn take(&mut self, page: ScanPage, last: Option<StoreKey>) {
+        self.finished = page.cursor.is_empty();
+        self.cursor = page.cursor;
+        let told = page.keys.into_iter().map(|key| Told {
+            address: Address::new(key.bucket, key.key),
+            siblings: key.siblings,
+            value_bytes: key.value_bytes,
+        });
+        self.told.extend(told.filter(|told| last.is_none_or(|last| told.address.store_key > last)));
+    }
+}
+
+impl Told {
+    fn into_scanned(self, found: Option<Found>) -> Scanned {
+        let (siblings, value_bytes) = match &found {
+            Some(found) => {
+                (found.siblings().len(), found.siblings().iter().map(|sibling| u64::from(sibling.value_bytes)).sum())
+            }
+            None => (self.siblings.into(), self.value_bytes),
+        };
+        let bucket = String::from_utf8_lossy(&self.address.bucket).into_owned();
+        Scanned { bucket, key: self.address.key, siblings, value_bytes, found }
+    }
+}
