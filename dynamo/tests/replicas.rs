@@ -412,7 +412,7 @@ fn reading_of(mintings: &BTreeMap<Dot, Minting>, key: usize, known: &Known) -> K
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_500) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3_000) })]
 
     #[test]
     fn replicas_lose_nothing_and_end_the_same(steps in vec(step(), 1..80)) {

@@ -24,7 +24,10 @@ use crate::{
     record::{self, RecordError},
     replica::{MintBasis, Write, WriteOperation},
     token,
-    version::{Content, Object, put::Seen},
+    version::{
+        Content, Object,
+        put::{Recognition, Seen},
+    },
 };
 
 /// A read in progress.
@@ -298,17 +301,21 @@ impl Reading {
         (may_fetch && self.tally.has_unread()) || !self.tally.repairs(digest).is_empty()
     }
 
-    /// The delete of everything that was read.
+    /// The delete of everything that was read; of nothing if this is the retry of a delete that somebody has overwritten
+    /// since. What was read then came after the delete. The replica that mints may not know that it is a retry, and merging
+    /// will drop its version, but what that version replaced would be gone.
     fn tombstone(&self, op_id: OpId, seen_clock: u64, head: &Head) -> (Address, Write) {
-        let seen = self.merged.as_ref().map(|merged| merged.object.seen()).unwrap_or_default();
-        let write = Write {
-            content: Content::Tombstone,
-            basis: MintBasis::Context(seen),
-            op_id,
-            seen_clock,
-            wall_ms: head.now_wall_ms,
-            expires: 0,
+        let basis = match &self.merged {
+            None => MintBasis::Context(Seen::default()),
+            Some(Merged { object, .. }) => match object.recognise(&op_id, &Content::Tombstone) {
+                Recognition::Spent => MintBasis::Beside,
+                Recognition::New | Recognition::Standing(_) | Recognition::Contradicted => {
+                    MintBasis::Context(object.seen())
+                }
+            },
         };
+        let write =
+            Write { content: Content::Tombstone, basis, op_id, seen_clock, wall_ms: head.now_wall_ms, expires: 0 };
         (self.address.clone(), write)
     }
 

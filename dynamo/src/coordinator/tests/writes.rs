@@ -271,6 +271,27 @@ fn a_delete_with_a_context_writes_at_once_and_one_beside_makes_no_sense() {
 }
 
 #[test]
+fn a_retried_blind_delete_spares_what_was_put_after_its_first_attempt() {
+    let mut desk = Desk::new(2, 2);
+    // The first attempt, under the operation id that the desk deletes with, and a put by someone who saw it.
+    let mut first = Object::new();
+    let op_id = OpId { client: 9, sequence: 9 };
+    first.put(&Seen::default(), Version { op_id, ..version(2, 1, Content::Tombstone) });
+    let after = overwritten(&first, 2, value("put after the delete"));
+    desk.delete(Level::All, Basis::Local);
+    let (local, reader) = (desk.local_read(), desk.read_at(1));
+    desk.answer_local(local, PeerResult::Absent);
+    desk.answer(reader, PeerResult::Record(record_of(&after)));
+    let (_, write) = desk.local_write();
+    // What the replica here makes of it, knowing nothing of either, meets the other.
+    let MintBasis::Beside = write.basis else { panic!("it must replace nothing") };
+    let mut here = Object::new();
+    here.put(&Seen::default(), Version { op_id, ..version(1, 1, write.content) });
+    here.merge(&after);
+    assert_eq!(here.versions, after.versions);
+}
+
+#[test]
 fn a_blind_delete_that_can_not_read_has_written_nothing() {
     let mut desk = Desk::new(3, 3);
     desk.delete(Level::Quorum, Basis::Local);
