@@ -18,10 +18,14 @@ use dynamo::{
     operation::{Action, Operation, Reply, value_hash},
 };
 use tokio::sync::oneshot;
+use wire::Budget;
 
 use crate::{Error, engine::Submission};
 pub(crate) use queue::{Job, Queue};
 pub(crate) use slot::Slot;
+
+/// Bytes of replies that a client reads at the same time: two of the largest frames.
+pub(crate) const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Is told how an operation ended. Called on an I/O thread, which waits: a completer only notes the result and wakes somebody.
 pub trait Completer: Send + Sync {
@@ -51,6 +55,8 @@ pub(crate) struct Shared {
     layouts: AtomicU64,
     pub(crate) refresh: Mutex<RefreshState>,
     pub(crate) refreshes: AtomicU64,
+    /// Bounds the bytes of replies that are being read.
+    pub(crate) replies: Budget,
     pub(crate) queues: Vec<Queue>,
     running: Mutex<Running>,
 }
@@ -99,6 +105,7 @@ impl Shared {
             layouts: AtomicU64::new(0),
             refresh: Mutex::default(),
             refreshes: AtomicU64::new(0),
+            replies: Budget::new(REPLY_BYTES_MAX),
             queues: (0..threads).map(|_| Queue::default()).collect(),
             running: Mutex::new(Running { threads, waiting: Vec::new() }),
         }

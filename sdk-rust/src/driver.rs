@@ -196,13 +196,15 @@ impl Driver {
         };
         let config = &self.shared.config;
         let expected = Some(Expected { cluster, node });
-        match transport::connect(&addresses, &config.name, expected, config.connect_timeout).await {
-            Ok((connection, ended)) => {
-                let limits = connection.hello.limits;
+        let (patience, budget) = (config.connect_timeout, &self.shared.replies);
+        match transport::connect(&addresses, &config.name, expected, patience, budget).await {
+            Ok(connection) => {
+                let (limits, handle) = (connection.hello.limits, connection.handle());
                 self.shared.saw_value_limit(limits.value_bytes_max);
                 self.connections.borrow_mut().insert(link, connection);
                 self.input(|engine, now| engine.connected(now, link, &limits));
-                let _ = ended.await;
+                let reason = handle.closed().await;
+                tracing::debug!(%reason, "a connection ended");
                 // After `Disconnect` this is another connection's entry, or none.
                 if self.connections.borrow().get(&link).is_some_and(Connection::has_ended) {
                     self.connections.borrow_mut().remove(&link);

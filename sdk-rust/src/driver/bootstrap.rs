@@ -15,11 +15,12 @@ use tokio::{
     sync::oneshot,
     time::timeout,
 };
+use wire::Budget;
 
 use super::{Driver, refresh::fetch};
 use crate::{
     Error,
-    core::{Config, Shared},
+    core::{Config, REPLY_BYTES_MAX, Shared},
     random::Random,
     transport,
 };
@@ -120,7 +121,8 @@ async fn find_cluster(config: &Config) -> Result<Layout, Error> {
 
 async fn ask(config: &Config, endpoint: &str) -> Result<Layout, Error> {
     let addresses = [endpoint.to_owned()];
-    let (connection, _ended) = transport::connect(&addresses, &config.name, None, config.connect_timeout).await?;
+    let budget = Budget::new(REPLY_BYTES_MAX);
+    let connection = transport::connect(&addresses, &config.name, None, config.connect_timeout, &budget).await?;
     let cluster = connection.hello.cluster;
     let fetched = timeout(config.timeout, fetch(&connection.kv, None, config.timeout));
     let layout = fetched.await.map_err(|_| Error::timeout("the layout did not come in time"))??;

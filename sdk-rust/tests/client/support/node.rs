@@ -1,22 +1,17 @@
 //! One node of the fake cluster: a thread that serves the real interface on a real port.
 
 use std::{
-    io,
     net::TcpListener,
-    pin::Pin,
     rc::Rc,
     sync::{Arc, Mutex},
-    task::{Context, Poll},
     thread::JoinHandle,
     time::Duration,
 };
 
-use capnp_rpc::{RpcSystem, rpc_twoparty_capnp::Side, twoparty};
 use dynamo::{
     layout::{Layout, NodeIndex},
     operation::{ErrorCode, Failure, Operation, Outcome, Reply},
 };
-use futures_util::io::{BufReader, BufWriter};
 use schema::{
     convert::{self, HelloReply, NodeLimits, ReplyHeader, RequestHeader, ScanKey, ScanPage, Status},
     kv_capnp::kv,
@@ -27,6 +22,7 @@ use tokio::{
     sync::{Notify, oneshot},
     task::spawn_local,
 };
+use wire::{Budget, Limits};
 
 use super::{Act, Control, Map, Seen};
 
@@ -117,23 +113,16 @@ impl Drop for Node {
 async fn accept(listener: tokio::net::TcpListener, control: Arc<Control>, index: NodeIndex) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        stream.set_nodelay(true).unwrap();
+        wire::tune(&stream).unwrap();
         let hang_up = Rc::new(Notify::new());
         let service = Service { control: Arc::clone(&control), index, hang_up: Rc::clone(&hang_up) };
-        let (read, write) = stream.into_split();
-        let network = twoparty::VatNetwork::new(
-            BufReader::new(Reading(read)),
-            BufWriter::new(Writing(write)),
-            Side::Server,
-            Default::default(),
-        );
         let bootstrap: node::Client = capnp_rpc::new_client(service);
-        let system = RpcSystem::new(Box::new(network), Some(bootstrap.client));
+        let budget = Budget::new(64 << 20);
+        let connection = wire::serve(stream, Limits::server(1 << 20), budget.clone(), bootstrap.client);
+        connection.admit(budget);
         spawn_local(async move {
-            tokio::select! {
-                _ = system => {}
-                () = hang_up.notified() => {}
-            }
+            hang_up.notified().await;
+            connection.close();
         });
     }
 }
@@ -284,27 +273,4 @@ fn damaged(mut reply: Reply) -> Reply {
         siblings.iter_mut().for_each(|sibling| sibling.value = b"something else"[..].into());
     }
     reply
-}
-
-struct Reading(tokio::net::tcp::OwnedReadHalf);
-struct Writing(tokio::net::tcp::OwnedWriteHalf);
-
-impl futures_util::AsyncRead for Reading {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = tokio::io::ReadBuf::new(buffer);
-        let polled = tokio::io::AsyncRead::poll_read(Pin::new(&mut self.0), context, &mut buffer);
-        polled.map(|result| result.map(|()| buffer.filled().len()))
-    }
-}
-
-impl futures_util::AsyncWrite for Writing {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        tokio::io::AsyncWrite::poll_write(Pin::new(&mut self.0), context, buffer)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        tokio::io::AsyncWrite::poll_flush(Pin::new(&mut self.0), context)
-    }
-    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        tokio::io::AsyncWrite::poll_shutdown(Pin::new(&mut self.0), context)
-    }
 }
