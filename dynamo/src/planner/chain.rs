@@ -4,10 +4,7 @@
 
 use alloc::{vec, vec::Vec};
 
-use super::{
-    bins::NONE,
-    level::{Level, Take},
-};
+use super::{bins::NONE, level::Level};
 
 /// Chains laid before the planner is content with what it has. Clusters of any likely shape need fewer than ten; the bound
 /// keeps a contrived one from costing more than seconds.
@@ -15,18 +12,16 @@ const CHAINS_MAX: usize = 256;
 
 impl Level<'_> {
     /// Passes slots along chains from bins above their targets to bins below, until none is left or none fits.
-    pub(super) fn chain(&mut self, take: Take) {
+    pub(super) fn chain(&mut self) {
         for _ in 0..CHAINS_MAX {
-            let Some(path) = self.shortest_path(take) else { return };
-            if self.pass_along(&path, take) == 0 {
-                return;
-            }
+            let Some(path) = self.shortest_path() else { return };
+            self.pass_along(&path);
         }
     }
 
     /// The bins of a shortest chain: each but the last holds a slot in a partition with room for the next. Breadth first,
     /// from all bins above their targets at once.
-    fn shortest_path(&self, take: Take) -> Option<Vec<u16>> {
+    fn shortest_path(&self) -> Option<Vec<u16>> {
         let mut frontier: Vec<bool> = self.bins.numbers().map(|bin| self.bins.is_above(bin)).collect();
         let mut unreached = vec![Vec::new(); self.bins.groups()];
         for bin in self.bins.numbers().filter(|&bin| !frontier[usize::from(bin)]) {
@@ -38,7 +33,7 @@ impl Level<'_> {
         while frontier.contains(&true) {
             let mut reached = vec![false; frontier.len()];
             for (slot, &bin) in self.slots.iter().enumerate() {
-                if bin == NONE || !frontier[usize::from(bin)] || !self.may_take(slot, take) {
+                if bin == NONE || !frontier[usize::from(bin)] {
                     continue;
                 }
                 let partition = (slot / self.owners) as u32;
@@ -57,18 +52,18 @@ impl Level<'_> {
         None
     }
 
-    /// Passes as many slots along `path` as its ends want and its links carry; says how many.
+    /// Passes as many slots along `path` as its ends want and its links carry, at least one.
     ///
     /// Two links never meet in one partition: the path would have a shortcut there and not be a shortest one. So all slots
     /// can be found first and moved afterwards.
-    fn pass_along(&mut self, path: &[u16], take: Take) -> usize {
+    fn pass_along(&mut self, path: &[u16]) {
         let (givers, receivers) = (&path[..path.len() - 1], &path[1..]);
         let mut links: Vec<Vec<usize>> = vec![Vec::new(); givers.len()];
         for (slot, bin) in self.slots.iter().enumerate() {
             let Some(at) = givers.iter().position(|giver| giver == bin) else { continue };
             let partition = slot / self.owners;
             let is_first_there = links[at].last().is_none_or(|&last| last / self.owners != partition);
-            if is_first_there && self.has_room(partition as u32, receivers[at]) && self.may_take(slot, take) {
+            if is_first_there && self.has_room(partition as u32, receivers[at]) {
                 links[at].push(slot);
             }
         }
@@ -76,17 +71,11 @@ impl Level<'_> {
         let surplus = self.bins.held[first] - self.bins.target[first];
         let lack = self.bins.target[last] - self.bins.held[last];
         let carried = links.iter().map(Vec::len).min().unwrap_or(0);
-        let mut passed = 0;
         for unit in 0..carried.min(surplus.min(lack) as usize) {
-            // What was free to take when it was found may no longer be: its node has given enough by now.
-            if links.iter().all(|slots| self.may_take(slots[unit], take)) {
-                for (slots, &receiver) in links.iter().zip(receivers) {
-                    self.assign(slots[unit], receiver);
-                }
-                passed += 1;
+            for (slots, &receiver) in links.iter().zip(receivers) {
+                self.assign(slots[unit], receiver);
             }
         }
-        passed
     }
 }
 

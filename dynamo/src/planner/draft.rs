@@ -114,6 +114,10 @@ impl<'a> Draft<'a> {
     }
 
     /// Places every slot, and returns the slots of the layout.
+    ///
+    /// Where there are N zones, every node gets exactly its target: inside a zone nothing stands in the way. With fewer, a
+    /// node can only be in partitions which its zone is in, and after a drastic change to very uneven weights some nodes may
+    /// miss their targets by a few per cent of the partitions; the summary shows it.
     pub(super) fn settle(mut self, inherited: &Inherited<'_>) -> Vec<u16> {
         Level {
             owners: self.owners,

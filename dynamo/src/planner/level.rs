@@ -32,10 +32,11 @@ pub(super) struct Level<'a> {
     pub random: &'a mut Random,
 }
 
-/// Which slots may be taken from the bins they are in.
+/// Which moves are looked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Take {
-    /// Those that cost no move by themselves.
+enum Moves {
+    /// Those that cause no others: the slot's node must give it up anyway, or nobody is in it, and the receiver either is
+    /// new to the partition or has a node waiting that is no owner of it yet.
     Free,
     /// All.
     Any,
@@ -56,11 +57,9 @@ impl Level<'_> {
     /// Brings every bin to its target, as far as partitions allow; the cheapest ways first.
     pub(super) fn settle(mut self) {
         self.fill();
-        self.shift(Take::Free, Give::Awaited);
-        for take in [Take::Free, Take::Any] {
-            self.shift(take, Give::Room);
-            self.chain(take);
-        }
+        self.shift(Moves::Free);
+        self.shift(Moves::Any);
+        self.chain();
     }
 
     /// Gives every empty slot a bin: one below its target, or where none fits the one least above, which the next steps
@@ -75,10 +74,10 @@ impl Level<'_> {
                 let group = self.group(slot);
                 let receiver = self.receiver(&mut open, group, partition, Give::Room);
                 if let Some(bin) = receiver.or_else(|| self.least_full(group, partition)) {
-                    let shares = self.held_in(partition, bin) > 0;
+                    let is_shared = self.held_in(partition, bin) > 0;
                     self.assign(slot, bin);
                     open.offer(self.bins, bin, self.random);
-                    if shares {
+                    if is_shared {
                         self.seat(slot, bin, partition);
                     }
                 }
@@ -87,7 +86,11 @@ impl Level<'_> {
     }
 
     /// Moves slots from bins above their targets to bins below, one by one.
-    fn shift(&mut self, take: Take, give: Give) {
+    fn shift(&mut self, moves: Moves) {
+        let worst = match moves {
+            Moves::Free => Give::Awaited,
+            Moves::Any => Give::Room,
+        };
         let mut open = Open::new(self.bins, self.random);
         for &partition in self.order {
             if open.is_empty() {
@@ -95,13 +98,14 @@ impl Level<'_> {
             }
             for slot in self.slots_of(partition) {
                 let bin = self.slots[slot];
-                if bin == NONE || !self.bins.is_above(bin) || !self.may_take(slot, take) {
+                let is_wanted = bin != NONE && self.bins.is_above(bin) && (moves == Moves::Any || self.is_free(slot));
+                if !is_wanted {
                     continue;
                 }
-                let Some(receiver) = self.receiver(&mut open, self.group(slot), partition, give) else { continue };
+                let Some(receiver) = self.receiver(&mut open, self.group(slot), partition, worst) else { continue };
                 self.assign(slot, receiver);
                 open.offer(self.bins, receiver, self.random);
-                if give == Give::Awaited {
+                if moves == Moves::Free {
                     self.seat(slot, receiver, partition);
                 }
             }
@@ -142,11 +146,8 @@ impl Level<'_> {
         }
     }
 
-    pub(super) fn may_take(&self, slot: usize, take: Take) -> bool {
-        match take {
-            Take::Free => self.tenants.as_ref().is_none_or(|tenants| tenants.is_free(slot)),
-            Take::Any => true,
-        }
+    fn is_free(&self, slot: usize) -> bool {
+        self.tenants.as_ref().is_none_or(|tenants| tenants.is_free(slot))
     }
 
     fn may_give(&self, bin: u16, partition: u32, give: Give) -> bool {

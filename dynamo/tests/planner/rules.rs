@@ -180,6 +180,16 @@ fn electors_stand_apart_and_stay() {
 }
 
 #[test]
+fn a_newcomer_in_an_old_place_is_no_old_member() {
+    let first = planned(None, (0..7).map(|number| member(number, 0, 1)).collect()).layout;
+    let newcomer = member(99, 0, 1);
+    let members = first.members.iter().skip(1).cloned().chain([newcomer]).collect();
+    let next = planned(Some(&first), members).layout;
+    assert_eq!(next.members[0].name, "n99");
+    assert_eq!(next.electors, [1, 2, 3, 4, 5].map(NodeIndex));
+}
+
+#[test]
 fn what_can_not_be_planned_is_refused_with_the_reason() {
     let first = planned(None, apart(3)).layout;
     let refused = |old: Option<&Layout>, desired: &Desired| {
