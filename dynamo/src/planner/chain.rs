@@ -1,4 +1,4 @@
-//! Chains of moves, for slots that no single move brings to where they are wanted: a bin above its target gives to one that
+//! Chains of moves, for slots that no cheap move brings to where they are wanted: a bin above its target gives to one that
 //! is content, which gives another slot on, until a bin below its target has one more. Needed where few zones leave little
 //! choice.
 

@@ -2,7 +2,7 @@
 //! nodes as the bins inside the zone that each slot was given.
 //!
 //! Every bin has a target. Empty slots are *filled* from the bins below their targets; then slots are *shifted* from bins
-//! above to bins below; and where no single shift fits, because the partition holds the receiver already, slots are passed
+//! above to bins below; and where no such shift fits, because the partition holds the receiver already, slots are passed
 //! along a *chain* of bins that does fit (in [`super::chain`]). A slot that is not touched does not move: that keeps plans
 //! cheap.
 
@@ -32,16 +32,6 @@ pub(super) struct Level<'a> {
     pub random: &'a mut Random,
 }
 
-/// Which moves are looked for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Moves {
-    /// Those that cause no others: the slot's node must give it up anyway, or nobody is in it, and the receiver either is
-    /// new to the partition or has a node waiting that is no owner of it yet.
-    Free,
-    /// All.
-    Any,
-}
-
 /// Which bins may be given one more slot of a partition, from the best to the least good.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Give {
@@ -57,8 +47,7 @@ impl Level<'_> {
     /// Brings every bin to its target, as far as partitions allow; the cheapest ways first.
     pub(super) fn settle(mut self) {
         self.fill();
-        self.shift(Moves::Free);
-        self.shift(Moves::Any);
+        self.shift();
         self.chain();
     }
 
@@ -85,12 +74,9 @@ impl Level<'_> {
         }
     }
 
-    /// Moves slots from bins above their targets to bins below, one by one.
-    fn shift(&mut self, moves: Moves) {
-        let worst = match moves {
-            Moves::Free => Give::Awaited,
-            Moves::Any => Give::Room,
-        };
+    /// Moves slots from bins above their targets to bins below, one by one, where that causes no other moves: nobody is in
+    /// the slot or a node that must give it up anyway, and the receiver is new to the partition or has a node waiting.
+    fn shift(&mut self) {
         let mut open = Open::new(self.bins, self.random);
         for &partition in self.order {
             if open.is_empty() {
@@ -98,14 +84,13 @@ impl Level<'_> {
             }
             for slot in self.slots_of(partition) {
                 let bin = self.slots[slot];
-                let is_wanted = bin != NONE && self.bins.is_above(bin) && (moves == Moves::Any || self.is_free(slot));
-                if !is_wanted {
+                if bin == NONE || !self.bins.is_above(bin) || !self.is_free(slot) {
                     continue;
                 }
-                let Some(receiver) = self.receiver(&mut open, self.group(slot), partition, worst) else { continue };
-                self.assign(slot, receiver);
-                open.offer(self.bins, receiver, self.random);
-                if moves == Moves::Free {
+                let group = self.group(slot);
+                if let Some(receiver) = self.receiver(&mut open, group, partition, Give::Awaited) {
+                    self.assign(slot, receiver);
+                    open.offer(self.bins, receiver, self.random);
                     self.seat(slot, receiver, partition);
                 }
             }

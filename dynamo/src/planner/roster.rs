@@ -18,13 +18,8 @@ pub(super) fn arrange(old: Option<&Layout>, desired: &[Member]) -> Vec<Member> {
     let mut wanted: BTreeMap<NodeId, &Member> = desired.iter().map(|member| (member.id, member)).collect();
     let mut places: Vec<Option<&Member>> =
         old.map_or(&[][..], |old| &old.members).iter().map(|member| wanted.remove(&member.id)).collect();
-    let mut newcomers = desired.iter().filter(|member| wanted.contains_key(&member.id));
-    for place in &mut places {
-        if place.is_none() {
-            *place = newcomers.next();
-        }
-    }
-    places.extend(newcomers.map(Some));
+    places.extend(desired.iter().filter(|member| wanted.contains_key(&member.id)).map(Some));
+    // The last place moves into each empty one: a newcomer's, while there are any.
     let mut at = 0;
     while at < places.len() {
         if places[at].is_some() {
