@@ -147,6 +147,7 @@ pub(crate) struct Engine {
 impl Engine {
     /// A machine that follows `layout`.
     pub(crate) fn new(settings: Settings, layout: Arc<Layout>, random: Random, now: Instant) -> Self {
+        let budget = Budget::full(settings.in_flight_max);
         let mut engine = Self {
             settings,
             layout: Arc::clone(&layout),
@@ -159,7 +160,7 @@ impl Engine {
             calls: HashMap::new(),
             calls_made: 0,
             dirty: Vec::new(),
-            budget: Budget::full(),
+            budget,
             random,
             next_event: None,
             latency_halved: now,

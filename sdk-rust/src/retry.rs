@@ -16,8 +16,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// First pause when a node said that it has too much to do.
 const PAUSE_BASE_OVERLOADED: Duration = Duration::from_millis(100);
 
-/// What the budget for retries holds when it is full.
-const BUDGET_TOKENS: u32 = 500;
+/// How often everything in flight may be retried at once from a full budget: when a node freezes, all that was sent to it is first
+/// asked of it again, then of another node, and none of it shall fail for that. What goes on failing lives on refunds, one retry in
+/// fourteen operations.
+const BUDGET_RETRIES_PER_OPERATION: u32 = 2;
 
 /// A retry after an attempt that cost a node work, and one after a refusal.
 const BUDGET_COST_UNCLEAR: u32 = 14;
@@ -117,28 +119,34 @@ pub(crate) fn pause(trouble: &Trouble, attempt: u32, random: &mut Random) -> Dur
 
 /// Tokens that retries cost and successes bring back, so that retries stay a small part of the traffic when most of it fails.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Budget(u32);
+pub(crate) struct Budget {
+    tokens: u32,
+    capacity: u32,
+}
 
 impl Budget {
-    pub(crate) fn full() -> Self {
-        Self(BUDGET_TOKENS)
+    /// A full budget for a client that has at most so many operations in flight.
+    pub(crate) fn full(in_flight: usize) -> Self {
+        let operations = u32::try_from(in_flight).unwrap_or(u32::MAX);
+        let capacity = operations.saturating_mul(BUDGET_RETRIES_PER_OPERATION * BUDGET_COST_UNCLEAR);
+        Self { tokens: capacity, capacity }
     }
 
     /// Pays for a retry, if there is enough.
     pub(crate) fn spend(&mut self, cost: u32) -> bool {
-        let enough = self.0 >= cost;
+        let enough = self.tokens >= cost;
         if enough {
-            self.0 -= cost;
+            self.tokens -= cost;
         }
         enough
     }
 
     pub(crate) fn refund(&mut self) {
-        self.0 = (self.0 + 1).min(BUDGET_TOKENS);
+        self.tokens = (self.tokens + 1).min(self.capacity);
     }
 
     pub(crate) fn tokens(self) -> u32 {
-        self.0
+        self.tokens
     }
 }
 
