@@ -64,6 +64,8 @@ struct HelloReply @0xc70d8fb16e3a9254 {
   peer @8 :Peer.Peer;
   # Only for peers.
   limits @9 :Limits;
+  directory @10 :Data;
+  # Which data directory the node runs on, 16 bytes; what a peer remembers to notice that a node lost its data.
 }
 
 struct Limits @0xb19c60d7f2e8a453 {

@@ -87,6 +87,8 @@ pub struct HelloReply {
     pub name: String,
     /// What it accepts.
     pub limits: NodeLimits,
+    /// Which data directory it runs on.
+    pub directory: u128,
 }
 
 impl HelloRequest {
@@ -143,6 +145,7 @@ impl HelloReply {
         wire.set_cluster(&self.cluster.to_be_bytes());
         wire.set_node(&self.node.0.to_be_bytes());
         wire.set_name(&self.name);
+        wire.set_directory(&self.directory.to_be_bytes());
         let mut limits = wire.init_limits();
         limits.set_key_bytes_max(self.limits.key_bytes_max);
         limits.set_value_bytes_max(self.limits.value_bytes_max);
@@ -175,6 +178,7 @@ impl HelloReply {
                 batch_bytes_max: limits.get_batch_bytes_max(),
                 calls_in_flight_max: limits.get_calls_in_flight_max(),
             },
+            directory: sixteen("directory", wire.get_directory())?,
         })
     }
 }
