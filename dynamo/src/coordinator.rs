@@ -277,6 +277,13 @@ impl Coordinator {
         self.flights.len() - self.shared.lingering
     }
 
+    /// When the operation that made this call ends; `None` if it has ended already. What a driver may send along, so that
+    /// nobody works for a client that has given up.
+    pub fn deadline(&self, call: CallId) -> Option<Tick> {
+        let flight = self.flights.get(call.calls().slot())?;
+        (flight.head.calls == call.calls()).then_some(flight.head.deadline)
+    }
+
     /// What happened so far.
     pub fn counters(&self) -> Counters {
         self.shared.counters
