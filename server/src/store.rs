@@ -31,9 +31,7 @@ mod filesystem;
 mod header;
 mod health;
 mod lock;
-mod pages;
 mod queue;
-mod raw;
 mod readers;
 mod rows;
 mod scan;
@@ -49,7 +47,6 @@ pub use completion::{Completion, CompletionQueue, Progress};
 pub use error::OpenError;
 pub use health::Health;
 pub use queue::{QUEUE_BYTES_MAX, QUEUE_WRITES_MAX};
-pub use raw::RawEngine;
 pub use scan::{Chunk, SCAN_BYTES_MAX, SCAN_RECORDS_MAX, SCAN_TIME_MAX, ScanError};
 pub use snapshot::Snapshot;
 pub use space::Pressure;
@@ -70,7 +67,7 @@ use writer::Writer;
 const SHARDS_DEFAULT_MAX: usize = 4;
 
 /// A budget below this leaves no room for copy-on-write beside the data.
-const BUDGET_BYTES_MIN: u64 = 2 << 20;
+const BUDGET_BYTES_MIN: u64 = 1 << 20;
 
 /// Where a store is and what it may use.
 #[derive(Clone, Debug)]
@@ -170,6 +167,16 @@ impl Store {
         self.directory.put_layout(layout)
     }
 
+    /// What the node remembers of other nodes, as it was stored last; empty at first.
+    pub fn acquaintances(&self) -> Result<Vec<u8>, OpenError> {
+        self.directory.acquaintances()
+    }
+
+    /// Stores durably what the node remembers of other nodes.
+    pub fn put_acquaintances(&self, acquaintances: &[u8]) -> Result<(), OpenError> {
+        self.directory.put_acquaintances(acquaintances)
+    }
+
     /// Makes the node hold partitions: creates their rows where there are none, durably. To be called for every partition
     /// the node owns before it serves; all others are refused. Blocks.
     pub fn adopt(&self, views: impl IntoIterator<Item = View>) -> Result<(), Failure> {
@@ -258,7 +265,8 @@ fn start(
     let mut nonce = [0; 32];
     getrandom::fill(&mut nonce).map_err(|error| OpenError::Configuration(format!("no randomness: {error}")))?;
     let replica = Replica::new(Nonce(nonce), Limits { value_bytes_max: config.value_bytes_max });
-    let space = Space::new(Arc::clone(&shard.tables.file), config.budget_bytes(count), count);
+    let file = shard.tables.env.try_clone_inner_file().map_err(OpenError::engine(&path, "share the data file"))?;
+    let space = Space::new(file, config.budget_bytes(count), count);
     let name = format!("store-{}", shard.number);
     let writer = Writer { shard, replica, space, ballast };
     let run = move || writer.run_guarded();

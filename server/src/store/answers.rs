@@ -18,7 +18,6 @@ struct Owed {
     /// `None` when nobody waits: a repair.
     token: Option<u64>,
     minted: Option<Minted>,
-    is_shown: bool,
     outcome: Option<WriteOutcome>,
 }
 
@@ -35,7 +34,7 @@ impl Answers {
             });
             for Submission { token, operation } in submissions {
                 operations.push((answers.owed.len(), operation));
-                answers.owed.push(Owed { queue, token, minted: None, is_shown: false, outcome: None });
+                answers.owed.push(Owed { queue, token, minted: None, outcome: None });
             }
         }
         (answers, operations)
@@ -54,13 +53,9 @@ impl Answers {
         self.owed.iter_mut().for_each(|owed| owed.minted = None);
     }
 
-    /// Shows the workers what was minted. What is minted again, after an abort, is not shown again.
+    /// Shows the workers what was minted.
     pub(super) fn show_minted(&mut self) {
-        self.deliver(|owed| {
-            let minted = owed.minted.take().filter(|_| !owed.is_shown)?;
-            owed.is_shown = true;
-            Some(Progress::Minted(minted))
-        });
+        self.deliver(|owed| owed.minted.take().map(Progress::Minted));
     }
 
     /// Notes how a write ended.

@@ -46,6 +46,7 @@ const NODE_MAP_BYTES: u64 = 256 << 20;
 
 const STAMP_IDENTITY: &str = "identity";
 const STAMP_LAYOUT: &str = "layout";
+const STAMP_ACQUAINTANCES: &str = "acquaintances";
 const STAMP_SHARD: &str = "shard";
 
 /// A data directory that is locked, recognised, and whose parts are there.
@@ -108,12 +109,28 @@ impl Directory {
 
     /// Stores a layout durably in place of the one before.
     pub(super) fn put_layout(&self, layout: &[u8]) -> Result<(), OpenError> {
+        self.put(STAMP_LAYOUT, layout)
+    }
+
+    /// What the node remembers of other nodes, as it was stored last.
+    pub(super) fn acquaintances(&self) -> Result<Vec<u8>, OpenError> {
+        let path = self.root.join(DATA).join("node");
+        let transaction = self.node.env.read_txn().map_err(OpenError::engine(&path, "begin a transaction"))?;
+        stamp(&path, &self.node.stamps, &transaction, STAMP_ACQUAINTANCES).map(<[u8]>::to_vec)
+    }
+
+    /// Stores durably what the node remembers of other nodes.
+    pub(super) fn put_acquaintances(&self, acquaintances: &[u8]) -> Result<(), OpenError> {
+        self.put(STAMP_ACQUAINTANCES, acquaintances)
+    }
+
+    fn put(&self, name: &str, content: &[u8]) -> Result<(), OpenError> {
         let write = || {
             let mut transaction = self.node.env.write_txn()?;
-            put_stamp(&self.node.stamps, &mut transaction, STAMP_LAYOUT, layout)?;
+            put_stamp(&self.node.stamps, &mut transaction, name, content)?;
             transaction.commit()
         };
-        write().map_err(OpenError::engine(self.root.join(DATA).join("node"), "store the layout"))
+        write().map_err(OpenError::engine(self.root.join(DATA).join("node"), "store a fact about the node"))
     }
 }
 
@@ -158,6 +175,7 @@ fn found(root: &Path, config: &StoreConfig, layout: &[u8]) -> Result<(), OpenErr
         let mut transaction = environment.env.write_txn()?;
         put_stamp(&environment.stamps, &mut transaction, STAMP_IDENTITY, &encode_identity(&identity))?;
         put_stamp(&environment.stamps, &mut transaction, STAMP_LAYOUT, layout)?;
+        put_stamp(&environment.stamps, &mut transaction, STAMP_ACQUAINTANCES, &[])?;
         transaction.commit()
     };
     write().map_err(OpenError::engine(&node, "write who the node is"))?;
