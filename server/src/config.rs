@@ -34,9 +34,9 @@ pub struct Config {
     pub data: PathBuf,
     /// Threads that serve connections; 0 means one per core. More than cores gains nothing: a worker never blocks for long.
     pub workers: usize,
-    /// Store shards, a power of two up to 64, fixed when the data directory is made; 0 means one per core, at most 4. Each has
-    /// one writer thread: more shards write in parallel but make smaller groups per disk flush.
-    pub shards: usize,
+    /// Store shards, a power of two up to 16, fixed when the data directory is made; 0 lets the store choose by the number of
+    /// cores. Each has one writer thread: more shards write in parallel but make smaller groups per disk flush.
+    pub shards: u8,
     /// Most bytes of disk the store may take; 0 means that only the disk limits it. Writes are refused before it is reached.
     pub max_bytes: u64,
     /// Longest value in bytes, up to 16 MiB. Larger data belongs in a blob store with a link here. Alike on all nodes.
@@ -190,11 +190,6 @@ impl Config {
         if self.workers > 0 { self.workers } else { cores() }
     }
 
-    /// How many store shards a new data directory gets.
-    pub fn shard_count(&self) -> usize {
-        if self.shards > 0 { self.shards } else { previous_power_of_two(cores().min(SHARDS_AUTOMATIC_MAX)) }
-    }
-
     /// The cluster's members; a node that names none is alone.
     pub fn members(&self) -> Vec<ClusterMember> {
         if !self.cluster.members.is_empty() {
@@ -215,13 +210,6 @@ const ZONE_DEFAULT: &str = "default";
 /// The weight of members that name none: room to express smaller nodes in whole numbers.
 const WEIGHT_DEFAULT: u32 = 100;
 
-/// More shards than this make groups too small for what a disk flush costs (design, storage, "What was measured").
-const SHARDS_AUTOMATIC_MAX: usize = 4;
-
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn previous_power_of_two(number: usize) -> usize {
-    1 << number.max(1).ilog2()
 }

@@ -2,4 +2,11 @@
 
 pub mod cli;
 pub mod config;
+mod counters;
+pub mod log;
+mod node;
+mod service;
 pub mod store;
+mod worker;
+
+pub use node::{RunningNode, ServeError, run};

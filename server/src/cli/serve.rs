@@ -4,18 +4,99 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
+use super::config::EXIT_CONFIGURATION;
+use crate::{ServeError, config::Source, log};
+
+/// The exit code when the node had to stop or could not start for a reason none of the others names.
+const EXIT_FAILED: u8 = 1;
+
+/// The exit code when the data directory can't be used: starting again will not help, somebody has to look.
+const EXIT_DATA: u8 = 9;
+
+/// The exit code when the address can't be listened on.
+const EXIT_ADDRESS: u8 = 10;
+
 /// Run one node until it is told to stop (SIGTERM or Ctrl-C).
+///
+/// Settings come from the file, then QUORATE_* variables, then the options here; later ones win. `quorate config default`
+/// prints every setting with its meaning.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 stopped as told, 1 failed, 2 wrong configuration, 9 the data directory can't be used, \
+                        10 the address can't be listened on."
+)]
 pub struct Serve {
     /// The configuration file.
     #[arg(long, short, value_name = "FILE", env = "QUORATE_CONFIG")]
     pub config: Option<PathBuf>,
+    /// The node's name among the cluster's members.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Address and port to listen on.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// The data directory.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub data: Option<String>,
+    /// Consent to plain TCP on an address that other hosts reach.
+    #[arg(long)]
+    pub insecure: bool,
+    /// Any setting by its key, written as in the file: --set deadlines.default_ms=500
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
 }
 
 impl Serve {
     /// Runs the node.
     pub fn run(self) -> ExitCode {
-        eprintln!("quorate: this build can't serve yet");
-        ExitCode::FAILURE
+        let config = match self.source().load() {
+            Ok(config) => config,
+            Err(error) => {
+                eprintln!("quorate: {error}");
+                return ExitCode::from(EXIT_CONFIGURATION);
+            }
+        };
+        log::start(&config.log);
+        match crate::run(config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!("{error}");
+                ExitCode::from(exit_code(&error))
+            }
+        }
     }
+
+    fn source(self) -> Source {
+        let mut source = Source::defaults().environment(variables());
+        if let Some(file) = self.config {
+            source = source.file(file);
+        }
+        for (key, value) in [("name", self.name), ("listen", self.listen), ("data", self.data)] {
+            if let Some(value) = value {
+                source = source.set(key, value);
+            }
+        }
+        if self.insecure {
+            source = source.set("insecure", "true");
+        }
+        for setting in self.set {
+            let (key, value) = setting.split_once('=').unwrap_or((&setting, ""));
+            source = source.set(key.trim(), value.trim());
+        }
+        source
+    }
+}
+
+fn exit_code(error: &ServeError) -> u8 {
+    match error {
+        ServeError::Plan(_) | ServeError::Contradiction { .. } => EXIT_CONFIGURATION,
+        ServeError::Store(_) | ServeError::Layout { .. } | ServeError::Adopt(_) => EXIT_DATA,
+        ServeError::Listen(_) => EXIT_ADDRESS,
+        ServeError::System(_) | ServeError::Worker => EXIT_FAILED,
+    }
+}
+
+/// The environment, without what is not text: no setting of ours is.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

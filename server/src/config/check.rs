@@ -17,7 +17,7 @@ const VALUE_BYTES_CEILING: u32 = 16 << 20;
 const SECRET_BYTES_MIN: usize = 16;
 
 /// Most shards: each has a thread and two memory maps.
-const SHARDS_MAX: usize = 64;
+const SHARDS_MAX: u8 = 16;
 
 /// Most workers: each has a listener, a coordinator and a connection to every peer.
 const WORKERS_MAX: usize = 1_024;

@@ -57,9 +57,9 @@ pub(super) static FIELDS: &[Field] = &[
     field!(
         "shards",
         shards,
-        count,
+        number,
         [
-            "Store shards, a power of two up to 64, fixed when the data directory is made; 0: one per core, at most 4.",
+            "Store shards, a power of two up to 16, fixed when the data directory is made; 0: chosen by the number of cores.",
             "More shards write in parallel, but fewer writes share a disk flush.",
         ]
     ),

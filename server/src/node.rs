@@ -1,0 +1,409 @@
+//! One node as a whole: what its workers share, how it starts, and how it ends.
+//!
+//! It starts in this order: the layout is planned from the configuration, the data directory is opened or founded and
+//! compared with it, the partitions are adopted, the workers listen. It ends in the other: nothing new is accepted, what is in
+//! flight ends (within a bound), connections close, the store closes.
+
+mod acquaintances;
+mod founding;
+mod gauges;
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use dynamo::{
+    ident::NodeId,
+    layout::{Layout, NodeIndex},
+    operation::Failure,
+    planner::PlanError,
+    tick::Tick,
+    token::TokenKey,
+};
+use tokio::sync::watch;
+
+use crate::{
+    config::Config,
+    counters::Counters,
+    store::{OpenError, Store, StoreConfig},
+    worker::{Room, Worker},
+};
+
+pub(crate) use self::{
+    acquaintances::{Acquaintances, Stranger},
+    founding::peer_proof,
+    gauges::{PeerGauge, Visible},
+};
+
+/// What other nodes may have in flight here, in operations: all their coordinators' work for this replica. Beyond it they are
+/// told so and count this replica as failing.
+const PEER_OPERATIONS_MAX: usize = 262_144;
+
+/// The same in bytes; see [`crate::config::Admission::bytes_max`] for clients.
+const PEER_BYTES_MAX: usize = 128 << 20;
+
+/// How often a draining node looks whether it is done.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// Why a node can't start or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The cluster in the configuration can't be.
+    #[error("cluster: {0}")]
+    Plan(#[from] PlanError),
+    /// The data directory can't be used.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The layout in the data directory can't be read.
+    #[error(
+        "{path}: the stored layout can't be used ({detail}); the node should enter the cluster again as a replacement"
+    )]
+    Layout {
+        /// The data directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The configuration says something else than the layout that the node has served under.
+    #[error(
+        "the configuration contradicts the layout in {path}, under which this node has served:\n  {}\nPut the configuration \
+         back; changing a cluster that holds data comes with a later version",
+        contradictions.join("\n  ")
+    )]
+    Contradiction {
+        /// The data directory.
+        path: PathBuf,
+        /// Each difference as a sentence.
+        contradictions: Vec<String>,
+    },
+    /// The store would not take the node's partitions.
+    #[error("the store can't take the node's partitions: {}", .0.message)]
+    Adopt(Failure),
+    /// The address can't be listened on.
+    #[error("can't listen: {0}. Is another process using the address? `listen` chooses it")]
+    Listen(io::Error),
+    /// The operating system refused something else.
+    #[error("the operating system refused: {0}")]
+    System(io::Error),
+    /// A worker ended in a panic.
+    #[error(
+        "a worker ended in a panic, so the node stopped; nothing acknowledged is lost. Please report this with the log"
+    )]
+    Worker,
+}
+
+/// What the node is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Serving.
+    Serving,
+    /// Refusing what is new, ending what is in flight.
+    Draining,
+    /// Ended.
+    Stopped,
+}
+
+/// What all workers share.
+pub(crate) struct Node {
+    /// How it is configured.
+    pub(crate) config: Config,
+    /// The partition map.
+    pub(crate) layout: Arc<Layout>,
+    /// Its hash.
+    pub(crate) layout_hash: [u8; 16],
+    /// This node's place in it.
+    pub(crate) me: NodeIndex,
+    /// Which data directory it runs on.
+    pub(crate) directory: u128,
+    /// The cluster's key for context tokens.
+    pub(crate) token_key: TokenKey,
+    /// The store.
+    pub(crate) store: Store,
+    /// When it started; ticks count from here.
+    pub(crate) started: Instant,
+    /// The counters of each worker.
+    pub(crate) counters: Vec<Arc<Counters>>,
+    /// How each worker sees each node.
+    pub(crate) gauges: Vec<Vec<PeerGauge>>,
+    /// What clients may have in flight.
+    pub(crate) clients: Arc<Room>,
+    /// What other nodes may have in flight.
+    pub(crate) peers: Arc<Room>,
+    /// The nodes that have introduced themselves.
+    pub(crate) acquaintances: Acquaintances,
+    /// Bytes of received messages, by who sent them.
+    pub(crate) budgets: Budgets,
+    /// Open connections.
+    pub(crate) connections: AtomicUsize,
+    stage: watch::Sender<Stage>,
+    has_failed: watch::Sender<bool>,
+}
+
+/// What received messages may occupy together, by who sent them: with one budget for all, a flood of strangers' or clients'
+/// messages would keep out the replies that this node waits for.
+pub(crate) struct Budgets {
+    /// Those who have not introduced themselves.
+    pub(crate) strangers: wire::Budget,
+    /// Clients.
+    pub(crate) clients: wire::Budget,
+    /// Other nodes' requests.
+    pub(crate) peers: wire::Budget,
+    /// Other nodes' replies.
+    pub(crate) replies: wire::Budget,
+}
+
+/// A node that runs in this process.
+pub struct RunningNode {
+    node: Arc<Node>,
+    workers: Vec<Worker>,
+    address: SocketAddr,
+}
+
+/// Runs a node until SIGTERM or SIGINT, then drains it. A second signal ends it at once.
+pub fn run(config: Config) -> Result<(), ServeError> {
+    let running = RunningNode::start(config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::System)?;
+    let mut failed = running.node.has_failed.subscribe();
+    let (mut terminate, mut interrupt) = {
+        let _context = runtime.enter();
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| signal(kind).map_err(ServeError::System);
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?)
+    };
+    let why = runtime.block_on(async {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+            _ = failed.wait_for(|failed| *failed) => "a worker's failure",
+        }
+    });
+    tracing::info!(why, "stopping");
+    running.node.drain();
+    runtime.block_on(async {
+        tokio::select! {
+            () = running.node.drained() => {}
+            _ = terminate.recv() => tracing::warn!("told twice: stopping at once"),
+            _ = interrupt.recv() => tracing::warn!("told twice: stopping at once"),
+        }
+    });
+    running.end()
+}
+
+impl RunningNode {
+    /// Starts a node in this process.
+    pub fn start(config: Config) -> Result<Self, ServeError> {
+        let node = Arc::new(Node::open(config)?);
+        let mut address = node.config.listen;
+        let mut workers = Vec::new();
+        for number in 0..node.counters.len() {
+            // Where the system chose the port, all workers listen on the one it gave the first.
+            let worker = match Worker::start(Arc::clone(&node), number, address) {
+                Ok(worker) => worker,
+                Err(error) => {
+                    Self { node, workers, address }.end()?;
+                    return Err(ServeError::Listen(error));
+                }
+            };
+            address = worker.address;
+            workers.push(worker);
+        }
+        let owned = node.owned_partitions().count();
+        tracing::info!(name = node.config.name, %address, epoch = node.layout.epoch, partitions = owned, "serving");
+        if !node.config.listen.ip().is_loopback() {
+            tracing::warn!("the address is reachable without TLS or authentication of clients: trusted networks only");
+        }
+        Ok(Self { node, workers, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Drains and ends it.
+    pub fn stop(self) -> Result<(), ServeError> {
+        self.node.drain();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(ServeError::System)?;
+        runtime.block_on(self.node.drained());
+        self.end()
+    }
+
+    /// Ends it at once: what is in flight gets no answer, as if the process had been killed, except that the store closes.
+    pub fn end(self) -> Result<(), ServeError> {
+        self.node.stage.send_replace(Stage::Stopped);
+        let mut is_well = !*self.node.has_failed.borrow();
+        for worker in self.workers {
+            is_well &= worker.join().is_ok();
+        }
+        tracing::info!("stopped");
+        if is_well { Ok(()) } else { Err(ServeError::Worker) }
+    }
+}
+
+impl Node {
+    fn open(config: Config) -> Result<Self, ServeError> {
+        let planned = founding::first_layout(&config)?;
+        let id = founding::node_id(&config.cluster.name, &config.name);
+        let store = Store::open(&StoreConfig {
+            directory: config.data.clone(),
+            cluster: planned.cluster,
+            node: id,
+            founding: Some(planned.encode()),
+            shards: (config.shards > 0).then_some(config.shards),
+            max_bytes: (config.max_bytes > 0).then_some(config.max_bytes),
+            value_bytes_max: u64::from(config.value_bytes_max),
+            is_filesystem_forced: false,
+        })?;
+        let unusable = |detail: String| ServeError::Layout { path: config.data.clone(), detail };
+        let layout = Layout::decode(&store.layout()?).map_err(|error| unusable(error.to_string()))?;
+        let contradictions = founding::contradictions(&layout, &planned);
+        if !contradictions.is_empty() {
+            return Err(ServeError::Contradiction { path: config.data.clone(), contradictions });
+        }
+        let me = layout.index_of(id).ok_or_else(|| unusable("this node is not in it".into()))?;
+        let acquaintances = Acquaintances::recall(&store)?;
+        let workers = config.worker_count();
+        let gauges = || layout.members.iter().map(|_| PeerGauge::default()).collect();
+        let node = Self {
+            layout_hash: layout.hash(),
+            me,
+            directory: u128::from_be_bytes(store.identity().directory),
+            token_key: founding::token_key(&config.cluster.secret),
+            started: Instant::now(),
+            counters: (0..workers).map(|_| Arc::default()).collect(),
+            gauges: (0..workers).map(|_| gauges()).collect(),
+            clients: Arc::new(Room::new(config.admission.operations_max, config.admission.bytes_max)),
+            peers: Arc::new(Room::new(PEER_OPERATIONS_MAX, PEER_BYTES_MAX)),
+            acquaintances,
+            budgets: Budgets::new(&config),
+            connections: AtomicUsize::new(0),
+            stage: watch::Sender::new(Stage::Serving),
+            has_failed: watch::Sender::new(false),
+            layout: Arc::new(layout),
+            store,
+            config,
+        };
+        node.store
+            .adopt(node.owned_partitions().map(|partition| node.layout.view(partition)))
+            .map_err(ServeError::Adopt)?;
+        Ok(node)
+    }
+
+    /// The partitions this node owns.
+    pub(crate) fn owned_partitions(&self) -> impl Iterator<Item = u32> + '_ {
+        let layout = &self.layout;
+        (0..layout.partitions()).filter(|&partition| layout.owners(partition).any(|owner| owner == self.me))
+    }
+
+    /// Now, in milliseconds since the node started.
+    pub(crate) fn now(&self) -> Tick {
+        Tick(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Who this node is.
+    pub(crate) fn id(&self) -> NodeId {
+        self.layout.members[usize::from(self.me.0)].id
+    }
+
+    /// The longest record that is read from another node: an object as it may become when every owner's part of it is
+    /// merged, each holding as much as one node lets in.
+    pub(crate) fn record_bytes_max(&self) -> usize {
+        let object_bytes = schema::convert::BATCH_BYTES_MAX.max(self.config.value_bytes_max as usize);
+        (usize::from(self.layout.replicas) + 1) * object_bytes
+    }
+
+    /// Limits of a connection that may carry records between nodes. For clients they are the same: what those send is bounded
+    /// by their budget before it is decoded, and by the bounds of a batch after.
+    pub(crate) fn fit_records(&self, limits: wire::Limits) -> wire::Limits {
+        /// What stands around a record in a message.
+        const ENVELOPE_BYTES: usize = 64 << 10;
+        let frame_bytes = limits.frame_bytes.max(self.record_bytes_max() + ENVELOPE_BYTES);
+        let outgoing_bytes = limits.outgoing_bytes.max(frame_bytes);
+        wire::Limits { frame_bytes, outgoing_bytes, ..limits }
+    }
+
+    /// What the node is doing, now and later.
+    pub(crate) fn stage(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
+    }
+
+    /// Whether new requests are to be refused.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.stage.borrow() != Stage::Serving
+    }
+
+    /// Stops the node because a worker ended.
+    pub(crate) fn failed(&self) {
+        self.has_failed.send_replace(true);
+        self.stage.send_replace(Stage::Stopped);
+    }
+
+    /// Lets nothing new in.
+    fn drain(&self) {
+        self.stage.send_if_modified(|stage| {
+            let is_serving = *stage == Stage::Serving;
+            if is_serving {
+                *stage = Stage::Draining;
+            }
+            is_serving
+        });
+    }
+
+    /// Waits until nothing is in flight, within the configured bound.
+    async fn drained(&self) {
+        let until = Instant::now() + Duration::from_millis(u64::from(self.config.deadlines.drain_ms));
+        loop {
+            let in_flight: u64 = self.counters.iter().map(|counters| counters.operations_in_flight.read()).sum();
+            if in_flight == 0 {
+                return;
+            }
+            if Instant::now() >= until {
+                tracing::warn!(
+                    in_flight,
+                    "gave up waiting for operations in flight; their clients do not get an answer"
+                );
+                return;
+            }
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    }
+
+    /// Takes a place for a connection, if there is one.
+    pub(crate) fn take_place(&self) -> bool {
+        let taken = self.connections.fetch_add(1, Ordering::Relaxed);
+        if taken < self.config.admission.connections_max {
+            return true;
+        }
+        self.leave_place();
+        false
+    }
+
+    /// Gives the place of a connection back.
+    pub(crate) fn leave_place(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Budgets {
+    /// Messages of strangers: a few hundred introductions at once.
+    const STRANGERS_BYTES: usize = 16 << 20;
+
+    fn new(config: &Config) -> Self {
+        // What is admitted is decoded into another copy of the same size, and several calls wait while one is admitted.
+        let clients = config.admission.bytes_max;
+        Self {
+            strangers: wire::Budget::new(Self::STRANGERS_BYTES),
+            clients: wire::Budget::new(clients),
+            peers: wire::Budget::new(PEER_BYTES_MAX),
+            replies: wire::Budget::new(PEER_BYTES_MAX),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! `Node`: the first capability a connection gets. `hello` says who calls, and hands out what that caller may use.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
+
+use capnp::Error;
+use capnp_rpc::new_client;
+use dynamo::operation::{ErrorCode, Failure};
+use schema::{
+    convert::{BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, HelloReply, HelloRequest, NodeLimits, PeerIntroduction, Role},
+    node_capnp::{PROTOCOL_VERSION, node},
+};
+use wire::{ConnectionHandle, Limits};
+
+use super::{Arrival, kv::Kv, peer::Peer};
+use crate::{
+    node::{Node, Stranger, peer_proof},
+    worker::{Driver, Share},
+};
+
+/// The oldest protocol version this node speaks.
+const PROTOCOL_OLDEST: u16 = 1;
+
+/// What it calls itself.
+pub(crate) const SOFTWARE: &str = concat!("quorate/", env!("CARGO_PKG_VERSION"));
+
+/// Who is at the other end of a connection, as far as the node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Nobody has said.
+    Stranger,
+    /// An application.
+    Client,
+    /// Another node.
+    Peer,
+}
+
+/// The `Node` of one connection.
+pub(crate) struct Introduction {
+    driver: Rc<Driver>,
+    connection: RefCell<Option<ConnectionHandle>>,
+    caller: Cell<Caller>,
+}
+
+impl Introduction {
+    /// For a connection that has just been accepted; it counts as a stranger's until `hello`.
+    pub(crate) fn new(driver: Rc<Driver>) -> Rc<Self> {
+        driver.counters.strangers.one();
+        Rc::new(Self { driver, connection: RefCell::new(None), caller: Cell::new(Caller::Stranger) })
+    }
+
+    /// Says which connection it is for.
+    pub(crate) fn belongs_to(&self, connection: ConnectionHandle) {
+        *self.connection.borrow_mut() = Some(connection);
+    }
+
+    /// Admits the caller, or says why not.
+    fn meet(&self, request: &HelloRequest) -> Result<(u16, Caller), Failure> {
+        let protocol = negotiate(request)?;
+        if self.caller.get() != Caller::Stranger {
+            return Err(Failure::new(ErrorCode::InvalidRequest, "hello was called before on this connection"));
+        }
+        let caller = match request.role {
+            Role::Client => Caller::Client,
+            Role::Peer | Role::PeerBulk => {
+                self.recognise(request)?;
+                Caller::Peer
+            }
+        };
+        Ok((protocol, caller))
+    }
+
+    fn recognise(&self, request: &HelloRequest) -> Result<(), Failure> {
+        let node = &self.driver.node;
+        let missing = || Failure::new(ErrorCode::InvalidRequest, "peer: a node introduces itself with this field");
+        let peer = request.peer.as_ref().ok_or_else(missing)?;
+        check_peer(node, peer, &request.credentials)?;
+        meet_directory(node, peer.node, peer.directory)?;
+        // Whoever calls is alive: do not let a pause before the next attempt to reach it run out.
+        if let Some(index) = node.layout.index_of(peer.node) {
+            node.gauges.iter().for_each(|worker| worker[usize::from(index.0)].heard());
+        }
+        Ok(())
+    }
+
+    fn admit(&self, caller: Caller, wire: schema::node_capnp::hello_reply::Builder<'_>) {
+        let (driver, mut wire) = (&self.driver, wire);
+        let node = &driver.node;
+        driver.counters.strangers.subtract(1);
+        self.caller.set(caller);
+        let admission = &node.config.admission;
+        let (budget, share) = match caller {
+            Caller::Stranger | Caller::Client => {
+                driver.counters.clients.one();
+                let most = (admission.operations_per_connection_max, admission.bytes_per_connection_max);
+                (&node.budgets.clients, self.share(&node.clients, most))
+            }
+            Caller::Peer => {
+                driver.counters.peers.one();
+                (&node.budgets.peers, self.share(&node.peers, (usize::MAX, usize::MAX)))
+            }
+        };
+        if let Some(connection) = &*self.connection.borrow() {
+            connection.admit(budget.clone());
+        }
+        wire.set_kv(new_client(Kv::new(Rc::clone(driver), Rc::clone(&share))));
+        if caller == Caller::Peer {
+            wire.set_peer(new_client(Peer::new(Rc::clone(driver), share)));
+        }
+    }
+
+    fn share(&self, room: &Arc<crate::worker::Room>, (operations, bytes): (usize, usize)) -> Rc<Share> {
+        Share::new(Arc::clone(room), Arc::clone(&self.driver.counters), operations, bytes)
+    }
+}
+
+impl Drop for Introduction {
+    fn drop(&mut self) {
+        let counters = &self.driver.counters;
+        match self.caller.get() {
+            Caller::Stranger => counters.strangers.subtract(1),
+            Caller::Client => counters.clients.subtract(1),
+            Caller::Peer => counters.peers.subtract(1),
+        }
+    }
+}
+
+impl node::Server for Introduction {
+    async fn hello(self: Rc<Self>, params: node::HelloParams, mut wire: node::HelloResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let node = &self.driver.node;
+        let request = HelloRequest::decode(params.get()?.get_request()?);
+        let met = request.and_then(|request| {
+            let met = arrival.check_serving().and_then(|()| self.meet(&request));
+            if let Err(failure) = &met {
+                let (role, client) = (request.role, &request.client);
+                tracing::warn!(?role, client, code = ?failure.code, "hello refused: {}", failure.message);
+            }
+            met
+        });
+        let header = arrival.reply_header(&node.clients);
+        let mut reply = wire.get().init_reply();
+        match met {
+            Ok((protocol, caller)) => {
+                introduction(node, header, protocol).encode(reply.reborrow());
+                self.admit(caller, reply);
+            }
+            Err(failure) => {
+                self.driver.counters.hellos_refused.one();
+                HelloReply::encode_refusal(&header, &failure, reply);
+            }
+        }
+        Ok(())
+    }
+
+    async fn ping(self: Rc<Self>, _: node::PingParams, mut wire: node::PingResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        arrival.reply_header(&self.driver.node.clients).encode(wire.get().init_reply().init_header());
+        Ok(())
+    }
+}
+
+/// What the node says about itself.
+fn introduction(node: &Node, header: schema::convert::ReplyHeader, protocol: u16) -> HelloReply {
+    HelloReply {
+        header,
+        protocol,
+        server: SOFTWARE.to_owned(),
+        cluster: node.layout.cluster,
+        node: node.id(),
+        name: node.config.name.clone(),
+        directory: node.directory,
+        limits: NodeLimits {
+            key_bytes_max: dynamo::ident::KEY_BYTES_MAX as u32,
+            value_bytes_max: node.config.value_bytes_max,
+            batch_operations_max: BATCH_OPERATIONS_MAX as u32,
+            batch_bytes_max: BATCH_BYTES_MAX as u32,
+            calls_in_flight_max: Limits::server(node.config.value_bytes_max as usize).calls_in_flight as u32,
+        },
+    }
+}
+
+/// The highest version both speak.
+fn negotiate(request: &HelloRequest) -> Result<u16, Failure> {
+    let (lowest, highest) = (request.protocol_min.max(PROTOCOL_OLDEST), request.protocol_max.min(PROTOCOL_VERSION));
+    if lowest <= highest {
+        return Ok(highest);
+    }
+    Err(Failure::with_message(
+        ErrorCode::Unsupported,
+        format!(
+            "this node speaks protocol versions {PROTOCOL_OLDEST} to {PROTOCOL_VERSION}, the caller {} to {}; update the \
+             older of the two",
+            request.protocol_min, request.protocol_max
+        ),
+    ))
+}
+
+/// Whether a node that introduces itself is who it says, and works under the same layout.
+fn check_peer(node: &Node, peer: &PeerIntroduction, credentials: &[u8]) -> Result<(), Failure> {
+    let wrong = |message: &str| Err(Failure::with_message(ErrorCode::WrongCluster, message.to_owned()));
+    if peer.cluster != node.layout.cluster {
+        return wrong("this node belongs to a cluster of another name; compare cluster.name");
+    }
+    // Compared in constant time, so that a proof can't be guessed byte by byte.
+    let proof = peer_proof(&node.config.cluster.secret, peer.cluster, peer.node, peer.directory);
+    let is_proven = <[u8; 32]>::try_from(credentials).is_ok_and(|shown| blake3::Hash::from_bytes(shown) == proof);
+    if !is_proven {
+        let message = "the proof of membership is wrong; compare cluster.secret of both nodes";
+        return Err(Failure::new(ErrorCode::Unauthenticated, message));
+    }
+    if node.layout.index_of(peer.node).is_none() {
+        return wrong("the calling node is not in this node's layout; compare cluster.members");
+    }
+    if peer.node == node.id() {
+        return wrong("the calling node has this node's name; every node needs a name of its own");
+    }
+    if peer.epoch == node.layout.epoch && peer.layout_hash != node.layout_hash {
+        return wrong("the two nodes planned different layouts; compare [cluster] and [buckets] of both files");
+    }
+    Ok(())
+}
+
+/// Remembers the directory of a node, or refuses the node because it ran on another one before.
+pub(crate) fn meet_directory(node: &Node, peer: dynamo::ident::NodeId, directory: u128) -> Result<(), Failure> {
+    match node.acquaintances.meet(&node.store, peer, directory) {
+        Ok(()) => Ok(()),
+        Err(Stranger::OtherDirectory { known }) => Err(Failure::with_message(
+            ErrorCode::WrongCluster,
+            format!(
+                "node {peer} ran on data directory {known:032x} before and comes with {directory:032x} now: it has lost its \
+                 data, or another one uses its name. It must not vote as the old one did: give it back its directory, or \
+                 let it enter the cluster under another name"
+            ),
+        )),
+        Err(Stranger::Forgetful(error)) => Err(Failure::with_message(
+            ErrorCode::Internal,
+            format!("the caller's data directory can't be remembered: {error}"),
+        )),
+    }
+}

@@ -1,0 +1,225 @@
+//! `Kv`: what applications ask, and what other nodes forward.
+
+use std::rc::Rc;
+
+use capnp::Error;
+use dynamo::{
+    ident::StoreKey,
+    operation::{ErrorCode, Failure, Operation, Reply},
+    record,
+};
+use schema::{
+    common_capnp::request_header,
+    convert::{
+        RequestHeader, Scan, ScanKey, ScanPage, decode_delete, decode_get, decode_operations, decode_put, decode_scan,
+        encode_failure, encode_replies, encode_reply, encode_ring, encode_scan_page, encode_status, operation_bytes,
+    },
+    kv_capnp::kv,
+};
+
+use super::{Arrival, list_length, results, status};
+use crate::worker::{Driver, Room, Share, Terms, refusal};
+
+/// The `Kv` of one connection.
+pub(super) struct Kv {
+    driver: Rc<Driver>,
+    share: Rc<Share>,
+}
+
+impl Kv {
+    /// For a connection with this share of the room.
+    pub(super) fn new(driver: Rc<Driver>, share: Rc<Share>) -> Self {
+        Self { driver, share }
+    }
+
+    fn room(&self) -> &Room {
+        self.share.room()
+    }
+
+    /// Lets in `count` operations, has them decoded, and carries them out. An error refuses all of them, undone.
+    async fn carry_out(
+        &self,
+        arrival: &Arrival<'_>,
+        header: capnp::Result<request_header::Reader<'_>>,
+        count: usize,
+        decode: impl FnOnce(usize) -> Result<Vec<Result<Operation, Failure>>, Failure>,
+    ) -> Result<Result<Vec<Reply>, Failure>, Error> {
+        let begun = || {
+            arrival.check_serving()?;
+            let header = RequestHeader::decode(header)?;
+            let terms = Terms { hops: header.hops, deadline: arrival.deadline(&header) };
+            let mut admitted = self.share.admit(count)?;
+            let operations = decode(self.driver.node.config.value_bytes_max as usize)?;
+            admitted.grow(operations.iter().flatten().map(operation_bytes).sum());
+            if terms.hops > 0 {
+                self.driver.counters.forwarded_here.add(count as u64);
+            }
+            Ok(self.driver.execute(operations, terms, admitted))
+        };
+        Ok(match begun() {
+            Ok(begun) => Ok(results(begun).await?),
+            Err(failure) => Err(failure),
+        })
+    }
+
+    /// Carries out an operation that came alone.
+    async fn carry_out_one(
+        &self,
+        arrival: &Arrival<'_>,
+        header: capnp::Result<request_header::Reader<'_>>,
+        decode: impl FnOnce(usize) -> Result<Operation, Failure>,
+    ) -> Result<Reply, Error> {
+        let replies = self.carry_out(arrival, header, 1, |value_bytes_max| Ok(vec![decode(value_bytes_max)])).await?;
+        Ok(match replies {
+            Ok(mut replies) => replies.pop().unwrap_or_else(|| refusal(unanswered())),
+            Err(failure) => refusal(failure),
+        })
+    }
+
+    fn scan_page(&self, scan: &Scan) -> Result<ScanPage, Failure> {
+        let layout = &self.driver.node.layout;
+        if scan.partition >= layout.partitions() {
+            return Err(Failure::with_message(
+                ErrorCode::InvalidRequest,
+                format!("partition: {} of {}; fetch the ring", scan.partition, layout.partitions()),
+            ));
+        }
+        let owners: Vec<_> = layout.owners(scan.partition).collect();
+        if !owners.contains(&self.driver.node.me) {
+            let message = "this node does not own the partition; ask one of the owners";
+            return Err(Failure { owners, ..Failure::new(ErrorCode::InvalidRequest, message) });
+        }
+        let after =
+            match scan.cursor.len() {
+                0 => None,
+                _ => Some(StoreKey(scan.cursor[..].try_into().map_err(|_| {
+                    Failure::new(ErrorCode::InvalidRequest, "cursor: not one that this node gave out")
+                })?)),
+            };
+        let chunk = self
+            .driver
+            .node
+            .store
+            .snapshot()
+            .scan(scan.partition, layout.partition_bits, after)
+            .map_err(|error| Failure::with_message(ErrorCode::Corrupt, error.to_string()))?;
+        self.driver.counters.corrupt_records.add(chunk.unreadable.len() as u64);
+        let mut page = ScanPage::default();
+        for (key, record) in &chunk.records {
+            let Ok(summary) = record::summary(key, record) else { continue };
+            let is_wanted = scan.bucket.as_ref().is_none_or(|bucket| *bucket.as_bytes() == *summary.bucket)
+                && (scan.with_tombstones || summary.live > 0);
+            if !is_wanted {
+                continue;
+            }
+            if page.keys.len() >= scan.limit as usize {
+                return Ok(page);
+            }
+            page.keys.push(ScanKey {
+                bucket: record.slice_ref(summary.bucket),
+                key: record.slice_ref(summary.key),
+                siblings: u16::try_from(summary.live).unwrap_or(u16::MAX),
+                value_bytes: summary.value_bytes,
+            });
+            page.cursor = bytes::Bytes::copy_from_slice(&key.0);
+        }
+        page.cursor = chunk.next.map_or_else(bytes::Bytes::new, |next| bytes::Bytes::copy_from_slice(&next.0));
+        Ok(page)
+    }
+}
+
+impl kv::Server for Kv {
+    async fn execute(self: Rc<Self>, params: kv::ExecuteParams, mut wire: kv::ExecuteResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let request = params.get()?.get_request()?;
+        let operations = request.get_operations()?;
+        // A batch above the limit is refused by the decoder, with a message of its own.
+        let count = operations.len() as usize;
+        let replies = self
+            .carry_out(&arrival, request.get_header(), count, |value_bytes_max| {
+                decode_operations(operations, value_bytes_max)
+            })
+            .await?;
+        let mut reply = wire.get().init_reply();
+        arrival.reply_header(self.room()).encode(reply.reborrow().init_header());
+        match replies {
+            Ok(replies) => encode_replies(reply.init_results(list_length(replies.len())), &replies),
+            Err(failure) => encode_failure(reply.init_results(1).get(0).init_error(), &failure),
+        }
+        Ok(())
+    }
+
+    async fn get(self: Rc<Self>, params: kv::GetParams, mut wire: kv::GetResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let request = params.get()?.get_request()?;
+        let get = request.get_get()?;
+        let reply = self.carry_out_one(&arrival, request.get_header(), |_| decode_get(get)).await?;
+        let mut wire = wire.get().init_reply();
+        arrival.reply_header(self.room()).encode(wire.reborrow().init_header());
+        encode_reply(wire.init_result(), &reply);
+        Ok(())
+    }
+
+    async fn put(self: Rc<Self>, params: kv::PutParams, mut wire: kv::PutResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let request = params.get()?.get_request()?;
+        let put = request.get_put()?;
+        let decode = |value_bytes_max| decode_put(put, value_bytes_max);
+        let reply = self.carry_out_one(&arrival, request.get_header(), decode).await?;
+        let mut wire = wire.get().init_reply();
+        arrival.reply_header(self.room()).encode(wire.reborrow().init_header());
+        encode_reply(wire.init_result(), &reply);
+        Ok(())
+    }
+
+    async fn delete(self: Rc<Self>, params: kv::DeleteParams, mut wire: kv::DeleteResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let request = params.get()?.get_request()?;
+        let delete = request.get_delete()?;
+        let reply = self.carry_out_one(&arrival, request.get_header(), |_| decode_delete(delete)).await?;
+        let mut wire = wire.get().init_reply();
+        arrival.reply_header(self.room()).encode(wire.reborrow().init_header());
+        encode_reply(wire.init_result(), &reply);
+        Ok(())
+    }
+
+    async fn ring(self: Rc<Self>, params: kv::RingParams, mut wire: kv::RingResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let request = params.get()?.get_request()?;
+        let node = &self.driver.node;
+        let mut reply = wire.get().init_reply();
+        arrival.reply_header(self.room()).encode(reply.reborrow().init_header());
+        let is_current = request.get_have_epoch() == node.layout.epoch
+            && request.get_have_hash().is_ok_and(|hash| *hash == node.layout_hash);
+        if is_current && request.get_pages().is_ok_and(|pages| pages.is_empty()) {
+            reply.set_unchanged(());
+        } else {
+            encode_ring(reply.init_ring(), &node.layout, &node.layout_hash, request.get_pages());
+        }
+        Ok(())
+    }
+
+    async fn scan(self: Rc<Self>, params: kv::ScanParams, mut wire: kv::ScanResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let scan = decode_scan(params.get()?.get_request()?);
+        let page = arrival.check_serving().and(scan).and_then(|scan| self.scan_page(&scan));
+        let mut reply = wire.get().init_reply();
+        arrival.reply_header(self.room()).encode(reply.reborrow().init_header());
+        encode_scan_page(reply, &page);
+        Ok(())
+    }
+
+    async fn status(self: Rc<Self>, _: kv::StatusParams, mut wire: kv::StatusResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let status = status::status(&self.driver.node, arrival.reply_header(self.room()));
+        encode_status(wire.get().init_reply(), &status);
+        Ok(())
+    }
+}
+
+fn unanswered() -> Failure {
+    Failure {
+        maybe_applied: true,
+        ..Failure::new(ErrorCode::Internal, "an operation has no reply; please report this")
+    }
+}

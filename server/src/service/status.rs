@@ -1,0 +1,147 @@
+//! What `Kv.status` says: how this node is, with what an operator should know in sentences.
+
+use std::{fs, sync::atomic::Ordering};
+
+use dynamo::layout::NodeIndex;
+use schema::convert::{Counter, PeerStatus, ReplyHeader, Status};
+
+use crate::{
+    counters::Counters,
+    node::{Node, Visible},
+    store::{self, Health, Pressure},
+};
+
+/// The status of a node.
+pub(super) fn status(node: &Node, header: ReplyHeader) -> Status {
+    let store = node.store.status();
+    let peers: Vec<(NodeIndex, Visible, u32)> = (0..node.layout.members.len() as u16)
+        .map(NodeIndex)
+        .filter(|&index| index != node.me)
+        .map(|index| seen(node, index))
+        .collect();
+    let mut counters = counters(node);
+    counters.extend(store_counters(&store));
+    Status {
+        header,
+        node: node.me.0,
+        name: node.config.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        state: state(node, &store).to_owned(),
+        uptime_seconds: node.started.elapsed().as_secs(),
+        epoch: node.layout.epoch,
+        partitions: u32::try_from(node.owned_partitions().count()).unwrap_or(u32::MAX),
+        keys: store.records().unwrap_or_default(),
+        disk_bytes: store.shards.iter().map(|shard| shard.disk_bytes).sum(),
+        disk_bytes_max: node.config.max_bytes,
+        resident_bytes: resident_bytes(),
+        connections: u32::try_from(node.connections.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
+        warnings: warnings(node, &store, &peers),
+        peers: peers
+            .into_iter()
+            .map(|(node, visible, round_trip_micros)| PeerStatus {
+                node,
+                state: visible.word().to_owned(),
+                round_trip_micros,
+            })
+            .collect(),
+        counters,
+    }
+}
+
+/// How another node looks from here: as the worker that sees it worst sees it.
+fn seen(node: &Node, index: NodeIndex) -> (NodeIndex, Visible, u32) {
+    let gauges = node.gauges.iter().map(|worker| &worker[usize::from(index.0)]);
+    let visible = gauges.clone().map(|gauge| gauge.visible()).max().unwrap_or(Visible::Unknown);
+    let round_trip_micros = gauges.map(|gauge| gauge.round_trip_micros()).max().unwrap_or_default();
+    (index, visible, round_trip_micros)
+}
+
+fn state(node: &Node, store: &store::Status) -> &'static str {
+    if node.is_draining() {
+        "draining"
+    } else if !store.is_sound() {
+        "failed"
+    } else if is_read_only(store) {
+        "read-only"
+    } else {
+        "serving"
+    }
+}
+
+fn is_read_only(store: &store::Status) -> bool {
+    store.shards.iter().any(|shard| shard.pressure != Pressure::Free)
+}
+
+fn warnings(node: &Node, store: &store::Status, peers: &[(NodeIndex, Visible, u32)]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let (layout, nodes) = (&node.layout, node.layout.members.len());
+    if nodes < usize::from(layout.replicas) {
+        warnings.push(format!(
+            "the cluster has {nodes} node(s) and N is {}: every key has only {nodes} cop(ies), and quorums are smaller",
+            layout.replicas
+        ));
+    }
+    if node.config.cluster.secret.is_default() {
+        warnings.push("cluster.secret is not set: anyone can pass for a node or make up contexts".to_owned());
+    }
+    if !node.config.listen.ip().is_loopback() {
+        warnings.push(format!("{} is reachable without TLS or authentication of clients", node.config.listen));
+    }
+    for (number, shard) in store.shards.iter().enumerate() {
+        match &shard.health {
+            Health::Sound => {}
+            Health::Damaged(what) => warnings.push(format!(
+                "shard {number} is damaged ({what}): what verifies is still read, nothing is written; replace the node"
+            )),
+            Health::Failed(what) => warnings.push(format!(
+                "shard {number} can't commit ({what}): it is read-only until the node is started again; check the disk"
+            )),
+        }
+    }
+    if is_read_only(store) {
+        warnings.push("storage is (nearly) full: writes are refused, reads and deletes go on; free space".to_owned());
+    }
+    for (index, visible, _) in peers {
+        let name = layout.member(*index).map_or("?", |member| &member.name);
+        match visible {
+            Visible::Down => warnings.push(format!("node {name} is down, as seen from here")),
+            Visible::Suspect => warnings.push(format!("node {name} does not answer in time, as seen from here")),
+            Visible::Unknown | Visible::Up => {}
+        }
+    }
+    warnings
+}
+
+fn counters(node: &Node) -> Vec<Counter> {
+    Counters::sum(&node.counters).into_iter().map(|(name, value, help)| counter(name, value, help)).collect()
+}
+
+fn store_counters(store: &store::Status) -> Vec<Counter> {
+    let sum = |of: fn(&store::ShardStatus) -> u64| store.shards.iter().map(of).sum();
+    vec![
+        counter("store_commits", sum(|shard| shard.commits), "commits of the store"),
+        counter(
+            "store_writes",
+            sum(|shard| shard.writes),
+            "writes of those; divide by commits for the mean group size",
+        ),
+        counter(
+            "store_commit_micros",
+            sum(|shard| u64::try_from(shard.commit_time.as_micros()).unwrap_or(u64::MAX)),
+            "time spent in commits, all shards together",
+        ),
+        counter("store_waiting_writes", sum(|shard| shard.waiting_writes as u64), "writes waiting for the store now"),
+    ]
+}
+
+fn counter(name: &str, value: u64, help: &str) -> Counter {
+    Counter { name: name.to_owned(), value, help: help.to_owned() }
+}
+
+/// Bytes of memory this process has in use; 0 where the system does not say.
+fn resident_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kibibytes =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+    kibibytes.map_or(0, |kibibytes: u64| kibibytes * 1024)
+}

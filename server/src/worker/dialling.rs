@@ -1,0 +1,172 @@
+//! Keeping one worker's connection to another node: connect, introduce, watch, and after its end try again. While there is no
+//! connection, operations for the node are not sent ([`super::links`]); an introduction that succeeds is the probe that
+//! closes the breaker.
+
+use std::{rc::Rc, time::Duration};
+
+use dynamo::{layout::NodeIndex, operation::Failure};
+use schema::{
+    convert::{HelloReply, HelloRequest, PeerIntroduction, Role},
+    node_capnp::{PROTOCOL_VERSION, node},
+};
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+use wire::{ConnectionHandle, Limits};
+
+use super::{Driver, Trouble, links::Capabilities};
+use crate::{
+    node::{Node, Visible, peer_proof},
+    service,
+};
+
+/// From the first packet to the node's answer to our introduction: many round trips even across an ocean.
+const INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often a connection is tried out when nothing else happens: a node that hangs is noticed before a client needs it.
+const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a ping may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection that stands.
+struct Line {
+    connection: ConnectionHandle,
+    node: node::Client,
+    capabilities: Capabilities,
+}
+
+/// Why there is no connection.
+enum NoLine {
+    /// Nobody listens, or the connection ended at once.
+    Refused(String),
+    /// No answer in time.
+    Silent,
+    /// It answered, and one of the two does not want the other.
+    Unwelcome(Failure),
+}
+
+/// Keeps the connection to a node, for ever.
+pub(super) async fn keep(driver: Rc<Driver>, to: NodeIndex) {
+    let gauge = &driver.node.gauges[driver.number][usize::from(to.0)];
+    let name = driver.node.layout.member(to).map_or("?", |member| &member.name).to_owned();
+    let mut told = None;
+    loop {
+        let trouble = match timeout(INTRODUCTION_TIMEOUT, open(&driver.node, to)).await.unwrap_or(Err(NoLine::Silent)) {
+            Ok(line) => {
+                tracing::info!(peer = name, "connected");
+                told = None;
+                gauge.set(Visible::Up);
+                let capabilities = line.capabilities.clone();
+                driver.change_links(|now, links| links.up(now, to, capabilities));
+                let (trouble, why) = watch(&driver, to, &line).await;
+                line.connection.close();
+                tracing::warn!(peer = name, why, "disconnected");
+                trouble
+            }
+            Err(no_line) => {
+                let (trouble, why) = no_line.explain();
+                // Once for each reason, not once for each attempt.
+                if told.as_ref() != Some(&why) {
+                    tracing::warn!(peer = name, why, "no connection");
+                    told = Some(why);
+                }
+                trouble
+            }
+        };
+        gauge.set(Visible::Down);
+        let mut wait = Duration::ZERO;
+        driver.change_links(|_, links| {
+            links.down(to);
+            wait = links.wait(to, trouble, jitter());
+        });
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = gauge.was_heard() => {}
+        }
+    }
+}
+
+/// Connects and introduces this node.
+async fn open(node: &Node, to: NodeIndex) -> Result<Line, NoLine> {
+    let Some(member) = node.layout.member(to) else { return Err(NoLine::Silent) };
+    let refused = |error: std::io::Error| NoLine::Refused(error.to_string());
+    let address = member.addresses.first().map_or("", |address| address);
+    let stream = TcpStream::connect(address).await.map_err(refused)?;
+    wire::tune(&stream).map_err(refused)?;
+    let limits = node.fit_records(Limits::client(node.config.value_bytes_max as usize));
+    let limits = Limits { frame_bytes_before_hello: limits.frame_bytes, ..limits };
+    let (client, connection): (node::Client, _) = wire::connect(stream, limits, node.budgets.replies.clone());
+    let mut request = client.hello_request();
+    introduction(node).encode(request.get().init_request());
+    let lost = |error: capnp::Error| NoLine::Refused(error.to_string());
+    let response = request.send().promise.await.map_err(lost)?;
+    let reply = response.get().and_then(|response| response.get_reply()).map_err(lost)?;
+    let hello = HelloReply::decode(reply).map_err(NoLine::Unwelcome)?;
+    if hello.cluster != node.layout.cluster || hello.node != member.id {
+        return Err(NoLine::Unwelcome(Failure::with_message(
+            dynamo::operation::ErrorCode::WrongCluster,
+            format!("{address} is node {:?} of another cluster or name; compare cluster.members", hello.name),
+        )));
+    }
+    service::meet_directory(node, hello.node, hello.directory).map_err(NoLine::Unwelcome)?;
+    let capabilities = Capabilities { kv: reply.get_kv().map_err(lost)?, peer: reply.get_peer().map_err(lost)? };
+    Ok(Line { connection, node: client, capabilities })
+}
+
+/// What this node says about itself.
+fn introduction(node: &Node) -> HelloRequest {
+    let (cluster, me, directory) = (node.layout.cluster, node.id(), node.directory);
+    let proof = peer_proof(&node.config.cluster.secret, cluster, me, directory);
+    HelloRequest {
+        protocol_min: PROTOCOL_VERSION,
+        protocol_max: PROTOCOL_VERSION,
+        client: service::SOFTWARE.to_owned(),
+        role: Role::Peer,
+        credentials: bytes::Bytes::copy_from_slice(proof.as_bytes()),
+        peer: Some(PeerIntroduction {
+            cluster,
+            node: me,
+            directory,
+            epoch: node.layout.epoch,
+            layout_hash: node.layout_hash,
+        }),
+    }
+}
+
+/// Waits until a connection has ended or is to be given up.
+async fn watch(driver: &Rc<Driver>, to: NodeIndex, line: &Line) -> (Trouble, String) {
+    let mut broken = None;
+    driver.change_links(|_, links| broken = Some(links.broken(to)));
+    let Some(broken) = broken else { return (Trouble::Silent, "no such node".to_owned()) };
+    loop {
+        tokio::select! {
+            reason = line.connection.closed() => return (Trouble::Refused, reason.to_string()),
+            () = broken.notified() => return (Trouble::Silent, "too many calls were not answered in time".to_owned()),
+            () = sleep(PING_EVERY) => {
+                let answer = timeout(PING_TIMEOUT, line.node.ping_request().send().promise).await;
+                let is_timeout = answer.is_err();
+                driver.change_links(|now, links| links.pinged(now, to, is_timeout));
+            }
+        }
+    }
+}
+
+impl NoLine {
+    fn explain(self) -> (Trouble, String) {
+        match self {
+            Self::Refused(why) => (Trouble::Refused, why),
+            Self::Silent => (Trouble::Silent, "no answer in time".to_owned()),
+            Self::Unwelcome(failure) => (Trouble::Silent, failure.message.into_owned()),
+        }
+    }
+}
+
+/// Any number, so that many nodes do not knock in the same instant.
+fn jitter() -> u64 {
+    let mut bytes = [0; 8];
+    // Without randomness the waits are merely alike.
+    let _ = getrandom::fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}

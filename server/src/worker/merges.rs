@@ -1,0 +1,145 @@
+//! The replica's side of one worker: what other nodes ask of this one, and repairs of this node's own records. Reads are
+//! answered from a snapshot at once, merges go to the store's writers and are answered when they are durable.
+//!
+//! No coordinator takes part: whoever asked counts the answers.
+
+use std::{cell::RefCell, mem, rc::Rc, sync::Arc};
+
+use dynamo::{
+    operation::{ErrorCode, Failure},
+    peer::{PeerAction, PeerOperation, PeerResult},
+    replica::{WriteOperation, WriteOutcome},
+};
+
+use super::{
+    admission::Admitted,
+    batches::{Batches, Results, Ticket},
+};
+use crate::{
+    counters::Counters,
+    node::Node,
+    store::{Completion, CompletionQueue, Progress, Submission},
+};
+
+/// What other nodes have asked and is not answered yet.
+pub(crate) struct Merges {
+    node: Arc<Node>,
+    counters: Arc<Counters>,
+    completions: Arc<CompletionQueue>,
+    waiting: RefCell<Batches<PeerResult, Admitted>>,
+    repairs: RefCell<Vec<Vec<Submission>>>,
+}
+
+impl Merges {
+    pub(super) fn new(node: Arc<Node>, number: usize) -> Self {
+        let repairs = RefCell::new((0..node.store.identity().shards).map(|_| Vec::new()).collect());
+        let (counters, completions) = (Arc::clone(&node.counters[number]), CompletionQueue::new());
+        Self { node, counters, completions, waiting: RefCell::new(Batches::new()), repairs }
+    }
+
+    /// Carries out another node's operations, at least one, and returns the results now or later.
+    pub(crate) fn execute(
+        &self,
+        operations: Vec<Result<PeerOperation, Failure>>,
+        admitted: Admitted,
+    ) -> Results<PeerResult> {
+        self.counters.peer_batches_in.one();
+        self.counters.peer_operations_in.add(operations.len() as u64);
+        let waiting = &mut *self.waiting.borrow_mut();
+        let call = waiting.begin(operations.len(), admitted);
+        let mut reads = (Vec::new(), Vec::new());
+        let mut submissions: Vec<Vec<Submission>> =
+            (0..self.node.store.identity().shards).map(|_| Vec::new()).collect();
+        for (at, operation) in operations.into_iter().enumerate() {
+            let ticket = call.ticket(at);
+            match operation {
+                Err(failure) => waiting.put(ticket, PeerResult::Failed(failure)),
+                Ok(PeerOperation { view, store_key, action: PeerAction::Merge(record) }) => {
+                    let operation = WriteOperation::Merge { view, store_key, record };
+                    submissions[self.node.store.shard_of(&store_key)]
+                        .push(Submission { token: Some(ticket.0), operation });
+                }
+                Ok(operation @ PeerOperation { action: PeerAction::Read | PeerAction::Digest, .. }) => {
+                    reads.0.push(ticket);
+                    reads.1.push(operation);
+                }
+            }
+        }
+        if !reads.0.is_empty() {
+            let mut results = Vec::with_capacity(reads.0.len());
+            self.node.store.snapshot().read_all(&reads.1, &mut results);
+            for (ticket, result) in reads.0.into_iter().zip(results) {
+                waiting.put(ticket, self.counted(result));
+            }
+        }
+        for (shard, submissions) in submissions.into_iter().enumerate().filter(|(_, some)| !some.is_empty()) {
+            if let Err(refused) = self.node.store.submit(shard, &self.completions, submissions) {
+                for token in refused.submissions.into_iter().filter_map(|submission| submission.token) {
+                    waiting.put(Ticket(token), PeerResult::Failed(refused.failure.clone()));
+                }
+            }
+        }
+        waiting.results(call)
+    }
+
+    /// Takes in a repair of this node's own record.
+    pub(super) fn repair(&self, operation: WriteOperation) {
+        let shard = self.node.store.shard_of(operation.store_key());
+        self.repairs.borrow_mut()[shard].push(Submission { token: None, operation });
+    }
+
+    /// Hands the repairs taken in to the store. What it has no room for is dropped: a later read finds it again.
+    pub(super) fn submit_repairs(&self) {
+        for (shard, repairs) in self.repairs.borrow_mut().iter_mut().enumerate().filter(|(_, some)| !some.is_empty()) {
+            if let Err(refused) = self.node.store.submit(shard, &self.completions, mem::take(repairs)) {
+                self.counters.repairs_dropped.add(refused.submissions.len() as u64);
+            }
+        }
+    }
+
+    /// Waits for the store's answers, for ever.
+    pub(crate) async fn complete(driver: Rc<super::Driver>) {
+        let merges = &driver.merges;
+        let mut completions = Vec::new();
+        loop {
+            merges.completions.arrived().await;
+            merges.completions.drain(&mut completions);
+            let mut waiting = merges.waiting.borrow_mut();
+            for Completion { token, progress } in completions.drain(..) {
+                match progress {
+                    Progress::Minted(_) => {}
+                    Progress::Finished(outcome) => {
+                        waiting.put(Ticket(token), merges.counted(result(outcome)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn counted(&self, result: PeerResult) -> PeerResult {
+        match &result {
+            PeerResult::Stale(_) => self.counters.stale_views.one(),
+            PeerResult::Corrupt => self.counters.corrupt_records.one(),
+            PeerResult::Record(_)
+            | PeerResult::Digest(_)
+            | PeerResult::Absent
+            | PeerResult::Stored
+            | PeerResult::Failed(_) => {}
+        }
+        result
+    }
+}
+
+/// A merge's outcome as its sender learns it.
+fn result(outcome: WriteOutcome) -> PeerResult {
+    match outcome {
+        WriteOutcome::Stored => PeerResult::Stored,
+        WriteOutcome::Stale(view) => PeerResult::Stale(view),
+        WriteOutcome::Corrupt => PeerResult::Corrupt,
+        WriteOutcome::Refused(failure) => PeerResult::Failed(failure),
+        WriteOutcome::Minted(_) => PeerResult::Failed(Failure {
+            maybe_applied: true,
+            ..Failure::new(ErrorCode::Internal, "a merge minted a version; please report this")
+        }),
+    }
+}
