@@ -188,6 +188,58 @@ fn a_put_that_lost_its_quorum_after_sending_may_have_been_applied() {
 }
 
 #[test]
+fn a_put_that_was_sent_and_not_answered_may_have_been_applied_although_this_node_refused_it() {
+    let failed_after = |result: PeerCall| {
+        let mut desk = Desk::new(2, 2);
+        desk.put(Level::All);
+        let (local, _) = desk.local_write();
+        desk.step(Input::Minted { call: local, minted: minted(&written(1, "v"), true) });
+        let (call, _) = desk.merge_at(1);
+        desk.step(Input::Peer { call, result });
+        if !desk.has_reply() {
+            let outcome = WriteOutcome::Refused(Failure::new(ErrorCode::StorageFull, "full"));
+            desk.step(Input::LocalWrite { call: local, outcome });
+        }
+        desk.failure().maybe_applied
+    };
+    assert!(failed_after(PeerCall::Lost));
+    assert!(failed_after(PeerCall::Answered(PeerResult::Stored)));
+    // The verdict comes before the local commit, which may still succeed.
+    assert!(failed_after(PeerCall::NotSent));
+}
+
+#[test]
+fn a_put_that_every_replica_refused_was_not_applied_and_says_why() {
+    let mut desk = Desk::new(3, 3);
+    desk.put(Level::One);
+    let (local, _) = desk.local_write();
+    desk.step(Input::Minted { call: local, minted: minted(&written(1, "v"), true) });
+    let outcome = WriteOutcome::Refused(Failure::new(ErrorCode::StorageFull, "full"));
+    desk.step(Input::LocalWrite { call: local, outcome });
+    let (first, second) = (desk.merge_at(1).0, desk.merge_at(2).0);
+    desk.step(Input::Peer { call: first, result: PeerCall::NotSent });
+    assert!(!desk.has_reply(), "the third may still store it");
+    desk.answer(second, PeerResult::Corrupt);
+    let failure = desk.failure();
+    assert_eq!(failure.code, ErrorCode::Corrupt);
+    assert!(!failure.maybe_applied);
+}
+
+#[test]
+fn a_put_that_a_lost_owner_may_have_is_unclear_although_all_others_refused_it() {
+    let mut desk = Desk::new(3, 3);
+    desk.put(Level::One);
+    let (local, _) = desk.local_write();
+    desk.step(Input::Minted { call: local, minted: minted(&written(1, "v"), true) });
+    let outcome = WriteOutcome::Refused(Failure::new(ErrorCode::StorageFull, "full"));
+    desk.step(Input::LocalWrite { call: local, outcome });
+    let (first, second) = (desk.merge_at(1).0, desk.merge_at(2).0);
+    desk.lose(first);
+    desk.step(Input::Peer { call: second, result: PeerCall::NotSent });
+    assert!(desk.failure().maybe_applied);
+}
+
+#[test]
 fn a_put_without_enough_acknowledgements_times_out_and_may_have_been_applied() {
     let mut desk = Desk::new(3, 3);
     desk.put(Level::Quorum);
@@ -359,13 +411,14 @@ fn a_forward_that_was_not_sent_goes_to_the_next_owner_and_a_write_that_was_sent_
     desk.put(Level::Quorum);
     let (call, _) = forward(&mut desk);
     desk.step(Input::Forwarded { call, result: Err(ForwardFailed { sent: false }) });
-    let (call, to) = forward(&mut desk);
-    assert_eq!(to, NodeIndex(1));
+    assert_eq!(forward(&mut desk).1, NodeIndex(1));
+    desk.put(Level::Quorum);
+    let (call, _) = forward(&mut desk);
     desk.step(Input::Forwarded { call, result: Err(ForwardFailed { sent: true }) });
     let failure = desk.failure();
     assert_eq!(failure.code, ErrorCode::Unavailable);
     assert!(failure.maybe_applied);
-    assert!(desk.is_done());
+    assert!(desk.effects.is_empty());
 }
 
 #[test]
