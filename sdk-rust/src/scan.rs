@@ -31,6 +31,7 @@ pub struct Scan {
     bucket: Bucket,
     all_buckets: bool,
     values: bool,
+    first_partition: u32,
     consistency: Consistency,
     running: Option<Pin<Box<dyn Stream<Item = Result<Scanned, Error>> + Send>>>,
 }
@@ -53,12 +54,19 @@ pub struct Scanned {
 impl Scan {
     pub(crate) fn new(bucket: Bucket) -> Self {
         let consistency = bucket.defaults().consistency;
-        Self { bucket, all_buckets: false, values: false, consistency, running: None }
+        Self { bucket, all_buckets: false, values: false, first_partition: 0, consistency, running: None }
     }
 
     /// Also reads the values.
     pub fn values(mut self) -> Self {
         self.values = true;
+        self
+    }
+
+    /// Begins with this partition of the ring: for going on where an earlier scan came to. Keys come in the order of
+    /// [`Address::store_key`], whatever the number of partitions is.
+    pub fn first_partition(mut self, partition: u32) -> Self {
+        self.first_partition = partition;
         self
     }
 
@@ -90,7 +98,8 @@ impl Scan {
             layout: self.bucket.handle().shared.layout(),
         };
         let partitions = plan.layout.partitions();
-        let pieces = stream::try_unfold((plan, 0, None), move |(plan, partition, open)| async move {
+        let first = self.first_partition.min(partitions);
+        let pieces = stream::try_unfold((plan, first, None), move |(plan, partition, open)| async move {
             let mut open: Option<Partition> = open;
             let mut partition: u32 = partition;
             loop {
