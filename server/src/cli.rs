@@ -1,16 +1,33 @@
 //! The `quorate` command: its subcommands, and nothing of what they do. Each stands in a file of its own below this one and
 //! offers `run`, which ends in an exit code; what the codes mean is a contract with scripts.
 
+pub mod arguments;
+pub mod bench;
+
+pub mod client;
+pub mod completions;
 pub mod config;
+pub mod dev;
+pub mod exit;
+pub mod jsonl;
+pub mod kv;
+pub mod local;
+pub mod notation;
+pub mod output;
+pub mod progress;
+pub mod ring;
 pub mod serve;
+pub mod status;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use exit::conclude;
+
 /// A replicated key-value store in the line of Amazon's Dynamo.
 #[derive(Debug, Parser)]
-#[command(name = "quorate", version, about, arg_required_else_help = true, propagate_version = true)]
+#[command(name = "quorate", version, arg_required_else_help = true, propagate_version = true, after_help = exit::help())]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -24,6 +41,18 @@ pub enum Command {
     Serve(serve::Serve),
     /// Print the default configuration, or check a file.
     Config(config::Config),
+    /// Start a cluster of real nodes on this machine and show it working.
+    Dev(dev::Dev),
+    /// Read and write keys.
+    Kv(kv::Kv),
+    /// Show who owns what, and plan changes.
+    Ring(ring::Ring),
+    /// Show how every node of the cluster is.
+    Status(status::Status),
+    /// Put a load on a cluster and measure it, with the limits of this machine beside it.
+    Bench(bench::Bench),
+    /// Print the completion script of a shell.
+    Completions(completions::Completions),
 }
 
 impl Cli {
@@ -32,6 +61,12 @@ impl Cli {
         match self.command {
             Command::Serve(serve) => serve.run(),
             Command::Config(config) => config.run(),
+            Command::Dev(dev) => conclude(dev.run()),
+            Command::Kv(kv) => conclude(kv.run()),
+            Command::Ring(ring) => conclude(ring.run()),
+            Command::Status(status) => conclude(status.run()),
+            Command::Bench(bench) => conclude(bench.run()),
+            Command::Completions(completions) => conclude(completions.run()),
         }
     }
 }

@@ -44,11 +44,15 @@ pub struct Serve {
     /// Any setting by its key, written as in the file: --set deadlines.default_ms=500
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Drain and end when standard input closes, for a node that shall not outlive the process that started it.
+    #[arg(long)]
+    pub until_stdin_closes: bool,
 }
 
 impl Serve {
     /// Runs the node.
     pub fn run(self) -> ExitCode {
+        let until_stdin_closes = self.until_stdin_closes;
         let config = match self.source().load() {
             Ok(config) => config,
             Err(error) => {
@@ -57,6 +61,10 @@ impl Serve {
             }
         };
         log::start(&config.log);
+        if until_stdin_closes && let Err(error) = super::local::end_when_stdin_closes() {
+            tracing::error!("can't watch standard input: {error}");
+            return ExitCode::from(EXIT_FAILED);
+        }
         match crate::run(config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

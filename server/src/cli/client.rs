@@ -1,0 +1,305 @@
+//! The command line's only door to the client library: sessions, and failures turned into exit codes with the next step.
+
+mod failure;
+mod receipt;
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use dynamo::{
+    ident::OpId,
+    layout::{Layout, NodeIndex},
+    operation::{Action, Address, Basis, Consistency, Operation, Outcome, Receipt, Reply, Sibling},
+};
+use futures_util::{Stream, StreamExt, future::join_all};
+use quorate::{Client, Completer, Context, Error};
+use tokio::sync::oneshot;
+
+pub use failure::Failure;
+pub use quorate::Status as StatusAnswer;
+pub use receipt::ReceiptText;
+
+use super::{arguments::Cluster, exit::CommandError};
+
+/// The shortest time for one attempt of an operation; a third of the whole if that is longer.
+const ATTEMPT_TIMEOUT_MIN: Duration = Duration::from_millis(500);
+
+/// Most operations under way in one session; each command has its own, smaller bound.
+const IN_FLIGHT_MAX: usize = 16_384;
+
+/// Runs a command's asynchronous part on this thread.
+pub fn block_on<T>(future: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(future);
+    // A thread may sit in a read of standard input; nobody waits for it.
+    runtime.shutdown_background();
+    result
+}
+
+/// A key in a bucket.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    /// The bucket.
+    pub bucket: &'a str,
+    /// The key.
+    pub key: &'a Bytes,
+}
+
+/// What a read found.
+#[derive(Clone, Debug)]
+pub enum Get {
+    /// Live values, at least one.
+    Found {
+        /// The values.
+        siblings: Vec<Sibling>,
+        /// Covers them.
+        context: Bytes,
+        /// What it rested on.
+        receipt: Receipt,
+    },
+    /// No live value.
+    NotFound {
+        /// Covers the tombstones that were seen.
+        context: Bytes,
+        /// What it rested on.
+        receipt: Receipt,
+    },
+}
+
+/// The answer to a write.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Covers the new version, if it stands alone.
+    pub context: Option<Bytes>,
+    /// How many live versions there are now.
+    pub siblings: u16,
+    /// The clock of the write.
+    pub clock: u64,
+    /// What it rested on.
+    pub receipt: Receipt,
+}
+
+/// Which keys a scan lists.
+#[derive(Clone, Debug)]
+pub struct ScanOptions<'a> {
+    /// Only this bucket; all of them if none is named.
+    pub bucket: Option<&'a str>,
+    /// Whether values are read, too.
+    pub values: bool,
+    /// The partition it begins with.
+    pub first_partition: u32,
+    /// How many owners are asked, and read from.
+    pub consistency: Consistency,
+}
+
+/// A key that a scan came by.
+#[derive(Clone, Debug)]
+pub struct ScannedKey {
+    /// Where it stands.
+    pub address: Address,
+    /// Its bucket.
+    pub bucket: String,
+    /// How many live values it has.
+    pub siblings: usize,
+    /// Bytes of its live values.
+    pub value_bytes: u64,
+    /// Its values, if they were asked for.
+    pub values: Vec<Bytes>,
+}
+
+/// A node, and what it says of itself or why it does not.
+#[derive(Debug)]
+pub struct NodeStatus {
+    /// Its name in the ring.
+    pub name: String,
+    /// Its address there.
+    pub address: String,
+    /// What it says.
+    pub answer: Result<StatusAnswer, Failure>,
+}
+
+/// A connection to a cluster.
+#[derive(Debug)]
+pub struct Session {
+    client: Client,
+    timeout: Duration,
+}
+
+impl Session {
+    /// Connects to the cluster that the arguments name.
+    pub async fn connect(cluster: &Cluster) -> Result<Self, CommandError> {
+        let client = Client::builder()
+            .endpoints(&cluster.endpoints.join(","))
+            .name(concat!("quorate-cli/", env!("CARGO_PKG_VERSION")))
+            .timeout(cluster.timeout)
+            .attempt_timeout(ATTEMPT_TIMEOUT_MIN.max(cluster.timeout / 3))
+            .in_flight(IN_FLIGHT_MAX)
+            .connect()
+            .await
+            .map_err(Failure::from)?;
+        Ok(Self { client, timeout: cluster.timeout })
+    }
+
+    /// Waits for what is under way and closes the connections.
+    pub async fn close(&self) {
+        self.client.close().await;
+    }
+
+    /// The layout that is followed now.
+    pub fn layout(&self) -> Arc<Layout> {
+        self.client.ring()
+    }
+
+    /// A receipt with the names of its nodes.
+    pub fn describe(&self, receipt: &Receipt) -> ReceiptText {
+        ReceiptText::new(receipt, &self.layout())
+    }
+
+    /// Reads a key.
+    pub async fn get(&self, key: Key<'_>, consistency: Consistency) -> Result<Get, Failure> {
+        let reply = self.submit(key, consistency, Action::Get { without_values: false }).await?;
+        match reply.outcome {
+            Outcome::Found { siblings, context } => Ok(Get::Found { siblings, context, receipt: reply.receipt }),
+            Outcome::NotFound { context } => Ok(Get::NotFound { context, receipt: reply.receipt }),
+            Outcome::Stored { .. } | Outcome::Failed(_) => Err(Failure::wrong_answer(&reply.outcome)),
+        }
+    }
+
+    /// Writes a value.
+    pub async fn put(
+        &self,
+        key: Key<'_>,
+        value: Bytes,
+        basis: Basis,
+        consistency: Consistency,
+    ) -> Result<Written, Failure> {
+        let action = Action::Put { value, hash: None, basis, op_id: OpId::NONE, seen_clock: 0 };
+        self.write(key, consistency, action).await
+    }
+
+    /// Deletes a key.
+    pub async fn delete(&self, key: Key<'_>, basis: Basis, consistency: Consistency) -> Result<Written, Failure> {
+        self.write(key, consistency, Action::Delete { basis, op_id: OpId::NONE, seen_clock: 0 }).await
+    }
+
+    /// Lists keys in the order of their store keys, partition by partition. Ends after the first failure.
+    pub fn scan(&self, options: &ScanOptions<'_>) -> impl Stream<Item = Result<ScannedKey, Failure>> + use<> {
+        let mut scan = match options.bucket {
+            Some(bucket) => self.client.bucket(bucket).scan(),
+            None => self.client.scan_all(),
+        };
+        scan = scan.first_partition(options.first_partition).r(options.consistency.r);
+        if let Some(level) = options.consistency.level {
+            scan = scan.level(level);
+        }
+        if options.values {
+            scan = scan.values();
+        }
+        scan.map(|key| {
+            let key = key.map_err(Failure::from)?;
+            let siblings = key.found.iter().flat_map(|found| found.siblings());
+            Ok(ScannedKey {
+                address: Address::new(Bytes::copy_from_slice(key.bucket.as_bytes()), key.key.clone()),
+                siblings: key.siblings,
+                value_bytes: key.value_bytes,
+                values: siblings.map(|sibling| sibling.value.clone()).collect(),
+                bucket: key.bucket,
+            })
+        })
+    }
+
+    /// Asks every node of the ring how it is.
+    pub async fn status(&self) -> Vec<NodeStatus> {
+        let layout = self.layout();
+        join_all((0..).zip(&layout.members).map(|(at, member)| async move {
+            NodeStatus {
+                name: member.name.clone(),
+                address: member.addresses.join(" "),
+                answer: self.client.status(NodeIndex(at)).await.map_err(Failure::from),
+            }
+        }))
+        .await
+    }
+
+    async fn write(&self, key: Key<'_>, consistency: Consistency, action: Action) -> Result<Written, Failure> {
+        let reply = self.submit(key, consistency, action).await?;
+        match reply.outcome {
+            Outcome::Stored { context, siblings, clock } => {
+                Ok(Written { context, siblings, clock, receipt: reply.receipt })
+            }
+            Outcome::Found { .. } | Outcome::NotFound { .. } | Outcome::Failed(_) => {
+                Err(Failure::wrong_answer(&reply.outcome))
+            }
+        }
+    }
+
+    async fn submit(&self, key: Key<'_>, consistency: Consistency, action: Action) -> Result<Reply, Failure> {
+        let address = Address::new(Bytes::copy_from_slice(key.bucket.as_bytes()), key.key.clone());
+        let operation = Operation { address, consistency, action };
+        let (sender, receiver) = oneshot::channel();
+        let completer = Arc::new(Answer(Mutex::new(Some(sender))));
+        self.client.submit(operation, Instant::now() + self.timeout, 0, completer)?;
+        let reply = receiver.await.map_err(|_| Failure::closed())??;
+        match reply.outcome {
+            Outcome::Failed(failure) => Err(Failure::from(failure)),
+            Outcome::Found { .. } | Outcome::NotFound { .. } | Outcome::Stored { .. } => Ok(reply),
+        }
+    }
+}
+
+/// Hands a result to the task that waits for it.
+struct Answer(Mutex<Option<oneshot::Sender<Result<Reply, Error>>>>);
+
+impl Completer for Answer {
+    fn complete(&self, _token: u64, result: Result<Reply, Error>) {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Whoever waited may have been interrupted.
+        sender.map(|sender| sender.send(result));
+    }
+}
+
+/// The layout of the cluster that the arguments name.
+pub fn layout(cluster: &Cluster) -> Result<Arc<Layout>, CommandError> {
+    block_on(async {
+        let session = Session::connect(cluster).await?;
+        let layout = session.layout();
+        session.close().await;
+        Ok(layout)
+    })
+}
+
+/// How an application in Rust would begin.
+pub fn example(endpoint: &str) -> String {
+    format!(
+        "let db = quorate::Client::connect(\"{endpoint}\").await?;\n\
+         db.put(\"greeting\", \"hello\").await?;\n\
+         println!(\"{{:?}}\", db.get(\"greeting\").await?);"
+    )
+}
+
+/// A context as people copy it.
+pub fn context_text(context: &Bytes) -> String {
+    Context::from_bytes(context.clone()).map(|context| context.to_string()).unwrap_or_default()
+}
+
+/// A context from its text.
+pub fn parse_context(text: &str) -> Result<Bytes, CommandError> {
+    let context: Context = text.parse().map_err(|error: Error| {
+        CommandError::usage(format!("--context: {}", error.message()))
+            .next("copy it from `quorate kv get KEY --output json`")
+    })?;
+    Ok(Bytes::copy_from_slice(context.as_bytes()))
+}
+
+impl Get {
+    /// What the answer rested on.
+    pub fn receipt(&self) -> &Receipt {
+        match self {
+            Self::Found { receipt, .. } | Self::NotFound { receipt, .. } => receipt,
+        }
+    }
+}

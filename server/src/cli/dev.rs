@@ -1,0 +1,195 @@
+//! `quorate dev`: a real cluster on this machine, shown working, for as long as somebody wants to look at it.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use clap::Args;
+use dynamo::operation::Basis;
+use tokio::{
+    select,
+    signal::unix::{SignalKind, signal},
+    time::{Duration, interval},
+};
+
+use super::{
+    arguments::{Cluster, Form, Replicas},
+    client::{self, Get, Key, Session},
+    exit::{CommandError, Exit},
+    local::{LocalCluster, NODES_MAX, Setup},
+    notation::cell,
+    output::{self, Column, Output, Rows},
+    ring,
+};
+
+/// How often the nodes are looked after.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
+
+/// The bucket of the demonstration: nothing of an application's is touched.
+const BUCKET: &str = "quorate-dev";
+
+/// How long an operation of the demonstration may take: a first write to a new store on a slow disk.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Start a cluster of real nodes on this machine and show it working.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The nodes listen on loopback addresses from 127.0.0.1:7601 on, where other commands look for them. Ctrl-C ends them all.
+With --dir the data stays and the next run finds it; without it, everything is removed at the end.
+
+Examples:
+  quorate dev
+  quorate dev --nodes 5 --dir ./dev-cluster"
+)]
+pub struct Dev {
+    /// How many nodes; 3, or as many as DIRECTORY has.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=i64::from(NODES_MAX)))]
+    nodes: Option<u16>,
+
+    /// Keep the cluster in this directory.
+    #[arg(long, value_name = "DIRECTORY")]
+    dir: Option<PathBuf>,
+
+    /// End after the demonstration instead of serving on.
+    #[arg(long)]
+    exit_after_demo: bool,
+}
+
+impl Dev {
+    /// Carries out the command.
+    pub fn run(self) -> Result<Exit, CommandError> {
+        client::block_on(self.dev())
+    }
+
+    async fn dev(self) -> Result<Exit, CommandError> {
+        // Before anything is started: a signal from here on ends the nodes in order.
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let setup = Setup { nodes: self.nodes, directory: self.dir.clone(), ..Setup::default() };
+        let starting = LocalCluster::start(&setup, |name, address, after| {
+            eprintln!("{name} serves at {address} after {:.1} s", after.as_secs_f64());
+        });
+        let mut cluster = select! {
+            started = starting => started?,
+            _ = interrupt.recv() => return Err(CommandError::new(Exit::Interrupted, "interrupted while starting")),
+            _ = terminate.recv() => return Err(CommandError::new(Exit::Interrupted, "interrupted while starting")),
+        };
+        let shown = select! {
+            shown = demonstrate(&cluster) => shown,
+            _ = interrupt.recv() => Ok(()),
+            _ = terminate.recv() => Ok(()),
+        };
+        if let Err(error) = shown {
+            // If a node has died, that is what there is to tell.
+            cluster.check()?;
+            return Err(error);
+        }
+        if self.exit_after_demo {
+            cluster.stop().await?;
+            return Ok(Exit::Done);
+        }
+        eprintln!("\nserving until Ctrl-C");
+        let mut watch = interval(WATCH_EVERY);
+        loop {
+            select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = watch.tick() => cluster.check()?,
+            }
+        }
+        eprintln!("ending the nodes");
+        let kept = (!cluster.is_temporary()).then(|| cluster.directory().to_owned());
+        cluster.stop().await?;
+        if let Some(directory) = kept {
+            eprintln!("the data stays in {}", directory.display());
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Writes, reads, makes a conflict and resolves it, and shows the ring.
+async fn demonstrate(cluster: &LocalCluster) -> Result<(), CommandError> {
+    let arguments = Cluster { endpoints: cluster.endpoints(), timeout: TIMEOUT, form: Form { output: Output::Table } };
+    let session = Session::connect(&arguments).await?;
+    show_put_and_get(&session).await?;
+    show_conflict(&session).await?;
+    output::print_line("\n# the ring")?;
+    ring::table(&session.layout()).print()?;
+    session.close().await;
+    show_next(&cluster.endpoints())?;
+    Ok(())
+}
+
+async fn show_put_and_get(session: &Session) -> Result<(), CommandError> {
+    let consistency = Replicas::default().consistency();
+    let name = Bytes::from_static(b"greeting");
+    let key = Key { bucket: BUCKET, key: &name };
+    output::print_line("\n# a write, acknowledged when a majority of the key's owners has it on disk")?;
+    let written = session.put(key, Bytes::from_static(b"hello"), Basis::Local, consistency).await?;
+    output::print_line(format_args!("put greeting = hello   {}", session.describe(&written.receipt)))?;
+    let got = session.get(key, consistency).await?;
+    let value = match &got {
+        Get::Found { siblings, .. } => siblings.iter().map(|sibling| cell(&sibling.value)).collect::<Vec<_>>(),
+        Get::NotFound { .. } => Vec::new(),
+    };
+    if value != ["hello"] {
+        return Err(CommandError::new(Exit::Failed, format!("read {value:?} instead of what was just written")));
+    }
+    output::print_line(format_args!("get greeting = {}   {}", value[0], session.describe(got.receipt())))?;
+    Ok(())
+}
+
+async fn show_conflict(session: &Session) -> Result<(), CommandError> {
+    let consistency = Replicas::default().consistency();
+    let name = Bytes::from_static(b"cart");
+    let key = Key { bucket: BUCKET, key: &name };
+    output::print_line("\n# two writes at the same time: both are kept, and a read shows both")?;
+    session.delete(key, Basis::Local, consistency).await?;
+    for value in ["bread", "milk"] {
+        session.put(key, Bytes::from_static(value.as_bytes()), Basis::Beside, consistency).await?;
+        output::print_line(format_args!("put cart = {value} (beside what is there)"))?;
+    }
+    let Get::Found { siblings, context, .. } = session.get(key, consistency).await? else {
+        return Err(CommandError::new(Exit::Failed, "two values were written and none is there"));
+    };
+    let mut rows = Rows::new(&[Column::Text("CART"), Column::Text("WRITTEN")]);
+    for sibling in &siblings {
+        rows.push([cell(&sibling.value), output::clock(sibling.clock)]);
+    }
+    rows.print()?;
+    if siblings.len() != 2 {
+        return Err(CommandError::new(
+            Exit::Failed,
+            format!("two values were written and {} are there", siblings.len()),
+        ));
+    }
+    let mut values: Vec<_> = siblings.iter().map(|sibling| cell(&sibling.value)).collect();
+    values.sort();
+    let merged = values.join(" + ");
+    output::print_line("\n# merged, and put with the context of that read: it replaces exactly those two")?;
+    let written = session.put(key, merged.clone().into(), Basis::Context(context), consistency).await?;
+    output::print_line(format_args!("put cart = {merged}   {}", session.describe(&written.receipt)))?;
+    match session.get(key, consistency).await? {
+        Get::Found { siblings, .. } if siblings.len() == 1 && siblings[0].value == merged.as_bytes() => {
+            output::print_line(format_args!("get cart = {merged}"))?;
+            Ok(())
+        }
+        Get::Found { .. } | Get::NotFound { .. } => {
+            Err(CommandError::new(Exit::Failed, "the merged value did not replace the two"))
+        }
+    }
+}
+
+/// The lines to paste next.
+fn show_next(endpoints: &[String]) -> Result<(), CommandError> {
+    let first = endpoints.first().map_or("", String::as_str);
+    output::print_line("\n# next, in another terminal")?;
+    if first != super::arguments::ENDPOINT_DEFAULT {
+        output::print_line(format_args!("export QUORATE_ENDPOINTS={first}"))?;
+    }
+    output::print_line(
+        "quorate kv put greeting 'hello'\nquorate kv get greeting\nquorate ring owners greeting\nquorate status\n\n\
+         # in Rust (Python and Node come soon; docs/wire.md for every other language)",
+    )?;
+    output::print_line(client::example(first))?;
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! `quorate status`: how every node is, as it says itself.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{
+    arguments::Cluster,
+    client::{self, NodeStatus, Session, StatusAnswer},
+    exit::{CommandError, Exit},
+    output::{self, Column, Output, Rows},
+};
+
+/// Show how every node of the cluster is.
+#[derive(Debug, Args)]
+#[command(after_help = "Every node the ring names is asked. Exit code 6 when one does not answer or does not serve.
+
+Examples:
+  quorate status
+  quorate status --counters
+  quorate status --output json")]
+pub struct Status {
+    /// Also show every counter of every node.
+    #[arg(long)]
+    counters: bool,
+
+    #[command(flatten)]
+    cluster: Cluster,
+}
+
+impl Status {
+    /// Carries out the command.
+    pub fn run(self) -> Result<Exit, CommandError> {
+        let nodes = client::block_on(async {
+            let session = Session::connect(&self.cluster).await?;
+            Ok(session.status().await)
+        })?;
+        match self.cluster.form.output {
+            Output::Table => self.print(&nodes)?,
+            Output::Json => output::print_json(&nodes.iter().map(as_json).collect::<Vec<_>>())?,
+        }
+        let healthy = nodes.iter().all(|node| node.answer.as_ref().is_ok_and(|answer| answer.state == "serving"));
+        Ok(if healthy { Exit::Done } else { Exit::Unavailable })
+    }
+
+    fn print(&self, nodes: &[NodeStatus]) -> Result<(), CommandError> {
+        table(nodes).print()?;
+        for node in nodes {
+            match &node.answer {
+                Ok(answer) => {
+                    for warning in &answer.warnings {
+                        output::print_line(format_args!("warning: {}: {warning}", node.name))?;
+                    }
+                }
+                Err(reason) => output::print_line(format_args!("{} does not answer: {reason}", node.name))?,
+            }
+        }
+        if self.counters {
+            output::print_line("")?;
+            counters(nodes).print()?;
+        }
+        Ok(())
+    }
+}
+
+fn table(nodes: &[NodeStatus]) -> Rows {
+    let mut rows = Rows::new(&[
+        Column::Text("NODE"),
+        Column::Text("ADDRESS"),
+        Column::Text("STATE"),
+        Column::Text("VERSION"),
+        Column::Number("UP"),
+        Column::Number("EPOCH"),
+        Column::Number("KEYS"),
+        Column::Number("DISK"),
+        Column::Number("MEMORY"),
+        Column::Number("CONNECTIONS"),
+        Column::Text("PEERS"),
+    ]);
+    for node in nodes {
+        let (name, address) = (node.name.clone(), node.address.clone());
+        match &node.answer {
+            Ok(answer) => rows.push([
+                name,
+                address,
+                answer.state.clone(),
+                answer.version.clone(),
+                output::duration(answer.uptime_seconds),
+                answer.epoch.to_string(),
+                output::grouped(answer.keys),
+                output::bytes(answer.disk_bytes),
+                output::bytes(answer.resident_bytes),
+                output::grouped(u64::from(answer.connections)),
+                peers(answer),
+            ]),
+            Err(_) => {
+                let mut cells = [const { String::new() }; 11].map(|_| "-".to_owned());
+                cells[..3].clone_from_slice(&[name, address, "unreachable".to_owned()]);
+                rows.push(cells);
+            }
+        }
+    }
+    rows
+}
+
+/// "2 up", "1 up, 1 down".
+fn peers(answer: &StatusAnswer) -> String {
+    let mut states: Vec<(&str, usize)> = Vec::new();
+    for peer in &answer.peers {
+        match states.iter_mut().find(|(state, _)| *state == peer.state) {
+            Some((_, count)) => *count += 1,
+            None => states.push((&peer.state, 1)),
+        }
+    }
+    states.sort_by_key(|(state, _)| *state != "up");
+    states.iter().map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
+}
+
+fn counters(nodes: &[NodeStatus]) -> Rows {
+    let mut rows =
+        Rows::new(&[Column::Text("NODE"), Column::Text("COUNTER"), Column::Number("VALUE"), Column::Text("MEANING")]);
+    for node in nodes {
+        for counter in node.answer.iter().flat_map(|answer| &answer.counters) {
+            rows.push([node.name.clone(), counter.name.clone(), output::grouped(counter.value), counter.help.clone()]);
+        }
+    }
+    rows
+}
+
+fn as_json(node: &NodeStatus) -> Value {
+    match &node.answer {
+        Err(reason) => {
+            json!({"name": node.name, "address": node.address, "state": "unreachable", "error": reason.to_string()})
+        }
+        Ok(answer) => json!({
+            "name": node.name,
+            "address": node.address,
+            "state": answer.state,
+            "version": answer.version,
+            "uptime_seconds": answer.uptime_seconds,
+            "epoch": answer.epoch,
+            "partitions": answer.partitions,
+            "keys": answer.keys,
+            "disk_bytes": answer.disk_bytes,
+            "disk_bytes_max": answer.disk_bytes_max,
+            "resident_bytes": answer.resident_bytes,
+            "connections": answer.connections,
+            "warnings": answer.warnings,
+            "peers": answer.peers.iter().map(|peer| json!({
+                "node": peer.node.0,
+                "state": peer.state,
+                "round_trip_us": peer.round_trip_micros,
+            })).collect::<Vec<_>>(),
+            "counters": answer.counters.iter().map(|counter| (counter.name.clone(), counter.value.into()))
+                .collect::<serde_json::Map<String, Value>>(),
+        }),
+    }
+}
