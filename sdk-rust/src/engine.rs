@@ -376,6 +376,10 @@ impl Engine {
                 unwanted.push(ticket);
                 continue;
             }
+            if now >= entry.submission.deadline {
+                // Its time is over; the sweep that is due says so.
+                continue;
+            }
             entry.stage = Stage::Sent { link, call };
             entry.sent += 1;
             let left = self.settings.attempt_timeout.min(entry.submission.deadline.saturating_duration_since(now));

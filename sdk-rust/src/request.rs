@@ -44,6 +44,8 @@ pub(crate) struct Request {
     stage: Stage,
 }
 
+// Boxing the operation would cost an allocation for each; the future moves only before it is polled.
+#[allow(clippy::large_enum_variant)]
 enum Stage {
     New(Operation),
     Submitted(Arc<Slot>),
@@ -206,8 +208,8 @@ impl Exists {
     }
 }
 
-impl From<&Context> for Context {
-    fn from(context: &Context) -> Self {
+impl From<&Self> for Context {
+    fn from(context: &Self) -> Self {
         context.clone()
     }
 }

@@ -33,8 +33,11 @@ pub struct Scan {
     values: bool,
     first_partition: u32,
     consistency: Consistency,
-    running: Option<Pin<Box<dyn Stream<Item = Result<Scanned, Error>> + Send>>>,
+    running: Option<Running>,
 }
+
+/// The scan once it has begun.
+type Running = Pin<Box<dyn Stream<Item = Result<Scanned, Error>> + Send>>;
 
 /// A key that a scan came by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +92,7 @@ impl Scan {
         self
     }
 
-    fn start(&self) -> Pin<Box<dyn Stream<Item = Result<Scanned, Error>> + Send>> {
+    fn start(&self) -> Running {
         let plan = Plan {
             bucket: self.bucket.clone(),
             only: (!self.all_buckets).then(|| String::from_utf8_lossy(self.bucket.name()).into_owned()),

@@ -93,7 +93,7 @@ impl Driver {
 
 /// Fetches a layout with all its pages; `None` when the node has none newer than `have`.
 pub(super) async fn fetch(kv: &kv::Client, have: Option<&Layout>, budget: Duration) -> Result<Option<Layout>, Error> {
-    let Some(mut partial) = ask(kv, have, &[], budget, |ring| PartialLayout::decode(ring)).await? else {
+    let Some(mut partial) = ask(kv, have, &[], budget, PartialLayout::decode).await? else {
         return Ok(None);
     };
     loop {

@@ -49,6 +49,8 @@ struct Bench {
     connects: Vec<LinkId>,
     disconnects: Vec<LinkId>,
     refreshes: usize,
+    /// Whether connections come up at once.
+    up: bool,
     /// Every call with the operations that were in it.
     sent: Vec<(LinkId, Vec<Operation>)>,
 }
@@ -86,9 +88,9 @@ fn failed(code: ErrorCode) -> Reply {
 }
 
 impl Bench {
-    fn new(nodes: u16) -> Self {
+    fn new(nodes: u16, in_flight_max: usize) -> Self {
         let settings =
-            Settings { attempt_timeout: Duration::from_millis(500), attempts_max: 3, in_flight_max: 1024, zone: None };
+            Settings { attempt_timeout: Duration::from_millis(500), attempts_max: 3, in_flight_max, zone: None };
         let now = Instant::now();
         Self {
             engine: Engine::new(settings, Arc::new(layout(nodes)), Random::new(5), now),
@@ -99,6 +101,7 @@ impl Bench {
             connects: Vec::new(),
             disconnects: Vec::new(),
             refreshes: 0,
+            up: true,
             sent: Vec::new(),
         }
     }
@@ -133,8 +136,8 @@ impl Bench {
         self.submitted
     }
 
-    /// Performs what the machine wants; connections come up at once if `up`.
-    fn settle(&mut self, up: bool) {
+    /// Performs what the machine wants.
+    fn settle(&mut self) {
         loop {
             self.engine.pump(self.now);
             let effects = std::mem::take(&mut self.engine.effects);
@@ -143,7 +146,7 @@ impl Bench {
             }
             for effect in effects {
                 match effect {
-                    Effect::Connect(link) if up => {
+                    Effect::Connect(link) if self.up => {
                         let limits = NodeLimits { calls_in_flight_max: 256, ..NodeLimits::default() };
                         self.engine.connected(self.now, link, &limits);
                         self.connects.push(link);
@@ -170,7 +173,7 @@ impl Bench {
         while let Some(at) = self.engine.next_event().filter(|at| *at <= end) {
             self.now = at.max(self.now);
             self.engine.sweep(self.now);
-            self.settle(true);
+            self.settle();
         }
         self.now = end;
     }
@@ -180,15 +183,15 @@ impl Bench {
         let count = self.engine.operations(call).count();
         let header = ReplyHeader { epoch: 1, ..ReplyHeader::default() };
         self.engine.answered(self.now, call, &header, vec![reply.clone(); count]);
-        self.settle(true);
+        self.settle();
     }
 }
 
 #[test]
 fn the_first_operation_waits_only_for_its_connection() {
-    let mut bench = Bench::new(3);
+    let mut bench = Bench::new(3, 1024);
     bench.put("k", 1000);
-    bench.settle(true);
+    bench.settle();
     assert_eq!((bench.connects.len(), bench.calls.len()), (1, 1));
     bench.answer(0, &stored());
     assert!(bench.notes.only(1).is_ok());
@@ -197,13 +200,13 @@ fn the_first_operation_waits_only_for_its_connection() {
 
 #[test]
 fn while_a_call_is_under_way_operations_gather_for_a_millisecond_at_most() {
-    let mut bench = Bench::new(1);
+    let mut bench = Bench::new(1, 1024);
     bench.put("first", 1000);
-    bench.settle(true);
+    bench.settle();
     for at in 0..50 {
         bench.put(&format!("{at}"), 1000);
     }
-    bench.settle(true);
+    bench.settle();
     assert_eq!(bench.calls.len(), 1, "they gather");
     bench.pass(1);
     assert_eq!(bench.sent.iter().map(|(_, operations)| operations.len()).collect::<Vec<_>>(), [1, 50]);
@@ -211,21 +214,21 @@ fn while_a_call_is_under_way_operations_gather_for_a_millisecond_at_most() {
 
 #[test]
 fn operations_that_are_enough_for_a_call_do_not_wait() {
-    let mut bench = Bench::new(1);
+    let mut bench = Bench::new(1, 1024);
     bench.put("first", 1000);
-    bench.settle(true);
+    bench.settle();
     for at in 0..200 {
         bench.put(&format!("{at}"), 1000);
-        bench.settle(true);
+        bench.settle();
     }
     assert_eq!(bench.sent[1].1.len(), 128);
 }
 
 #[test]
 fn a_late_answer_still_counts_and_the_retry_is_forgotten() {
-    let mut bench = Bench::new(3);
+    let mut bench = Bench::new(3, 1024);
     bench.get("k", 2000);
-    bench.settle(true);
+    bench.settle();
     bench.pass(510);
     assert_eq!(bench.sent.len(), 2, "it went elsewhere");
     assert_ne!(bench.sent[0].0, bench.sent[1].0);
@@ -239,9 +242,9 @@ fn a_late_answer_still_counts_and_the_retry_is_forgotten() {
 
 #[test]
 fn a_late_failure_of_an_attempt_that_was_given_up_does_not_disturb_the_next() {
-    let mut bench = Bench::new(3);
+    let mut bench = Bench::new(3, 1024);
     bench.get("k", 2000);
-    bench.settle(true);
+    bench.settle();
     bench.pass(510);
     bench.answer(0, &failed(ErrorCode::InvalidRequest));
     assert_eq!(bench.notes.count(), 0);
@@ -251,10 +254,48 @@ fn a_late_failure_of_an_attempt_that_was_given_up_does_not_disturb_the_next() {
 }
 
 #[test]
+fn a_failure_that_comes_while_the_retry_pauses_is_only_noted() {
+    let mut bench = Bench::new(1, 1024);
+    bench.put("k", 1600);
+    bench.settle();
+    bench.pass(500);
+    // The attempt was given up and the next one pauses; now its answer comes after all.
+    assert_eq!(bench.sent.len(), 1);
+    let retries = bench.engine.counts.retries;
+    let failure = Failure { maybe_applied: true, ..Failure::new(ErrorCode::InvalidRequest, "no") };
+    bench.answer(0, &Reply { outcome: Outcome::Failed(failure), receipt: Receipt::default() });
+    assert_eq!((bench.notes.count(), bench.engine.counts.retries), (0, retries));
+    bench.pass(20);
+    assert_eq!(bench.sent.len(), 2);
+    bench.answer(0, &failed(ErrorCode::InvalidRequest));
+    assert!(bench.notes.only(1).unwrap_err().maybe_applied());
+}
+
+#[test]
+fn what_waited_too_long_for_a_connection_is_not_sent_when_it_comes() {
+    let mut bench = Bench::new(2, 1024);
+    bench.up = false;
+    bench.put("k", 2000);
+    bench.settle();
+    bench.pass(501);
+    assert_eq!(bench.connects.len(), 2, "it waits for the other node now");
+    bench.pass(501);
+    // Both have been tried: it pauses. Now the connections come, late.
+    let limits = NodeLimits { calls_in_flight_max: 256, ..NodeLimits::default() };
+    for link in bench.connects.clone() {
+        bench.engine.connected(bench.now, link, &limits);
+    }
+    bench.settle();
+    assert!(bench.sent.is_empty(), "the operation is between two attempts");
+    bench.pass(20);
+    assert_eq!(bench.sent.len(), 1);
+}
+
+#[test]
 fn quick_failures_do_not_make_a_node_look_quick() {
-    let mut bench = Bench::new(1);
+    let mut bench = Bench::new(1, 1024);
     bench.get("k", 2000);
-    bench.settle(true);
+    bench.settle();
     bench.now += Duration::from_millis(10);
     let found = Reply { outcome: Outcome::NotFound { context: Bytes::new() }, receipt: Receipt::default() };
     bench.answer(0, &found);
@@ -262,7 +303,7 @@ fn quick_failures_do_not_make_a_node_look_quick() {
     let before = latency(&bench);
     assert!((9_900.0..10_100.0).contains(&before), "{before}");
     bench.get("k", 2000);
-    bench.settle(true);
+    bench.settle();
     bench.now += Duration::from_micros(10);
     bench.answer(0, &failed(ErrorCode::InvalidRequest));
     assert_eq!(latency(&bench), before);
@@ -270,10 +311,10 @@ fn quick_failures_do_not_make_a_node_look_quick() {
 
 #[test]
 fn five_lost_calls_break_a_link_which_is_then_tried_in_the_background() {
-    let mut bench = Bench::new(1);
+    let mut bench = Bench::new(1, 1024);
     for at in 0..5 {
         bench.get(&format!("{at}"), 400);
-        bench.settle(true);
+        bench.settle();
         bench.pass(401);
     }
     assert_eq!(bench.disconnects, [LinkId(0)]);
@@ -287,18 +328,18 @@ fn five_lost_calls_break_a_link_which_is_then_tried_in_the_background() {
 
 #[test]
 fn a_stale_view_asks_for_the_layout() {
-    let mut bench = Bench::new(3);
+    let mut bench = Bench::new(3, 1024);
     bench.put("k", 1000);
-    bench.settle(true);
+    bench.settle();
     bench.answer(0, &failed(ErrorCode::StaleView));
     assert_eq!((bench.refreshes, bench.calls.len()), (1, 1));
 }
 
 #[test]
 fn an_overloaded_node_is_given_the_time_it_asks_for() {
-    let mut bench = Bench::new(1);
+    let mut bench = Bench::new(1, 1024);
     bench.put("k", 2000);
-    bench.settle(true);
+    bench.settle();
     let failure = Failure { retry_after_ms: 300, ..Failure::new(ErrorCode::Overloaded, "busy") };
     bench.answer(0, &Reply { outcome: Outcome::Failed(failure), receipt: Receipt::default() });
     bench.pass(299);
@@ -319,6 +360,8 @@ enum Event {
     Cancel(u64),
     Pass(u64),
     NewLayout(u16),
+    Connections(bool),
+    Connected(usize),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -340,6 +383,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..60u64).prop_map(Event::Cancel),
         3 => (0..700u64).prop_map(Event::Pass),
         1 => (1..5u16).prop_map(Event::NewLayout),
+        1 => any::<bool>().prop_map(Event::Connections),
+        1 => (0..4usize).prop_map(Event::Connected),
     ]
 }
 
@@ -348,7 +393,7 @@ proptest! {
     /// ever sent under two ids, and nothing is left behind.
     #[test]
     fn every_operation_ends_once_and_in_time(events in proptest::collection::vec(event(), 1..120)) {
-        let mut bench = Bench::new(3);
+        let mut bench = Bench::new(3, 8);
         let mut cancelled = std::collections::BTreeSet::new();
         for event in events {
             match event {
@@ -380,9 +425,16 @@ proptest! {
                     let epoch = bench.engine.layout().epoch + 1;
                     bench.engine.set_layout(Arc::new(Layout { epoch, ..layout(nodes) }), bench.now);
                 }
-                Event::Answer(..) | Event::Lost(_) | Event::Disconnect(_) | Event::Unreachable(_) => {}
+                Event::Connections(up) => bench.up = up,
+                Event::Connected(at) if bench.engine.links.get(at).is_some_and(|link| {
+                    matches!(link.state, super::link::LinkState::Connecting { .. })
+                }) => {
+                    let limits = NodeLimits { calls_in_flight_max: 256, ..NodeLimits::default() };
+                    bench.engine.connected(bench.now, LinkId(at), &limits);
+                }
+                Event::Connected(_) | Event::Answer(..) | Event::Lost(_) | Event::Disconnect(_) | Event::Unreachable(_) => {}
             }
-            bench.settle(true);
+            bench.settle();
         }
         bench.pass(1500);
         prop_assert!(bench.engine.is_idle());

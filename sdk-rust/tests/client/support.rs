@@ -48,9 +48,12 @@ pub(crate) struct Seen {
     pub(crate) budget_ms: u32,
 }
 
+/// Decides about each call.
+pub(crate) type Script = Box<dyn FnMut(&[Operation]) -> Act + Send>;
+
 /// What a test and a node have in common.
 pub(crate) struct Control {
-    pub(crate) script: Mutex<Box<dyn FnMut(&[Operation]) -> Act + Send>>,
+    pub(crate) script: Mutex<Script>,
     pub(crate) seen: Mutex<Vec<Seen>>,
     pub(crate) layout: Mutex<Layout>,
     pub(crate) ring_calls: Mutex<usize>,
