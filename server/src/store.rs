@@ -31,7 +31,9 @@ mod filesystem;
 mod header;
 mod health;
 mod lock;
+mod pages;
 mod queue;
+mod raw;
 mod readers;
 mod rows;
 mod scan;
@@ -47,6 +49,7 @@ pub use completion::{Completion, CompletionQueue, Progress};
 pub use error::OpenError;
 pub use health::Health;
 pub use queue::{QUEUE_BYTES_MAX, QUEUE_WRITES_MAX};
+pub use raw::RawEngine;
 pub use scan::{Chunk, SCAN_BYTES_MAX, SCAN_RECORDS_MAX, SCAN_TIME_MAX, ScanError};
 pub use snapshot::Snapshot;
 pub use space::Pressure;
@@ -67,7 +70,7 @@ use writer::Writer;
 const SHARDS_DEFAULT_MAX: usize = 4;
 
 /// A budget below this leaves no room for copy-on-write beside the data.
-const BUDGET_BYTES_MIN: u64 = 1 << 20;
+const BUDGET_BYTES_MIN: u64 = 2 << 20;
 
 /// Where a store is and what it may use.
 #[derive(Clone, Debug)]
@@ -265,8 +268,7 @@ fn start(
     let mut nonce = [0; 32];
     getrandom::fill(&mut nonce).map_err(|error| OpenError::Configuration(format!("no randomness: {error}")))?;
     let replica = Replica::new(Nonce(nonce), Limits { value_bytes_max: config.value_bytes_max });
-    let file = shard.tables.env.try_clone_inner_file().map_err(OpenError::engine(&path, "share the data file"))?;
-    let space = Space::new(file, config.budget_bytes(count), count);
+    let space = Space::new(Arc::clone(&shard.tables.file), config.budget_bytes(count), count);
     let name = format!("store-{}", shard.number);
     let writer = Writer { shard, replica, space, ballast };
     let run = move || writer.run_guarded();

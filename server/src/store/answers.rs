@@ -18,6 +18,7 @@ struct Owed {
     /// `None` when nobody waits: a repair.
     token: Option<u64>,
     minted: Option<Minted>,
+    is_shown: bool,
     outcome: Option<WriteOutcome>,
 }
 
@@ -34,7 +35,7 @@ impl Answers {
             });
             for Submission { token, operation } in submissions {
                 operations.push((answers.owed.len(), operation));
-                answers.owed.push(Owed { queue, token, minted: None, outcome: None });
+                answers.owed.push(Owed { queue, token, minted: None, is_shown: false, outcome: None });
             }
         }
         (answers, operations)
@@ -53,9 +54,13 @@ impl Answers {
         self.owed.iter_mut().for_each(|owed| owed.minted = None);
     }
 
-    /// Shows the workers what was minted.
+    /// Shows the workers what was minted. What is minted again, after an abort, is not shown again.
     pub(super) fn show_minted(&mut self) {
-        self.deliver(|owed| owed.minted.take().map(Progress::Minted));
+        self.deliver(|owed| {
+            let minted = owed.minted.take().filter(|_| !owed.is_shown)?;
+            owed.is_shown = true;
+            Some(Progress::Minted(minted))
+        });
     }
 
     /// Notes how a write ended.

@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// The version is minted and may be sent to peers while it is being committed here. Nothing is durable yet. Comes at
-    /// most once, before [`Progress::Finished`], and only for operations that mint.
+    /// most once, before [`Progress::Finished`], and only for operations that mint. Should the commit fail, the write ends
+    /// otherwise, and what was sent to peers in the meantime may stay there.
     Minted(Minted),
     /// How it ended. What was stored is durable.
     Finished(WriteOutcome),

@@ -15,6 +15,9 @@ use super::{
     tables::{Tables, partition_key},
 };
 
+/// A record that gets shorter by more than this, an eighth of a page, may leave its page emptier than it should be.
+const SHRINK_BYTES: usize = 512;
+
 /// Why a row or record can't be read or written. The transaction must be aborted.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RowsError {
@@ -53,6 +56,8 @@ pub(super) struct LmdbRows<'e> {
     bounds: Bounds,
     /// The keys this transaction has written: their records lie in memory of the transaction, beyond the map's bounds.
     written: BTreeSet<StoreKey>,
+    /// The record that was read last, and its length.
+    read: Option<(StoreKey, usize)>,
     /// The rows this transaction has written.
     changed: Vec<PartitionRow>,
 }
@@ -62,7 +67,7 @@ impl<'e> LmdbRows<'e> {
     pub(super) fn begin(tables: &'e Tables) -> heed::Result<Self> {
         let transaction = tables.env.write_txn()?;
         let bounds = tables.mapping.bounds(&tables.env);
-        Ok(Self { tables, transaction, bounds, written: BTreeSet::new(), changed: Vec::new() })
+        Ok(Self { tables, transaction, bounds, written: BTreeSet::new(), read: None, changed: Vec::new() })
     }
 
     /// The transaction, to look at its tables.
@@ -92,10 +97,16 @@ impl Rows for LmdbRows<'_> {
         if !self.written.contains(key) && !self.bounds.admit_in_write(record) {
             return Err(RowsError::OutOfBounds(*key));
         }
+        self.read = Some((*key, record.len()));
         Ok(Some(Bytes::copy_from_slice(record)))
     }
 
     fn put_record(&mut self, key: &StoreKey, record: &[u8]) -> Result<(), RowsError> {
+        // LMDB joins pages that have become empty when it deletes, and not when it replaces: without this, a full store
+        // would stay full however much is deleted from it.
+        if self.read.is_some_and(|(read, length)| read == *key && length > record.len() + SHRINK_BYTES) {
+            self.tables.records.delete(&mut self.transaction, &key.0)?;
+        }
         self.tables.records.put(&mut self.transaction, &key.0, record)?;
         self.written.insert(*key);
         Ok(())

@@ -2,7 +2,7 @@
 //! but the last key, so a slow reader holds back nobody; what changes in between may or may not be seen.
 
 use std::{
-    ops::Bound,
+    ops::ControlFlow,
     time::{Duration, Instant},
 };
 
@@ -11,7 +11,9 @@ use dynamo::{ident::StoreKey, record};
 
 use super::{
     Snapshot,
-    shard::{first_key, last_key, shard_of},
+    pages::Pages,
+    shard::{Shard, first_key, last_key, shard_of},
+    tables::RECORDS,
 };
 
 /// Records of one chunk, so that its snapshot is short.
@@ -39,7 +41,7 @@ pub struct Chunk {
 
 /// The scan met a damaged page: what lies behind `after` can't be listed. The shard counts as damaged now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the store is damaged behind {after:?} ({what}): the scan can't go on, other replicas hold the records")]
+#[error("the store can't be read behind {after:?} ({what}): the scan can't go on, other replicas hold the records")]
 pub struct ScanError {
     /// The last key that was read.
     pub after: Option<StoreKey>,
@@ -49,62 +51,92 @@ pub struct ScanError {
 
 impl Snapshot<'_> {
     /// The next records of the partition with this prefix, behind `after` or from its beginning. With no bits, of the whole
-    /// store.
-    pub fn scan(&mut self, prefix: u32, bits: u8, after: Option<StoreKey>) -> Result<Chunk, ScanError> {
-        let (first, last) = (first_key(prefix, bits), last_key(prefix, bits));
+    /// store. Sees what is committed when it is called.
+    pub fn scan(&self, prefix: u32, bits: u8, after: Option<StoreKey>) -> Result<Chunk, ScanError> {
+        let last = last_key(prefix, bits);
+        let first = first_key(prefix, bits);
         let shards = self.store.identity().shards;
-        let begin = after.map_or(first, |after| after.max(first));
-        let mut chunk = Chunk::default();
-        let mut reached = after;
-        for number in shard_of(&begin, shards)..=shard_of(&last, shards) {
-            let from = if reached.is_some() { Bound::Excluded(&begin.0[..]) } else { Bound::Included(&begin.0[..]) };
-            match self.scan_shard(number, (from, Bound::Included(&last.0[..])), &mut chunk, &mut reached) {
+        let mut scan = Scan {
+            first: after.map_or(first, |after| after.max(first)),
+            after,
+            last,
+            chunk: Chunk::default(),
+            bytes: 0,
+        };
+        for number in shard_of(&scan.first, shards)..=shard_of(&last, shards) {
+            match scan.read(self.store.shard(number)) {
                 Ok(true) => {}
                 Ok(false) => {
-                    chunk.next = reached;
-                    return Ok(chunk);
+                    scan.chunk.next = scan.reached();
+                    break;
                 }
-                Err(error) => {
-                    self.close(number);
-                    self.store.shard(number).note(&error);
-                    return Err(ScanError { after: reached, what: error.to_string() });
-                }
+                Err(what) => return Err(ScanError { after: scan.reached(), what }),
             }
         }
-        Ok(chunk)
+        Ok(scan.chunk)
+    }
+}
+
+/// A chunk in the making.
+struct Scan {
+    first: StoreKey,
+    after: Option<StoreKey>,
+    last: StoreKey,
+    chunk: Chunk,
+    bytes: usize,
+}
+
+impl Scan {
+    /// The last key that was looked at.
+    fn reached(&self) -> Option<StoreKey> {
+        let sound = self.chunk.records.last().map(|(key, _)| *key);
+        sound.max(self.chunk.unreadable.last().copied()).or(self.after)
     }
 
-    /// Whether the shard's part of the range was read to its end.
-    fn scan_shard(
-        &mut self,
-        number: usize,
-        range: (Bound<&[u8]>, Bound<&[u8]>),
-        chunk: &mut Chunk,
-        reached: &mut Option<StoreKey>,
-    ) -> heed::Result<bool> {
-        let shard = self.store.shard(number);
-        let open = self.open(number)?;
-        let began = Instant::now();
-        let mut bytes = 0;
-        for (at, entry) in shard.tables.records.range(&open.transaction, &range)?.enumerate() {
-            let looked_at = chunk.records.len() + chunk.unreadable.len();
-            let is_late = at % RECORDS_PER_LOOK == RECORDS_PER_LOOK - 1 && began.elapsed() > SCAN_TIME_MAX;
-            if looked_at > 0 && (looked_at >= SCAN_RECORDS_MAX || bytes >= SCAN_BYTES_MAX || is_late) {
-                return Ok(false);
-            }
-            let (key, record) = entry?;
-            let key = match <[u8; 32]>::try_from(key) {
-                Ok(key) if open.bounds.admit(record) => StoreKey(key),
-                Ok(_) | Err(_) => return Err(heed::MdbError::Corrupted.into()),
-            };
-            if record::verify(&key, record).is_ok() {
-                bytes += record.len();
-                chunk.records.push((key, Bytes::copy_from_slice(record)));
-            } else {
-                chunk.unreadable.push(key);
-            }
-            *reached = Some(key);
+    /// Reads a shard's part of the range; whether it came to its end.
+    fn read(&mut self, shard: &Shard) -> Result<bool, String> {
+        let (env, file) = (&shard.tables.env, &shard.tables.file);
+        let pages = Pages::of(env, file).map_err(|error| error.to_string())?;
+        let (began, mut is_end, mut malformed) = (Instant::now(), true, false);
+        let first = self.first.0;
+        let walked = pages.table(RECORDS).and_then(|tree| {
+            pages.walk(&tree, Some(&first), &mut |key, record| {
+                let Ok(key) = <[u8; 32]>::try_from(key).map(StoreKey) else {
+                    malformed = true;
+                    return ControlFlow::Break(());
+                };
+                if key > self.last {
+                    return ControlFlow::Break(());
+                }
+                if self.is_full(began) {
+                    is_end = false;
+                    return ControlFlow::Break(());
+                }
+                if self.after != Some(key) {
+                    self.add(key, record);
+                }
+                ControlFlow::Continue(())
+            })
+        });
+        match walked {
+            Ok(_) if !malformed => Ok(is_end),
+            Ok(_) => Err(shard.damaged("a key has a wrong length")),
+            Err(error) => Err(shard.damaged(error.to_string())),
         }
-        Ok(true)
+    }
+
+    fn is_full(&self, began: Instant) -> bool {
+        let count = self.chunk.records.len() + self.chunk.unreadable.len();
+        let is_late = count % RECORDS_PER_LOOK == RECORDS_PER_LOOK - 1 && began.elapsed() > SCAN_TIME_MAX;
+        count > 0 && (count >= SCAN_RECORDS_MAX || self.bytes >= SCAN_BYTES_MAX || is_late)
+    }
+
+    fn add(&mut self, key: StoreKey, record: &[u8]) {
+        if record::verify(&key, record).is_ok() {
+            self.bytes += record.len();
+            self.chunk.records.push((key, Bytes::copy_from_slice(record)));
+        } else {
+            self.chunk.unreadable.push(key);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ops::ControlFlow,
     sync::{
         PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
@@ -14,9 +15,10 @@ use super::{
     bounds::Bounds,
     error::{OpenError, Trouble},
     health::Watch,
+    pages::{PageError, Pages},
     queue::Queue,
     space::Pressure,
-    tables::{Tables, parse_partition_key},
+    tables::{PARTITIONS, RECORDS, Tables, parse_partition_key},
 };
 
 /// What is known of a partition, by bits and prefix.
@@ -64,12 +66,8 @@ impl Shard {
     /// Reads the rows of a shard that was just opened. A row that can't be read means that something unknown was forgotten,
     /// so it is refused; a tree with more or fewer records than its rows say is damaged, and only read.
     pub(super) fn new(number: u8, tables: Tables) -> Result<Self, OpenError> {
-        let rows = read_rows(&tables)?;
+        let (rows, found) = read_rows(&tables)?;
         let expected = rows.values().map(|row| row.records).sum::<u64>();
-        let path = tables.env.path();
-        let transaction = tables.env.read_txn().map_err(OpenError::engine(path, "begin a transaction"))?;
-        let found = tables.records.len(&transaction).map_err(OpenError::engine(path, "count the records"))?;
-        drop(transaction);
         let health = Watch::default();
         if tables.is_truncated {
             health.damaged(number, "the file had lost its end when it was opened");
@@ -107,9 +105,16 @@ impl Shard {
     pub(super) fn note(&self, error: &heed::Error) -> Trouble {
         let trouble = Trouble::of(error);
         if trouble == Trouble::Damage {
-            self.health.damaged(self.number, format!("LMDB: {error}"));
+            self.damaged(format!("LMDB: {error}"));
         }
         trouble
+    }
+
+    /// Notes damage, and hands back what it is.
+    pub(super) fn damaged(&self, what: impl Into<String>) -> String {
+        let what = what.into();
+        self.health.damaged(self.number, &*what);
+        what
     }
 }
 
@@ -146,25 +151,38 @@ pub(super) fn place(view: &View) -> (u8, u32) {
     (view.bits, view.prefix)
 }
 
-fn read_rows(tables: &Tables) -> Result<Rows, OpenError> {
+/// The rows of a shard, and how many records its table says it has.
+fn read_rows(tables: &Tables) -> Result<(Rows, u64), OpenError> {
     let path = tables.env.path();
     let damaged = |detail: String| OpenError::Damaged { path: path.to_owned(), detail };
-    let engine = || OpenError::engine(path, "read the partitions");
-    let bounds = tables.mapping.bounds(&tables.env);
-    let transaction = tables.env.read_txn().map_err(engine())?;
-    let mut rows = Rows::new();
-    for entry in tables.partitions.iter(&transaction).map_err(engine())? {
-        let (key, row) = entry.map_err(engine())?;
-        if !bounds.admit(key) || !bounds.admit(row) {
-            return Err(damaged("a partition's row lies outside of the file".to_owned()));
+    let pages = Pages::of(&tables.env, &tables.file).map_err(OpenError::engine(path, "begin a transaction"))?;
+    let by_page = |error: PageError| damaged(error.to_string());
+    let mut rows = Ok(Rows::new());
+    let partitions = pages.table(PARTITIONS).map_err(by_page)?;
+    let visit = &mut |key: &[u8], row: &[u8]| {
+        let Some((prefix, bits)) = parse_partition_key(key) else {
+            rows = Err(damaged("a partition's row has a malformed key".to_owned()));
+            return ControlFlow::Break(());
+        };
+        match (PartitionRow::decode(prefix, bits, row), &mut rows) {
+            (Ok(row), Ok(rows)) => drop(rows.insert((bits, prefix), row)),
+            (Err(error), _) => {
+                rows = Err(damaged(format!("the row of partition {prefix:#x}/{bits}: {error:?}")));
+                return ControlFlow::Break(());
+            }
+            (Ok(_), Err(_)) => return ControlFlow::Break(()),
         }
-        let (prefix, bits) =
-            parse_partition_key(key).ok_or_else(|| damaged("a partition's row has a malformed key".to_owned()))?;
-        let row = PartitionRow::decode(prefix, bits, row)
-            .map_err(|error| damaged(format!("the row of partition {prefix:#x}/{bits}: {error:?}")))?;
-        rows.insert((bits, prefix), row);
+        ControlFlow::Continue(())
+    };
+    pages.walk(&partitions, None, visit).map_err(by_page)?;
+    let rows = rows?;
+    if rows.len() as u64 != partitions.entries {
+        let detail =
+            format!("{} rows of partitions were found, and there should be {}", rows.len(), partitions.entries);
+        return Err(damaged(detail));
     }
-    Ok(rows)
+    let records = pages.table(RECORDS).map_err(by_page)?.entries;
+    Ok((rows, records))
 }
 
 #[cfg(test)]

@@ -29,9 +29,9 @@ pub struct Snapshot<'s> {
 }
 
 /// The snapshot of one shard.
-pub(super) struct Open<'s> {
-    pub(super) transaction: RoTxn<'s, WithoutTls>,
-    pub(super) bounds: Bounds,
+struct Open<'s> {
+    transaction: RoTxn<'s, WithoutTls>,
+    bounds: Bounds,
 }
 
 /// What stands under a key.
@@ -107,7 +107,7 @@ impl<'s> Snapshot<'s> {
             return Ok(Found::Absent);
         };
         if !open.bounds.admit(record) {
-            shard.health.damaged(shard.number, "a record lies outside of the file");
+            shard.damaged("a record lies outside of the file");
             return Ok(Found::Corrupt);
         }
         let Ok(digest) = record::verify(&operation.store_key, record) else {
@@ -127,7 +127,7 @@ impl<'s> Snapshot<'s> {
     }
 
     /// The snapshot of a shard, taken at its first use.
-    pub(super) fn open(&mut self, number: usize) -> heed::Result<&Open<'s>> {
+    fn open(&mut self, number: usize) -> heed::Result<&Open<'s>> {
         let shard: &'s Shard = self.store.shard(number);
         let slot = &mut self.open[number];
         if slot.is_none() {
@@ -135,11 +135,6 @@ impl<'s> Snapshot<'s> {
             *slot = Some(Open { transaction, bounds: shard.bounds() });
         }
         Ok(slot.as_ref().expect("it was just opened"))
-    }
-
-    /// Gives up the snapshot of a shard, because a read of it failed.
-    pub(super) fn close(&mut self, number: usize) {
-        self.open[number] = None;
     }
 }
 

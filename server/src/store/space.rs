@@ -7,7 +7,7 @@
 use std::{
     fs::{self, File},
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -31,8 +31,14 @@ const STEP_BYTES_MIN: u64 = 1 << 20;
 /// How long to wait before trying to get the ballast back.
 const BALLAST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Pages a commit needs besides those of its writes: LMDB's list of free pages, the table of tables.
-const AROUND_PAGES: u64 = 64;
+/// Pages a commit needs besides those of its writes: LMDB's list of free pages, the table of tables, the rows.
+const AROUND_PAGES: u64 = 8;
+
+/// Deletes that share a transaction when there is hardly any room: few enough to find room, enough to make some.
+pub(super) const DELETES_AT_ONCE: usize = 4;
+
+/// Transactions of deletes for which everything else leaves room: what one frees can be used by the third after it.
+const DELETES_AHEAD: u64 = 3;
 
 /// How full a shard is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +65,15 @@ pub(super) struct Survey {
     depth: u64,
 }
 
+/// What a group needs room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Need {
+    pub(super) writes: u64,
+    pub(super) bytes: u64,
+    /// All of it only makes room.
+    pub(super) is_delete: bool,
+}
+
 /// There is no room for a group.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
@@ -66,7 +81,7 @@ pub(super) struct Full;
 /// The room of one shard.
 #[derive(Debug)]
 pub(super) struct Space {
-    file: File,
+    file: Arc<File>,
     /// The shard's share of the configured budget.
     budget_bytes: Option<u64>,
     shards: u64,
@@ -76,7 +91,7 @@ pub(super) struct Space {
 
 impl Space {
     /// The room of the shard that has this file open.
-    pub(super) fn new(file: File, budget_bytes: Option<u64>, shards: u8) -> Self {
+    pub(super) fn new(file: Arc<File>, budget_bytes: Option<u64>, shards: u8) -> Self {
         Self { file, budget_bytes, shards: u64::from(shards), allocated_bytes: 0 }
     }
 
@@ -97,32 +112,33 @@ impl Space {
         })
     }
 
-    /// Makes sure that a group of this size can't run out of space on disk.
-    pub(super) fn prepare(&mut self, survey: &Survey, writes: usize, bytes: usize) -> Result<(), Full> {
-        let worst = survey.worst_bytes(writes as u64, bytes as u64);
-        let target = self.cap(survey.end_bytes + worst);
-        if target <= self.allocated_bytes {
-            return Ok(());
-        }
-        let step = (survey.capacity_bytes / 64).clamp(STEP_BYTES_MIN, STEP_BYTES_MAX);
+    /// Makes sure that a group of this size can't run out of space: neither on disk nor within the budget, where LMDB's map
+    /// ends. Unless the group only deletes, it must leave what deletes will need.
+    pub(super) fn prepare(&mut self, survey: &Survey, need: &Need) -> Result<(), Full> {
+        let reserve = if need.is_delete { 0 } else { DELETES_AHEAD * survey.worst_bytes(DELETES_AT_ONCE as u64, 0) };
+        let worst = survey.worst_bytes(need.writes, need.bytes) + reserve;
+        // The pages that are free may be used before new ones are.
         let free = survey.end_bytes.saturating_sub(survey.live_bytes);
-        // First with room to spare; then what the group may need; then what it may need beyond the pages that are free.
-        let within = self.cap(survey.end_bytes + worst.saturating_sub(free));
-        for target in [self.cap(target + step), target, within] {
-            if target <= self.allocated_bytes {
-                return Ok(());
-            }
-            if filesystem::allocate(&self.file, self.allocated_bytes, target).is_ok() {
-                self.allocated_bytes = target;
-                return Ok(());
-            }
+        let (most, least) = (survey.end_bytes + worst, survey.end_bytes + worst.saturating_sub(free));
+        if self.budget_bytes.is_some_and(|budget| least > budget) {
+            return Err(Full);
         }
-        Err(Full)
+        // What is there may do; else a step more, so that the next groups need not ask; else what can be had.
+        let step = (survey.capacity_bytes / 64).clamp(STEP_BYTES_MIN, STEP_BYTES_MAX);
+        let is_had = self.is_allocated(most) || [most + step, most, least].into_iter().any(|end| self.allocate(end));
+        if is_had { Ok(()) } else { Err(Full) }
     }
 
-    /// LMDB does not go beyond the budget: its map ends there.
-    fn cap(&self, target: u64) -> u64 {
-        self.budget_bytes.map_or(target, |budget| target.min(budget))
+    fn allocate(&mut self, end: u64) -> bool {
+        let end = self.budget_bytes.map_or(end, |budget| end.min(budget));
+        if !self.is_allocated(end) && filesystem::allocate(&self.file, self.allocated_bytes, end).is_ok() {
+            self.allocated_bytes = end;
+        }
+        self.is_allocated(end)
+    }
+
+    fn is_allocated(&self, end: u64) -> bool {
+        self.budget_bytes.map_or(end, |budget| end.min(budget)) <= self.allocated_bytes
     }
 }
 
@@ -148,7 +164,7 @@ impl Survey {
     fn worst_bytes(&self, writes: u64, bytes: u64) -> u64 {
         let live = self.live_bytes / self.page_bytes.max(1);
         let copies = writes.saturating_mul(self.depth + 1).min(live);
-        let pages = copies + writes + 2 * bytes / self.page_bytes.max(1) + AROUND_PAGES;
+        let pages = copies + writes + writes / 8 + 2 * bytes / self.page_bytes.max(1) + AROUND_PAGES;
         pages * self.page_bytes
     }
 }

@@ -66,7 +66,6 @@ impl ShardStatus {
         let gauges = &shard.gauges;
         let (waiting_writes, waiting_bytes) = shard.queue.waiting();
         let transaction = shard.tables.env.read_txn().ok();
-        let file = shard.tables.env.try_clone_inner_file().ok();
         Self {
             health: shard.health.read(),
             pressure: gauges.pressure(),
@@ -74,7 +73,7 @@ impl ShardStatus {
             partitions: shard.views().len(),
             live_bytes: gauges.live_bytes.load(Ordering::Relaxed),
             capacity_bytes: gauges.capacity_bytes.load(Ordering::Relaxed),
-            disk_bytes: file.map_or(0, |file| filesystem::occupied_bytes(&file)),
+            disk_bytes: filesystem::occupied_bytes(&shard.tables.file),
             waiting_writes,
             waiting_bytes,
             commits: gauges.commits.load(Ordering::Relaxed),

@@ -11,6 +11,7 @@ use std::{
     fs::{self, File},
     os::unix::fs::MetadataExt,
     path::Path,
+    sync::Arc,
 };
 
 use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTls, types};
@@ -31,8 +32,10 @@ pub(super) const MAP_BYTES: u64 = 1 << 40;
 /// LMDB wants whole pages; every page size there is divides this.
 const MAP_ROUND_BYTES: u64 = 64 << 10;
 
-const RECORDS: &str = "records";
-const PARTITIONS: &str = "partitions";
+/// The name of the table of records.
+pub(super) const RECORDS: &str = "records";
+/// The name of the table of partition rows.
+pub(super) const PARTITIONS: &str = "partitions";
 const STAMPS: &str = "stamps";
 const TABLES_MAX: u32 = 8;
 
@@ -65,6 +68,8 @@ pub(super) struct Tables {
     pub(super) stamps: Table,
     pub(super) is_truncated: bool,
     pub(super) mapping: Mapping,
+    /// The data file, for those who read it page by page.
+    pub(super) file: Arc<File>,
 }
 
 impl Environment {
@@ -94,8 +99,18 @@ impl Tables {
         };
         let tables = create().map_err(OpenError::engine(directory, "create its tables"))?;
         let (records, partitions) = tables.unwrap_commit();
-        let mapping = Mapping::of(&env, &env.path().join(DATA_FILE));
-        Ok(Self { env, records, partitions, stamps, is_truncated, mapping })
+        Self::new(env, (records, partitions, stamps), is_truncated)
+    }
+
+    fn new(
+        env: Env<WithoutTls>,
+        (records, partitions, stamps): (Table, Table, Table),
+        is_truncated: bool,
+    ) -> Result<Self, OpenError> {
+        let path = env.path().join(DATA_FILE);
+        let file = env.try_clone_inner_file().map_err(OpenError::engine(&path, "share the data file"))?;
+        let mapping = Mapping::of(&env, &path);
+        Ok(Self { env, records, partitions, stamps, is_truncated, mapping, file: Arc::new(file) })
     }
 
     /// Opens the environment of a shard. Writes nothing: a table that is not there any more is damage, never a new table.
@@ -122,8 +137,7 @@ impl Tables {
         };
         match open().map_err(OpenError::engine(&path, "open its tables"))? {
             CommitOrAbort::Commit((records, partitions, stamps)) => {
-                let mapping = Mapping::of(&env, &env.path().join(DATA_FILE));
-                Ok(Self { env, records, partitions, stamps, is_truncated, mapping })
+                Self::new(env, (records, partitions, stamps), is_truncated)
             }
             CommitOrAbort::Abort(()) => Err(OpenError::Damaged { path, detail: "a table is missing".to_owned() }),
         }
@@ -200,7 +214,9 @@ fn open_environment(directory: &Path, map_bytes: u64) -> Result<(Env<WithoutTls>
             file.set_len(header.end() + SLACK_BYTES).map_err(io("could not extend the data file"))?;
         }
         // A budget that was lowered below what is stored already must leave room to delete.
-        least_map_bytes = header.end() + header.end() / 8 + SLACK_BYTES;
+        if header.end() > map_bytes {
+            least_map_bytes = header.end() + header.end() / 8;
+        }
     }
     let map_bytes = map_bytes.max(least_map_bytes).next_multiple_of(MAP_ROUND_BYTES);
     let env = map(directory, map_bytes).map_err(OpenError::engine(&path, "open the environment"))?;

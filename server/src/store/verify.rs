@@ -1,20 +1,16 @@
-//! The scrub: reads a whole shard and compares it with what its rows say. Checksums inside records show what is damaged;
-//! only the sums in the rows show what is *missing*, because a damaged page can lose keys without any error.
+//! The scrub: reads a whole shard, page by page, and compares it with what its rows say. Checksums inside records show
+//! what is damaged; only the sums in the rows show what is *missing*, because a damaged page can lose keys without any
+//! error.
 
-use std::ops::Bound;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
-use dynamo::{
-    ident::StoreKey,
-    record,
-    replica::{PartitionRow, RowError},
-};
-use heed::{RoTxn, WithoutTls};
+use dynamo::{ident::StoreKey, record, replica::PartitionRow};
 
 use super::{
     Store,
-    bounds::Bounds,
+    pages::Pages,
     shard::{Shard, first_key, last_key},
-    tables::parse_partition_key,
+    tables::{PARTITIONS, RECORDS, parse_partition_key},
 };
 
 /// Damaged keys that a report names; the count goes on.
@@ -37,18 +33,19 @@ pub struct Report {
     pub partitions: u64,
     /// Some of the damaged keys.
     pub damaged_keys: Vec<StoreKey>,
-    /// What LMDB or a row's checksum said.
+    /// What is wrong with pages and rows. Behind a damaged page a partition is not read any further.
     pub errors: Vec<String>,
 }
 
 impl Report {
     /// Whether nothing is wrong.
     pub fn is_sound(&self) -> bool {
-        self.damaged == 0
-            && self.missing == 0
-            && self.surplus == 0
-            && self.partitions_wrong == 0
-            && self.errors.is_empty()
+        self.damaged == 0 && !self.has_losses()
+    }
+
+    /// Whether more is wrong than records that are known to be damaged.
+    fn has_losses(&self) -> bool {
+        self.missing > 0 || self.surplus > 0 || self.partitions_wrong > 0 || !self.errors.is_empty()
     }
 
     fn add(&mut self, other: Self) {
@@ -65,9 +62,10 @@ impl Report {
 }
 
 impl Store {
-    /// Reads everything and says what is wrong. Takes a snapshot per partition, so that nothing is held back for long.
-    /// What has lost records or can't be listed counts as damaged from now on: it is no longer written, and what is not
-    /// found there counts as unreadable. Damaged records alone don't condemn their shard; they are known as what they are.
+    /// Reads everything and says what is wrong, from a snapshot per partition, so that nothing is held back for long. A
+    /// shard that has lost records or can't be listed counts as damaged from now on: it is no longer written, and what is
+    /// not found there counts as unreadable. Damaged records alone don't condemn their shard; they are known for what they
+    /// are.
     pub fn verify(&self) -> Report {
         let mut report = Report::default();
         for shard in self.shards() {
@@ -79,107 +77,98 @@ impl Store {
 
 fn verify_shard(shard: &Shard) -> Report {
     let mut report = Report::default();
-    let partitions: Vec<(u32, u8)> = {
-        let rows = shard.views();
-        let mut places: Vec<_> = rows.keys().map(|(bits, prefix)| (*prefix, *bits)).collect();
-        places.sort_unstable();
-        places
-    };
-    for (prefix, bits) in partitions {
-        let part = verify_partition(shard, prefix, bits).unwrap_or_else(|error| {
-            let errors = vec![format!("partition {prefix:#x}/{bits}: {error}")];
-            Report { partitions: 1, partitions_wrong: 1, errors, ..Report::default() }
-        });
-        report.add(part);
+    let places: BTreeMap<(u8, u32), ()> = shard.views().keys().map(|place| (*place, ())).collect();
+    for (bits, prefix) in places.into_keys() {
+        report.add(verify_partition(shard, prefix, bits).unwrap_or_else(|error| Report {
+            partitions: 1,
+            partitions_wrong: 1,
+            errors: vec![format!("partition {prefix:#x}/{bits}: {error}")],
+            ..Report::default()
+        }));
     }
     match count_strays(shard) {
         Ok(strays) => report.surplus += strays,
-        Err(error) => report.errors.push(format!("counting all records: {error}")),
+        Err(error) => report.errors.push(error),
     }
-    if report.partitions_wrong > 0 || report.surplus > 0 || !report.errors.is_empty() {
+    if report.has_losses() {
         let Report { missing, surplus, partitions_wrong, .. } = &report;
-        let what =
-            format!("a scrub found {partitions_wrong} partitions wrong, {missing} records missing, {surplus} too many");
-        shard.health.damaged(shard.number, what);
+        shard.damaged(format!(
+            "a scrub found {partitions_wrong} partitions wrong, {missing} records missing, {surplus} too many"
+        ));
     }
     report
 }
 
 fn verify_partition(shard: &Shard, prefix: u32, bits: u8) -> Result<Report, String> {
-    let transaction = shard.tables.env.read_txn().map_err(|error| error.to_string())?;
-    let bounds = shard.bounds();
+    let pages = Pages::of(&shard.tables.env, &shard.tables.file).map_err(|error| error.to_string())?;
+    let (first, last) = (first_key(prefix, bits), last_key(prefix, bits));
     let mut report = Report { partitions: 1, ..Report::default() };
-    let (records, sum) = walk(shard, &transaction, &bounds, (prefix, bits), &mut report)?;
-    let row = read_row(shard, &transaction, &bounds, prefix, bits)?;
+    let mut sum = 0_u128;
+    let mut is_malformed = false;
+    let walked = pages.table(RECORDS).and_then(|tree| {
+        pages.walk(&tree, Some(&first.0), &mut |key, record| {
+            let Ok(key) = <[u8; 32]>::try_from(key).map(StoreKey) else {
+                is_malformed = true;
+                return ControlFlow::Break(());
+            };
+            if key > last {
+                return ControlFlow::Break(());
+            }
+            match record::verify(&key, record) {
+                Ok(digest) => {
+                    report.sound += 1;
+                    sum = sum.wrapping_add(digest);
+                }
+                Err(_) => {
+                    report.damaged += 1;
+                    report.damaged_keys.push(key);
+                }
+            }
+            ControlFlow::Continue(())
+        })
+    });
+    let row = row_of(&pages, prefix, bits)?;
+    let records = report.sound + report.damaged;
     report.missing = row.records.saturating_sub(records);
     report.surplus = records.saturating_sub(row.records);
     // Of a damaged record the sum is unknown, so it can say something only about partitions without one.
     let is_sum_wrong = report.damaged == 0 && sum != row.sum;
-    report.partitions_wrong = u64::from(row.records != records || is_sum_wrong);
+    if let Err(error) = walked {
+        report.errors.push(format!("partition {prefix:#x}/{bits}: {error}"));
+    } else if is_malformed {
+        report.errors.push(format!("partition {prefix:#x}/{bits}: a key has a wrong length"));
+    }
+    report.partitions_wrong = u64::from(row.records != records || is_sum_wrong || !report.errors.is_empty());
     Ok(report)
 }
 
-/// How many records a partition has, and the sum of the digests of those that verify.
-fn walk(
-    shard: &Shard,
-    transaction: &RoTxn<'_, WithoutTls>,
-    bounds: &Bounds,
-    (prefix, bits): (u32, u8),
-    report: &mut Report,
-) -> Result<(u64, u128), String> {
-    let (first, last) = (first_key(prefix, bits), last_key(prefix, bits));
-    let (mut records, mut sum, mut before) = (0_u64, 0_u128, None);
-    let range = (Bound::Included(&first.0[..]), Bound::Included(&last.0[..]));
-    for entry in shard.tables.records.range(transaction, &range).map_err(|error| error.to_string())? {
-        let (key, record) = entry.map_err(|error| error.to_string())?;
-        let key = StoreKey(key.try_into().map_err(|_| "a key has a wrong length".to_owned())?);
-        if !bounds.admit(record) {
-            return Err(format!("the record of {key:?} lies outside of the file"));
-        }
-        // A damaged branch can lead round in a circle: keys that don't ascend would never end.
-        if before.replace(key).is_some_and(|before| before >= key) {
-            return Err(format!("the keys around {key:?} are not in order"));
-        }
-        records += 1;
-        match record::verify(&key, record) {
-            Ok(digest) => {
-                report.sound += 1;
-                sum = sum.wrapping_add(digest);
-            }
-            Err(_) => {
-                report.damaged += 1;
-                report.damaged_keys.push(key);
-            }
-        }
-    }
-    Ok((records, sum))
-}
-
-fn read_row(
-    shard: &Shard,
-    transaction: &RoTxn<'_, WithoutTls>,
-    bounds: &Bounds,
-    prefix: u32,
-    bits: u8,
-) -> Result<PartitionRow, String> {
+fn row_of(pages: &Pages<'_>, prefix: u32, bits: u8) -> Result<PartitionRow, String> {
     let key = super::tables::partition_key(prefix, bits);
-    let row = shard.tables.partitions.get(transaction, &key).map_err(|error| error.to_string())?;
-    let row = row.filter(|row| bounds.admit(row)).ok_or("its row is gone")?;
-    PartitionRow::decode(prefix, bits, row).map_err(|error| format!("its row can't be used: {error:?}"))
+    let mut found = None;
+    let tree = pages.table(PARTITIONS).map_err(|error| error.to_string())?;
+    let visit = &mut |at: &[u8], row: &[u8]| {
+        found = (at == key).then(|| PartitionRow::decode(prefix, bits, row));
+        ControlFlow::Break(())
+    };
+    pages.walk(&tree, Some(&key), visit).map_err(|error| error.to_string())?;
+    found.ok_or("its row is gone")?.map_err(|error| format!("its row can't be used: {error:?}"))
 }
 
 /// Records that lie in no partition this shard has a row for.
 fn count_strays(shard: &Shard) -> Result<u64, String> {
-    let transaction = shard.tables.env.read_txn().map_err(|error| error.to_string())?;
-    let bounds = shard.bounds();
-    let mut counted = 0;
-    for entry in shard.tables.partitions.iter(&transaction).map_err(|error| error.to_string())? {
-        let (key, row) = entry.map_err(|error| error.to_string())?;
-        let (prefix, bits) = parse_partition_key(key).ok_or("a partition's row has a malformed key")?;
-        let row = Some(row).filter(|row| bounds.admit(row)).ok_or(RowError::Damaged);
-        let row = row.and_then(|row| PartitionRow::decode(prefix, bits, row));
-        counted += row.map_err(|error| format!("the row of {prefix:#x}/{bits}: {error:?}"))?.records;
-    }
-    let all = shard.tables.records.len(&transaction).map_err(|error| error.to_string())?;
-    Ok(all.saturating_sub(counted))
+    let pages = Pages::of(&shard.tables.env, &shard.tables.file).map_err(|error| error.to_string())?;
+    let mut counted = Ok(0_u64);
+    let tree = pages.table(PARTITIONS).map_err(|error| error.to_string())?;
+    let visit = &mut |key: &[u8], row: &[u8]| {
+        let row = parse_partition_key(key).and_then(|(prefix, bits)| PartitionRow::decode(prefix, bits, row).ok());
+        match (&mut counted, row) {
+            (Ok(counted), Some(row)) => *counted += row.records,
+            (Ok(_), None) => counted = Err("a partition's row can't be used".to_owned()),
+            (Err(_), _) => {}
+        }
+        ControlFlow::Continue(())
+    };
+    pages.walk(&tree, None, visit).map_err(|error| error.to_string())?;
+    let all = pages.table(RECORDS).map_err(|error| error.to_string())?.entries;
+    Ok(all.saturating_sub(counted?))
 }

@@ -25,8 +25,8 @@ use super::{
     health::Health,
     queue::{Adoption, Group},
     rows::{LmdbRows, RowsError},
-    shard::Shard,
-    space::{Ballast, Full, Pressure, Space, Survey},
+    shard::{Shard, place},
+    space::{Ballast, DELETES_AT_ONCE, Full, Need, Pressure, Space, Survey},
 };
 
 /// Writes of one group: at 64 the flushes still weigh as much as the pages, at 10,000 the pages are almost everything, and
@@ -118,14 +118,36 @@ impl Writer {
         }
         // Neighbouring keys share pages. The sort is stable: writes of one key stay in the order they came.
         operations.sort_by_key(|(_, operation)| *operation.store_key());
-        let mut aborted = self.commit(&mut answers, &operations, Pressure::Free);
-        if matches!(aborted, Err(Aborted::Full)) {
-            self.ballast.release();
-            answers.forget_minted();
-            aborted = self.commit(&mut answers, &operations, Pressure::Hard);
+        match self.commit(&mut answers, &operations, Pressure::Free) {
+            Ok(()) => {}
+            Err(Aborted::Full) => self.commit_deletes(&mut answers, operations),
+            Err(aborted) => answers.end_rest(&self.outcome_of(aborted)),
         }
-        if let Err(aborted) = aborted {
-            answers.end_rest(&self.outcome_of(aborted));
+    }
+
+    /// There is no room for a group: what makes room goes on, a little at a time and with the ballast's help; the rest is
+    /// refused.
+    fn commit_deletes(&mut self, answers: &mut Answers, operations: Vec<Numbered>) {
+        answers.forget_minted();
+        let (deletes, others): (Vec<_>, Vec<_>) =
+            operations.into_iter().partition(|(_, operation)| is_admitted(Pressure::Hard, operation));
+        for (number, _) in others {
+            answers.end(number, WriteOutcome::Refused(error::full()));
+        }
+        for some in deletes.chunks(DELETES_AT_ONCE) {
+            let mut ended = self.commit(answers, some, Pressure::Hard);
+            if matches!(ended, Err(Aborted::Full)) && self.ballast.release() {
+                answers.forget_minted();
+                ended = self.commit(answers, some, Pressure::Hard);
+            }
+            if let Err(aborted) = ended {
+                answers.forget_minted();
+                let outcome = self.outcome_of(aborted);
+                some.iter().for_each(|(number, _)| answers.end(*number, outcome.clone()));
+            }
+            if let Some(outcome) = self.refusal() {
+                return answers.end_rest(&outcome);
+            }
         }
     }
 
@@ -176,8 +198,12 @@ impl Writer {
         if admitted.is_empty() {
             return Ok(());
         }
-        let bytes = admitted.iter().map(|(_, operation)| operation_bytes(operation)).sum();
-        self.space.prepare(&survey, admitted.len(), bytes).map_err(|Full| Aborted::Full)?;
+        let need = Need {
+            writes: admitted.len() as u64,
+            bytes: admitted.iter().map(|(_, operation)| operation_bytes(operation)).sum(),
+            is_delete: admitted.iter().all(|(_, operation)| is_admitted(Pressure::Hard, operation)),
+        };
+        self.space.prepare(&survey, &need).map_err(|Full| Aborted::Full)?;
 
         let mut batch = self.replica.begin();
         for (number, operation) in &admitted {
@@ -215,11 +241,20 @@ impl Writer {
 
     fn commit_adoption(&mut self, views: &[View]) -> Result<(), Aborted> {
         let shard = Arc::clone(&self.shard);
+        let views: Vec<View> = {
+            let known = shard.views();
+            views.iter().filter(|view| !known.contains_key(&place(view))).copied().collect()
+        };
+        if views.is_empty() {
+            // So that a store on a full disk still opens.
+            return Ok(());
+        }
         let mut rows = LmdbRows::begin(&shard.tables).map_err(aborted_by_engine)?;
         let survey = self.space.survey(&shard.tables, rows.transaction()).map_err(aborted_by_engine)?;
-        self.space.prepare(&survey, views.len(), 0).map_err(|Full| Aborted::Full)?;
+        let need = Need { writes: views.len() as u64, bytes: 0, is_delete: false };
+        self.space.prepare(&survey, &need).map_err(|Full| Aborted::Full)?;
         for view in views {
-            Replica::adopt(&mut rows, *view).map_err(aborted_by_rows)?;
+            Replica::adopt(&mut rows, view).map_err(aborted_by_rows)?;
         }
         let changed = commit(rows, &shard)?;
         shard.publish(&changed);
@@ -236,7 +271,11 @@ impl Writer {
 
 fn commit(rows: LmdbRows<'_>, shard: &Shard) -> Result<Vec<PartitionRow>, Aborted> {
     let (began, has_changes) = (Instant::now(), rows.has_changes());
-    let changed = rows.commit().map_err(|error| Aborted::Commit(error.to_string()))?;
+    let changed = rows.commit().map_err(|error| match Trouble::of(&error) {
+        // Pages ran out while LMDB made its list of free ones, before it wrote anything: known not to be done.
+        Trouble::Full => Aborted::Full,
+        Trouble::Damage | Trouble::Other => Aborted::Commit(error.to_string()),
+    })?;
     if has_changes {
         let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         shard.gauges.commit_us.fetch_add(took, Ordering::Relaxed);
@@ -257,12 +296,10 @@ fn is_admitted(pressure: Pressure, operation: &WriteOperation) -> bool {
     }
 }
 
-fn operation_bytes(operation: &WriteOperation) -> usize {
+fn operation_bytes(operation: &WriteOperation) -> u64 {
     match operation {
-        WriteOperation::Merge { record, .. } => record.len(),
-        WriteOperation::Mint { address, write, .. } => {
-            address.key.len() + usize::try_from(write.content.len()).unwrap_or(usize::MAX)
-        }
+        WriteOperation::Merge { record, .. } => record.len() as u64,
+        WriteOperation::Mint { address, write, .. } => address.key.len() as u64 + write.content.len(),
     }
 }
 

@@ -1,4 +1,9 @@
 //! The store of one node, from outside: what it answers, what it keeps when it is killed, filled, damaged or misused.
 
+mod crash;
+mod damage;
+mod full;
+mod opening;
+mod process;
 mod round_trip;
 mod support;
