@@ -240,6 +240,19 @@ fn a_put_that_a_lost_owner_may_have_is_unclear_although_all_others_refused_it() 
 }
 
 #[test]
+fn a_put_that_this_nodes_store_is_not_sure_of_is_unclear() {
+    let mut desk = Desk::new(2, 2);
+    desk.put(Level::One);
+    let (local, _) = desk.local_write();
+    desk.step(Input::Minted { call: local, minted: minted(&written(1, "v"), true) });
+    let failure = Failure { maybe_applied: true, ..Failure::new(ErrorCode::StorageFull, "full") };
+    desk.step(Input::LocalWrite { call: local, outcome: WriteOutcome::Refused(failure) });
+    let (call, _) = desk.merge_at(1);
+    desk.step(Input::Peer { call, result: PeerCall::NotSent });
+    assert!(desk.failure().maybe_applied);
+}
+
+#[test]
 fn a_put_without_enough_acknowledgements_times_out_and_may_have_been_applied() {
     let mut desk = Desk::new(3, 3);
     desk.put(Level::Quorum);
