@@ -34,10 +34,11 @@ impl Route {
         let mine = owners.clone().take(in_use).position(|owner| owner == me);
         let mut nodes = [me; PLACES_MAX];
         let mut replicas = 0;
+        let first = mine.unwrap_or(0);
         for (at, owner) in owners.enumerate() {
             replicas += 1;
             if at < in_use {
-                nodes[(at + in_use - mine.unwrap_or(0)) % in_use] = owner;
+                nodes[if at < first { at + in_use - first } else { at - first }] = owner;
             }
         }
         Self { nodes, count: in_use as u8, is_mine: mine.is_some(), replicas, view: layout.view(partition) }
