@@ -71,7 +71,7 @@ pub struct Stats {
     pub in_flight: usize,
     /// Operations that wait for others to end.
     pub waiting: usize,
-    /// What is left of the budget for retries, of 500 for each I/O thread.
+    /// What is left of the budget for retries: a retry costs up to 14, a success brings back 1.
     pub retry_tokens: u32,
     /// The epoch of the layout.
     pub epoch: u64,

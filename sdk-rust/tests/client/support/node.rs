@@ -162,6 +162,7 @@ impl node::Server for Service {
             server: "fake".to_owned(),
             cluster: layout.cluster,
             node: member.id,
+            directory: u128::from(self.index.0) + 100,
             name: member.name.clone(),
             limits,
         };
