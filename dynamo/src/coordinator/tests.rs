@@ -17,6 +17,7 @@ use crate::{
     version::{Actor, Content, Dot, Object, Version, put::Seen},
 };
 
+mod admission;
 mod fuzz;
 mod reads;
 mod writes;
