@@ -14,8 +14,8 @@ use crate::{
     workload::Workload,
 };
 
-/// How long each of the four limits is measured.
-const LIMIT_DURATION: Duration = Duration::from_secs(2);
+/// How long each of the four limits is measured: many thousand batches, or a hundred synced commits.
+const LIMIT_DURATION: Duration = Duration::from_secs(1);
 
 /// A whole run.
 #[derive(Clone, Debug, Serialize)]
@@ -72,7 +72,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Measures the limits with the shape that the load had; takes about eight seconds. `directory` is on the disk of the
+    /// Measures the limits with the shape that the load had; takes about five seconds. `directory` is on the disk of the
     /// nodes' stores.
     pub fn measure(
         workload: &Workload,

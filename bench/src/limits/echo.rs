@@ -73,28 +73,34 @@ pub fn measure(shape: Shape) -> io::Result<EchoLimit> {
     let per_call = shape.operations_per_call.max(1);
     let calls = (shape.operations_in_flight / per_call).max(1);
     let shape = Shape { operations_per_call: per_call, ..shape };
+    Ok(EchoLimit {
+        operations_per_call: per_call,
+        calls_in_flight: calls,
+        gets_per_second: measure_kind(shape, calls, Kind::Get)?,
+        puts_per_second: measure_kind(shape, calls, Kind::Put)?,
+    })
+}
+
+/// Operations of one kind per second, over a connection of their own.
+fn measure_kind(shape: Shape, calls: usize, kind: Kind) -> io::Result<f64> {
     let (address, ended) = start_server(shape.value_bytes)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let rates = LocalSet::new().block_on(&runtime, async {
+    let rate = LocalSet::new().block_on(&runtime, async {
         let stream = TcpStream::connect(address).await?;
         wire::tune(&stream)?;
         let budget = Budget::new(BUDGET_BYTES);
         let (client, connection) = wire::connect::<kv::Client>(stream, Limits::client(shape.value_bytes), budget);
-        let gets = carry(&client, shape, calls, Kind::Get).await;
-        let puts = carry(&client, shape, calls, Kind::Put).await;
+        let rate = carry(&client, shape, calls, kind).await;
         let broken = connection.reason();
         connection.close();
-        // Why the connection broke says more than that it did.
-        let told = |error: capnp::Error| {
-            io::Error::other(
-                broken.as_ref().map_or(error.to_string(), |reason| format!("the echo broke off: {reason}")),
-            )
-        };
-        io::Result::Ok((gets.map_err(told)?, puts.map_err(told)?))
+        rate.map_err(|error| {
+            // Why the connection broke says more than that it did.
+            let reason = broken.map_or_else(|| error.to_string(), |reason| reason.to_string());
+            io::Error::other(format!("the echo broke off: {reason}"))
+        })
     });
     drop(ended);
-    let (gets_per_second, puts_per_second) = rates?;
-    Ok(EchoLimit { operations_per_call: per_call, calls_in_flight: calls, gets_per_second, puts_per_second })
+    rate
 }
 
 /// Keeps `calls` calls under way for the duration; operations per second.

@@ -1,3 +1,5 @@
+//! The load over stores in memory: how many are in flight, when operations arrive, what counts as well or wrong.
+
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,

@@ -1,3 +1,5 @@
+//! Lines that are records, lines that are not, and that what is written reads back.
+
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::any, prop_assert_eq, proptest};
 

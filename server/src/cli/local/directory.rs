@@ -12,7 +12,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::ports;
+use super::ports::{self, Reserved};
 use crate::{
     cli::exit::{CommandError, Exit},
     config::Source,
@@ -47,6 +47,7 @@ pub(super) struct Directory {
     path: PathBuf,
     temporary: Option<TempDir>,
     pub(super) nodes: Vec<NodeFiles>,
+    _ports: Vec<Reserved>,
 }
 
 /// Where a node's things are.
@@ -76,11 +77,13 @@ impl Directory {
         // Configurations hold the cluster's secret.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path).and_then(|()| path.canonicalize());
         let path = made.map_err(|error| CommandError::file("make the folder", &path, &error))?;
-        let nodes = match configuration(&path, 1).exists() {
+        let (nodes, ports) = match configuration(&path, 1).exists() {
             true => found(&path, setup.nodes)?,
             false => make(&path, setup)?,
-        };
-        Ok(Self { path, temporary, nodes })
+        }
+        .into_iter()
+        .unzip();
+        Ok(Self { path, temporary, nodes, _ports: ports })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -106,7 +109,7 @@ fn files(path: &Path, number: u16, address: String) -> NodeFiles {
 }
 
 /// The cluster that was made here before, on the addresses it had: they stand in its layout.
-fn found(path: &Path, nodes: Option<u16>) -> Result<Vec<NodeFiles>, CommandError> {
+fn found(path: &Path, nodes: Option<u16>) -> Result<Vec<(NodeFiles, Reserved)>, CommandError> {
     let mut found = Vec::new();
     for number in 1.. {
         let file = configuration(path, number);
@@ -116,13 +119,13 @@ fn found(path: &Path, nodes: Option<u16>) -> Result<Vec<NodeFiles>, CommandError
         let config = Source::defaults().file(&file).load().map_err(|error| {
             CommandError::usage(error.to_string()).next(format!("quorate config check {}", file.display()))
         })?;
-        if !ports::is_free(config.listen) {
-            let message =
-                format!("{} wants to listen on {}, and something else does", node_name(number), config.listen);
-            return Err(CommandError::new(Exit::Failed, message)
-                .next(format!("end that process (does another `quorate dev` run on {}?)", path.display())));
-        }
-        found.push(files(path, number, config.listen.to_string()));
+        let port = ports::reserve_address(config.listen).map_err(|_| {
+            let listen = config.listen;
+            let message = format!("{} wants to listen on {listen}, and something else does", node_name(number));
+            CommandError::new(Exit::Failed, message)
+                .next(format!("end that process (does another `quorate dev` run on {}?)", path.display()))
+        })?;
+        found.push((files(path, number, config.listen.to_string()), port));
     }
     if let Some(wanted) = nodes
         && usize::from(wanted) != found.len()
@@ -133,15 +136,16 @@ fn found(path: &Path, nodes: Option<u16>) -> Result<Vec<NodeFiles>, CommandError
     Ok(found)
 }
 
-fn make(path: &Path, setup: &Setup) -> Result<Vec<NodeFiles>, CommandError> {
+fn make(path: &Path, setup: &Setup) -> Result<Vec<(NodeFiles, Reserved)>, CommandError> {
     let nodes = setup.nodes.unwrap_or(NODES_DEFAULT);
-    let addresses = ports::free(nodes)
+    let ports = ports::reserve(nodes)
         .map_err(|error| CommandError::new(Exit::Failed, format!("can't listen on loopback ports: {error}")))?;
+    let addresses: Vec<SocketAddr> = ports.iter().map(|port| port.address).collect();
     let secret = secret()?;
     let mut all = Vec::new();
-    for (number, address) in (1..).zip(&addresses) {
-        let files = files(path, number, address.to_string());
-        let text = file_text(path, &files.name, &addresses, *address, &secret);
+    for (number, port) in (1..).zip(ports) {
+        let files = files(path, number, port.address.to_string());
+        let text = file_text(path, &files.name, &addresses, port.address, &secret);
         OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -149,7 +153,7 @@ fn make(path: &Path, setup: &Setup) -> Result<Vec<NodeFiles>, CommandError> {
             .open(&files.configuration)
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .map_err(|error| CommandError::file("write", &files.configuration, &error))?;
-        all.push(files);
+        all.push((files, port));
     }
     Ok(all)
 }
@@ -197,10 +201,14 @@ mod tests {
         let mode = std::fs::metadata(&made.nodes[0].configuration).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0);
 
-        let again = Directory::prepare(&Setup { nodes: None, ..setup.clone() }).unwrap();
         let addresses =
             |directory: &Directory| -> Vec<_> { directory.nodes.iter().map(|node| node.address.clone()).collect() };
-        assert_eq!(addresses(&again), addresses(&made));
+        let listed = addresses(&made);
+        assert!(Directory::prepare(&setup).unwrap_err().message.contains("something else"));
+        drop(made);
+        let again = Directory::prepare(&Setup { nodes: None, ..setup.clone() }).unwrap();
+        assert_eq!(addresses(&again), listed);
+        drop(again);
         assert!(Directory::prepare(&Setup { nodes: Some(3), ..setup }).unwrap_err().message.contains("4 nodes"));
     }
 

@@ -1,43 +1,80 @@
 //! Free loopback ports for nodes that are about to start.
+//!
+//! Between choosing a port and a node's listening on it lies a moment in which another cluster could choose the same one;
+//! and because nodes listen with SO_REUSEPORT, both would then listen, and clients would meet the one or the other. So a
+//! port is reserved for as long as the cluster lives, by a socket with its number in the kernel's abstract name space.
 
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr as UnixAddr, UnixListener},
+    },
 };
 
 /// The first port that is tried: the one where commands look for a node by default.
 const PORT_FIRST: u16 = 7601;
 
-/// Addresses nobody listens on now: 7601 and the following ones if they are all free, else whichever the system chooses.
-/// Another process may take one before the node does; the node then says so and ends.
-pub(super) fn free(count: u16) -> io::Result<Vec<SocketAddr>> {
-    let addresses = |listeners: Vec<TcpListener>| listeners.iter().map(TcpListener::local_addr).collect();
-    match (PORT_FIRST..PORT_FIRST + count).map(listen).collect::<io::Result<Vec<_>>>() {
-        Ok(listeners) => addresses(listeners),
-        Err(_) => addresses((0..count).map(|_| listen(0)).collect::<io::Result<Vec<_>>>()?),
+/// How often other ports are tried when somebody else is quicker.
+const TRIES: usize = 100;
+
+/// A port that no other cluster of this kind takes meanwhile.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    pub(super) address: SocketAddr,
+    _name: UnixListener,
+}
+
+/// Ports nobody listens on now: 7601 and the following ones if they are all free, else whichever the system chooses.
+pub(super) fn reserve(count: u16) -> io::Result<Vec<Reserved>> {
+    let wanted: io::Result<_> = (PORT_FIRST..PORT_FIRST + count).map(|port| reserve_address(loopback(port))).collect();
+    wanted.or_else(|_| (0..count).map(|_| reserve_any()).collect())
+}
+
+/// Reserves one address, if nobody listens there and nobody else has reserved it.
+pub(super) fn reserve_address(address: SocketAddr) -> io::Result<Reserved> {
+    let name = UnixListener::bind_addr(&UnixAddr::from_abstract_name(format!("quorate-local-{address}"))?)?;
+    TcpListener::bind(address)?;
+    Ok(Reserved { address, _name: name })
+}
+
+fn reserve_any() -> io::Result<Reserved> {
+    let mut tries = 0;
+    loop {
+        let address = TcpListener::bind(loopback(0))?.local_addr()?;
+        tries += 1;
+        match reserve_address(address) {
+            Err(_) if tries < TRIES => {}
+            reserved => return reserved,
+        }
     }
 }
 
-/// Whether nobody listens on an address.
-pub(super) fn is_free(address: SocketAddr) -> bool {
-    TcpListener::bind(address).is_ok()
-}
-
-fn listen(port: u16) -> io::Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
 }
 
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeSet, net::TcpListener};
 
-    use super::{free, is_free};
+    use super::{reserve, reserve_address};
 
     #[test]
-    fn free_ports_are_distinct_and_free() {
-        let addresses = free(5).unwrap();
-        assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), 5);
+    fn no_port_is_given_out_twice() {
+        let (first, second) = (reserve(5).unwrap(), reserve(5).unwrap());
+        let addresses: BTreeSet<_> = first.iter().chain(&second).map(|port| port.address).collect();
+        assert_eq!(addresses.len(), 10);
+        assert!(reserve_address(first[0].address).is_err());
+        let address = first[0].address;
+        drop(first);
+        assert!(reserve_address(address).is_ok());
+    }
+
+    #[test]
+    fn a_port_that_somebody_listens_on_is_not_reserved() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        assert!(!is_free(taken.local_addr().unwrap()));
+        assert!(reserve_address(taken.local_addr().unwrap()).is_err());
     }
 }

@@ -9,7 +9,10 @@ use dynamo::{
 
 use crate::{cli::exit::CommandError, config::Source};
 
-/// `name=n1,zone=a,weight=2`, or `count=10,zone=a` for ten nodes with made-up names.
+/// The weight of a node that names none: as in a configuration file.
+const WEIGHT_DEFAULT: u32 = 100;
+
+/// `name=n1,zone=a,weight=200`, or `count=10,zone=a` for ten nodes with made-up names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NodeArgument {
     name: Option<String>,
@@ -22,7 +25,7 @@ impl FromStr for NodeArgument {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut node = Self { name: None, count: 1, zone: None, weight: 1 };
+        let mut node = Self { name: None, count: 1, zone: None, weight: WEIGHT_DEFAULT };
         let mut counted = false;
         for (at, part) in text.split(',').enumerate() {
             let (field, value) = match part.split_once('=') {
@@ -198,7 +201,7 @@ mod tests {
         append("c", &mut members, &arguments).unwrap();
         let shown: Vec<_> =
             members.iter().map(|member| format!("{} {} {}", member.name, member.zone, member.weight)).collect();
-        assert_eq!(shown, ["a z 3", "b b 1", "n1 y 1", "n2 y 1"]);
+        assert_eq!(shown, ["a z 3", "b b 100", "n1 y 100", "n2 y 100"]);
     }
 
     #[test]
@@ -229,7 +232,7 @@ mod tests {
         let changes = Changes { add: &add, leave: &leave, remove: &remove, reweight: &reweight };
         let changed = changes.apply("c", &members).unwrap();
         let names: Vec<_> = changed.iter().map(|member| (member.name.as_str(), member.weight)).collect();
-        assert_eq!(names, [("a", 1), ("c", 5), ("d", 1)]);
+        assert_eq!(names, [("a", 100), ("c", 5), ("d", 100)]);
         assert_eq!(changed[0].state, MemberState::Leaving);
         let unknown = ["x".to_owned()];
         let error = Changes { remove: &unknown, ..Changes::default() }.apply("c", &members).unwrap_err();

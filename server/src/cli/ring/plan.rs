@@ -30,12 +30,12 @@ const ROWS_MAX: usize = 100;
 /// Show what the planner would make of a list of nodes, or of changes to one. Nothing is changed anywhere.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  quorate ring plan --node n1,zone=a --node n2,zone=b --node n3,zone=c,weight=2
+  quorate ring plan --node n1,zone=a --node n2,zone=b --node n3,zone=c,weight=200
   quorate ring plan --node count=34,zone=a --node count=33,zone=b --node count=33,zone=c --replicas 3
   quorate ring plan --config node.toml --add n4,zone=d
-  quorate ring plan --live --leave n2 --reweight n1=3")]
+  quorate ring plan --live --leave n2 --reweight n1=300")]
 pub(super) struct PlanCommand {
-    /// A node: name=n1,zone=a,weight=2, or count=10,zone=a for several. Weight is 1 and the zone the node's own if left out.
+    /// A node: name=n1,zone=a,weight=200, or count=10,zone=a for several. Without them, the weight is 100 and the zone the node's own.
     #[arg(long = "node", value_name = "NODE", required_unless_present_any = ["config", "live"])]
     nodes: Vec<NodeArgument>,
 
