@@ -95,7 +95,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         });
         print_row(&format!("reads/s, {size} per snapshot"), of_store, of_raw);
     }
-    println!("\n{:#?}", store.status());
+    let memory = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    memory.lines().filter(|line| line.starts_with("Rss")).for_each(|line| println!("{line}"));
+    println!("{:#?}", store.status());
     Ok(())
 }
 

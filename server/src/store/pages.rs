@@ -8,7 +8,7 @@
 //!
 //! The format is data format 1 on 64-bit machines of this byte order, as [`super::header`] has made sure.
 
-use std::{fs::File, ops::ControlFlow, os::unix::fs::FileExt};
+use std::{fs::File, io, ops::ControlFlow, os::unix::fs::FileExt};
 
 use heed::{Env, RoTxn, WithoutTls};
 
@@ -77,15 +77,15 @@ impl<'t> Pages<'t> {
             let mut header = vec![0; page_bytes];
             let at = (transaction.id() as u64 % 2) * page_bytes as u64;
             file.read_exact_at(&mut header, at)?;
-            // Commits write the two headers in turn. If none has ended since the transaction began, at most one is writing
-            // now, and it writes the other one.
+            // Commits write the two headers in turn, so ours is written again by the next commit but one. That has not begun
+            // if a transaction that begins now still sees ours as the last.
             let is_ours = long(&header, TRANSACTION_AT) == transaction.id() as u64;
-            if is_ours && env.info().last_txn_id == transaction.id() {
+            if is_ours && env.read_txn()?.id() == transaction.id() {
                 let main = Tree::parse(&header[MAIN_TREE_AT..MAIN_TREE_AT + TREE_BYTES]);
                 return Ok(Self { file, page_bytes, main, _transaction: transaction });
             }
         }
-        Err(heed::MdbError::BadRslot.into())
+        Err(io::Error::from(io::ErrorKind::ResourceBusy).into())
     }
 
     /// Finds a table by its name.

@@ -21,6 +21,9 @@ use super::{
     shard::{Shard, place, shard_of},
 };
 
+/// Room made beforehand for each record of a batch: a record of a value of 100 bytes has 226.
+const RECORD_BYTES_USUAL: usize = 256;
+
 /// Committed data, as of the first read in each shard.
 pub struct Snapshot<'s> {
     pub(super) store: &'s Store,
@@ -60,7 +63,7 @@ impl<'s> Snapshot<'s> {
     /// Answers reads, in their order, at the end of `results`: data first, views after, so that an answer is never given
     /// under a view that was already left behind when it was made. Records share one buffer. A merge is no read; it fails.
     pub fn read_all(&mut self, operations: &[PeerOperation], results: &mut Vec<PeerResult>) {
-        let mut buffer = Vec::new();
+        let mut buffer = Vec::with_capacity(operations.len() * RECORD_BYTES_USUAL);
         let found: Vec<Found> = operations.iter().map(|operation| self.find(operation, &mut buffer)).collect();
         let buffer = Bytes::from(buffer);
         let mut views = None;

@@ -225,3 +225,40 @@ impl Ballast {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Full, Need, Pressure, Space, Survey};
+
+    fn survey(live_bytes: u64, capacity_bytes: u64) -> Survey {
+        Survey { live_bytes, capacity_bytes, end_bytes: live_bytes, page_bytes: 4096, depth: 3 }
+    }
+
+    #[test]
+    fn pressure_rises_at_85_and_at_95_percent() {
+        let of = |live| survey(live, 1_000_000).pressure();
+        assert_eq!([of(0), of(849_999), of(850_000)], [Pressure::Free, Pressure::Free, Pressure::Soft]);
+        assert_eq!([of(949_999), of(950_000), of(2_000_000)], [Pressure::Soft, Pressure::Hard, Pressure::Hard]);
+        assert_eq!(survey(0, 0).pressure(), Pressure::Free);
+        assert_eq!(survey(1, 0).pressure(), Pressure::Hard);
+    }
+
+    #[test]
+    fn deletes_find_room_where_other_writes_no_longer_do() {
+        let budget = 8 << 20;
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let mut space = Space::new(Arc::clone(&file), Some(budget), 1);
+        let need = |is_delete| Need { writes: 4, bytes: 400, is_delete };
+        let ends: Vec<(u64, bool)> = (0..budget / 4096)
+            .flat_map(|page| [false, true].map(|is_delete| (page * 4096, is_delete)))
+            .filter(|(end, is_delete)| space.prepare(&survey(*end, budget), &need(*is_delete)).is_ok())
+            .collect();
+        let last = |of: bool| ends.iter().filter(|(_, is_delete)| *is_delete == of).map(|(end, _)| *end).max().unwrap();
+        assert!(last(true) > last(false) + (256 << 10), "{} and {}", last(true), last(false));
+        assert!(last(true) < budget);
+        assert_eq!(space.prepare(&survey(budget, budget), &need(true)), Err(Full));
+        assert!(file.metadata().unwrap().len() <= budget, "room was taken beyond the budget");
+    }
+}

@@ -31,21 +31,23 @@ pub struct Report {
     pub partitions_wrong: u64,
     /// Partitions.
     pub partitions: u64,
+    /// Partitions that could not be looked at, for want of a snapshot say; nothing is known of them.
+    pub partitions_unread: u64,
     /// Some of the damaged keys.
     pub damaged_keys: Vec<StoreKey>,
-    /// What is wrong with pages and rows. Behind a damaged page a partition is not read any further.
+    /// What is wrong with pages and rows, or why something could not be looked at. Behind a damaged page a partition is not read any further.
     pub errors: Vec<String>,
 }
 
 impl Report {
     /// Whether nothing is wrong.
     pub fn is_sound(&self) -> bool {
-        self.damaged == 0 && !self.has_losses()
+        self.damaged == 0 && self.partitions_unread == 0 && self.errors.is_empty() && !self.has_losses()
     }
 
     /// Whether more is wrong than records that are known to be damaged.
     fn has_losses(&self) -> bool {
-        self.missing > 0 || self.surplus > 0 || self.partitions_wrong > 0 || !self.errors.is_empty()
+        self.missing > 0 || self.surplus > 0 || self.partitions_wrong > 0
     }
 
     fn add(&mut self, other: Self) {
@@ -55,6 +57,7 @@ impl Report {
         self.surplus += other.surplus;
         self.partitions_wrong += other.partitions_wrong;
         self.partitions += other.partitions;
+        self.partitions_unread += other.partitions_unread;
         let room = KEYS_NAMED_MAX.saturating_sub(self.damaged_keys.len());
         self.damaged_keys.extend(other.damaged_keys.into_iter().take(room));
         self.errors.extend(other.errors);
@@ -79,16 +82,23 @@ fn verify_shard(shard: &Shard) -> Report {
     let mut report = Report::default();
     let places: BTreeMap<(u8, u32), ()> = shard.views().keys().map(|place| (*place, ())).collect();
     for (bits, prefix) in places.into_keys() {
-        report.add(verify_partition(shard, prefix, bits).unwrap_or_else(|error| Report {
-            partitions: 1,
-            partitions_wrong: 1,
-            errors: vec![format!("partition {prefix:#x}/{bits}: {error}")],
-            ..Report::default()
-        }));
+        match Pages::of(&shard.tables.env, &shard.tables.file) {
+            Ok(pages) => report.add(verify_partition(&pages, prefix, bits)),
+            Err(error) => {
+                report.partitions_unread += 1;
+                report.errors.push(format!("partition {prefix:#x}/{bits}: {error}"));
+            }
+        }
     }
-    match count_strays(shard) {
-        Ok(strays) => report.surplus += strays,
-        Err(error) => report.errors.push(error),
+    match Pages::of(&shard.tables.env, &shard.tables.file) {
+        Ok(pages) => match count_strays(&pages) {
+            Ok(strays) => report.surplus += strays,
+            Err(error) => {
+                report.partitions_wrong += 1;
+                report.errors.push(error);
+            }
+        },
+        Err(error) => report.errors.push(format!("counting all records: {error}")),
     }
     if report.has_losses() {
         let Report { missing, surplus, partitions_wrong, .. } = &report;
@@ -99,8 +109,7 @@ fn verify_shard(shard: &Shard) -> Report {
     report
 }
 
-fn verify_partition(shard: &Shard, prefix: u32, bits: u8) -> Result<Report, String> {
-    let pages = Pages::of(&shard.tables.env, &shard.tables.file).map_err(|error| error.to_string())?;
+fn verify_partition(pages: &Pages<'_>, prefix: u32, bits: u8) -> Report {
     let (first, last) = (first_key(prefix, bits), last_key(prefix, bits));
     let mut report = Report { partitions: 1, ..Report::default() };
     let mut sum = 0_u128;
@@ -127,19 +136,27 @@ fn verify_partition(shard: &Shard, prefix: u32, bits: u8) -> Result<Report, Stri
             ControlFlow::Continue(())
         })
     });
-    let row = row_of(&pages, prefix, bits)?;
+    let mut note = |what: &dyn std::fmt::Display| report.errors.push(format!("partition {prefix:#x}/{bits}: {what}"));
+    if let Err(error) = walked {
+        note(&error);
+    } else if is_malformed {
+        note(&"a key has a wrong length");
+    }
+    let row = match row_of(pages, prefix, bits) {
+        Ok(row) => row,
+        Err(error) => {
+            note(&error);
+            report.partitions_wrong = 1;
+            return report;
+        }
+    };
     let records = report.sound + report.damaged;
     report.missing = row.records.saturating_sub(records);
     report.surplus = records.saturating_sub(row.records);
     // Of a damaged record the sum is unknown, so it can say something only about partitions without one.
     let is_sum_wrong = report.damaged == 0 && sum != row.sum;
-    if let Err(error) = walked {
-        report.errors.push(format!("partition {prefix:#x}/{bits}: {error}"));
-    } else if is_malformed {
-        report.errors.push(format!("partition {prefix:#x}/{bits}: a key has a wrong length"));
-    }
     report.partitions_wrong = u64::from(row.records != records || is_sum_wrong || !report.errors.is_empty());
-    Ok(report)
+    report
 }
 
 fn row_of(pages: &Pages<'_>, prefix: u32, bits: u8) -> Result<PartitionRow, String> {
@@ -155,8 +172,7 @@ fn row_of(pages: &Pages<'_>, prefix: u32, bits: u8) -> Result<PartitionRow, Stri
 }
 
 /// Records that lie in no partition this shard has a row for.
-fn count_strays(shard: &Shard) -> Result<u64, String> {
-    let pages = Pages::of(&shard.tables.env, &shard.tables.file).map_err(|error| error.to_string())?;
+fn count_strays(pages: &Pages<'_>) -> Result<u64, String> {
     let mut counted = Ok(0_u64);
     let tree = pages.table(PARTITIONS).map_err(|error| error.to_string())?;
     let visit = &mut |key: &[u8], row: &[u8]| {

@@ -29,12 +29,12 @@ use super::{
     space::{Ballast, DELETES_AT_ONCE, Full, Need, Pressure, Space, Survey},
 };
 
-/// Writes of one group: at 64 the flushes still weigh as much as the pages, at 10,000 the pages are almost everything, and
-/// the group is still committed within a deadline.
-pub const GROUP_WRITES_MAX: usize = 8_192;
+/// Writes of one group: at 64 the flushes still weigh as much as the pages, at some thousands the pages are almost
+/// everything. LMDB keeps memory for as many pages as its largest transaction changed, so this is also 16 MiB a shard.
+pub const GROUP_WRITES_MAX: usize = 4_096;
 
-/// Bytes of one group: LMDB keeps the changed pages in memory until the commit.
-pub const GROUP_BYTES_MAX: usize = 32 << 20;
+/// Bytes of one group: they are in memory until the commit.
+pub const GROUP_BYTES_MAX: usize = 16 << 20;
 
 /// Groups that take longer than this are made smaller, so that nobody waits long for those who came with him.
 const GROUP_TIME_MAX: Duration = Duration::from_millis(100);
@@ -312,5 +312,46 @@ fn aborted_by_rows(error: RowsError) -> Aborted {
         Trouble::Full => Aborted::Full,
         Trouble::Damage => Aborted::Damage(error.to_string()),
         Trouble::Other => Aborted::Other(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use dynamo::{
+        ident::OpId,
+        layout::View,
+        operation::Address,
+        record,
+        replica::{MintBasis, Write, WriteOperation},
+        version::{Actor, Content, Dot, Object, Version, put::Seen},
+    };
+
+    use super::{Pressure, is_admitted};
+
+    #[test]
+    fn the_fuller_the_store_the_less_is_admitted_and_deletes_always_are() {
+        let address = Address::new(Bytes::from_static(b"default"), Bytes::from_static(b"k"));
+        let view = View { prefix: 0, bits: 0, lo: 1, hi: 1 };
+        let value = Content::Value { bytes: Bytes::from_static(b"v"), hash: 1 };
+        let mint = |content: &Content| {
+            let (content, basis) = (content.clone(), MintBasis::Local);
+            let write = Write { content, basis, op_id: OpId::NONE, seen_clock: 0, wall_ms: 0, expires: 0 };
+            WriteOperation::Mint { view, address: address.clone(), write }
+        };
+        let merge = |content: &Content| {
+            let (mut object, dot) = (Object::new(), Dot { actor: Actor(1), seq: 1 });
+            let version = Version { dot, op_id: OpId::NONE, clock: 0, expires: 0, content: content.clone() };
+            object.put(&Seen::default(), version);
+            let record = Bytes::from(record::encode(&address, &object));
+            WriteOperation::Merge { view, store_key: address.store_key, record }
+        };
+        let admitted = |operation: &WriteOperation| {
+            [Pressure::Free, Pressure::Soft, Pressure::Hard].map(|pressure| is_admitted(pressure, operation))
+        };
+        assert_eq!(admitted(&mint(&value)), [true, false, false]);
+        assert_eq!(admitted(&merge(&value)), [true, true, false]);
+        assert_eq!(admitted(&mint(&Content::Tombstone)), [true, true, true]);
+        assert_eq!(admitted(&merge(&Content::Tombstone)), [true, true, true]);
     }
 }

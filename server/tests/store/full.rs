@@ -173,27 +173,37 @@ fn fill_file(path: &Path) {
 }
 
 /// A small ext4 in a file, mounted for one test.
-struct Disk {
-    mounted: PathBuf,
+pub(crate) struct Disk {
+    image: PathBuf,
+    pub(crate) mounted: PathBuf,
 }
 
 impl Disk {
-    fn mount(directory: &Path, mebibytes: u64) -> Option<Self> {
-        let (image, mounted) = (directory.join("image"), directory.join("mounted"));
-        File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
-        fs::create_dir(&mounted).unwrap();
-        let run = |program: &str, arguments: &[&str]| {
-            let status = Command::new(program).args(arguments).output().ok();
-            status.is_some_and(|output| output.status.success())
-        };
-        let (image, at) = (image.to_str()?, mounted.to_str()?.to_owned());
-        let is_mounted = run("mkfs.ext4", &["-q", "-F", image]) && run("mount", &["-o", "loop", image, &at]);
-        is_mounted.then_some(Self { mounted })
+    /// Makes and mounts one, if this machine allows it.
+    pub(crate) fn mount(directory: &Path, mebibytes: u64) -> Option<Self> {
+        let disk = Self { image: directory.join("image"), mounted: directory.join("mounted") };
+        File::create(&disk.image).unwrap().set_len(mebibytes << 20).unwrap();
+        fs::create_dir(&disk.mounted).unwrap();
+        let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk.image).output();
+        let is_mounted = made.is_ok_and(|output| output.status.success()) && disk.mount_again();
+        is_mounted.then_some(disk)
+    }
+
+    /// Unmounts and mounts: what was not on the disk is gone.
+    pub(crate) fn remount(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.mounted).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "somebody still uses the disk");
+        assert!(self.mount_again(), "the disk can't be mounted any more");
+    }
+
+    fn mount_again(&self) -> bool {
+        let mounted = Command::new("mount").args(["-o", "loop"]).args([&self.image, &self.mounted]).output();
+        mounted.is_ok_and(|output| output.status.success())
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.mounted).status();
+        let _ = Command::new("umount").arg("-l").arg(&self.mounted).output();
     }
 }

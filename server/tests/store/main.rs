@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod failing;
 mod full;
 mod opening;
 mod process;

@@ -250,3 +250,44 @@ fn a_full_queue_hands_writes_back_and_forgets_none_it_took() {
     let store = open(&config(directory.path()));
     assert_eq!(store.status().records(), Some(taken));
 }
+
+#[test]
+fn a_store_can_be_shared_by_threads_that_read_while_it_is_written() {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<Store>();
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&config(directory.path()));
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // A writer of two keys in one group: a snapshot shows both or neither of its writes.
+        scope.spawn(|| {
+            let mut worker = Worker::new(&store);
+            for count in 1..200_u64 {
+                let bytes = count.to_le_bytes();
+                let pair = vec![put("left", bytes.to_vec()), put("right", bytes.to_vec())];
+                assert!(worker.run(pair).iter().all(is_stored));
+            }
+            is_done.store(true, std::sync::atomic::Ordering::Release);
+        });
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let began = std::time::Instant::now();
+                while !is_done.load(std::sync::atomic::Ordering::Acquire) && began.elapsed().as_secs() < 60 {
+                    let mut results = Vec::new();
+                    store.snapshot().read_all(&[read_of("left"), read_of("right")], &mut results);
+                    let content = |result: &PeerResult, key: &str| match result {
+                        PeerResult::Record(record) => {
+                            record::decode_of(&address(key), record).unwrap().versions[0].content.clone()
+                        }
+                        PeerResult::Absent => Content::Tombstone,
+                        other => panic!("{other:?}"),
+                    };
+                    assert_eq!(content(&results[0], "left"), content(&results[1], "right"));
+                    let report = store.verify();
+                    assert!(report.is_sound(), "{report:?}");
+                }
+            });
+        }
+    });
+    assert_eq!(store.status().snapshots, 0);
+}
