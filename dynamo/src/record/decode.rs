@@ -58,6 +58,13 @@ pub fn summary<'r>(store_key: &StoreKey, bytes: &'r [u8]) -> Result<Summary<'r>,
     Ok(Summary { bucket: parts.bucket, key: parts.key, live, value_bytes, digest })
 }
 
+/// The store key of the names that a record claims to have. Nothing is verified: this only helps to tell a record that was
+/// damaged from one that stands under a damaged key.
+pub fn claimed_key(bytes: &[u8]) -> Option<StoreKey> {
+    let parts = Parts::of(bytes.get(..BODY_AT).and(Some(bytes))?)?;
+    Some(StoreKey::of(parts.bucket, parts.key))
+}
+
 /// The pieces of a record, cut by its counts.
 struct Parts<'r> {
     entries: &'r [[u8; ENTRY_BYTES]],

@@ -113,7 +113,7 @@ fn verify_partition(pages: &Pages<'_>, prefix: u32, bits: u8) -> Report {
     let (first, last) = (first_key(prefix, bits), last_key(prefix, bits));
     let mut report = Report { partitions: 1, ..Report::default() };
     let mut sum = 0_u128;
-    let mut is_malformed = false;
+    let (mut is_malformed, mut misplaced) = (false, 0_u64);
     let walked = pages.table(RECORDS).and_then(|tree| {
         pages.walk(&tree, Some(&first.0), &mut |key, record| {
             let Ok(key) = <[u8; 32]>::try_from(key).map(StoreKey) else {
@@ -131,6 +131,7 @@ fn verify_partition(pages: &Pages<'_>, prefix: u32, bits: u8) -> Report {
                 Err(_) => {
                     report.damaged += 1;
                     report.damaged_keys.push(key);
+                    misplaced += u64::from(is_misplaced(&key, record));
                 }
             }
             ControlFlow::Continue(())
@@ -141,6 +142,9 @@ fn verify_partition(pages: &Pages<'_>, prefix: u32, bits: u8) -> Report {
         note(&error);
     } else if is_malformed {
         note(&"a key has a wrong length");
+    }
+    if misplaced > 0 {
+        note(&format_args!("{misplaced} records stand under keys that are not theirs"));
     }
     let row = match row_of(pages, prefix, bits) {
         Ok(row) => row,
@@ -157,6 +161,12 @@ fn verify_partition(pages: &Pages<'_>, prefix: u32, bits: u8) -> Report {
     let is_sum_wrong = report.damaged == 0 && sum != row.sum;
     report.partitions_wrong = u64::from(row.records != records || is_sum_wrong || !report.errors.is_empty());
     report
+}
+
+/// Whether a record that does not verify is a sound one of another key. Then the key in the page was damaged, and a read of
+/// its true key finds nothing: that is a loss.
+fn is_misplaced(key: &StoreKey, record: &[u8]) -> bool {
+    record::claimed_key(record).is_some_and(|claimed| claimed != *key && record::verify(&claimed, record).is_ok())
 }
 
 fn row_of(pages: &Pages<'_>, prefix: u32, bits: u8) -> Result<PartitionRow, String> {

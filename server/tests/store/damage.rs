@@ -270,6 +270,21 @@ fn one_flipped_bit_in_a_record_makes_that_key_corrupt_and_no_other() {
 }
 
 #[test]
+fn a_key_that_was_damaged_counts_as_lost_once_the_scrub_has_seen_it() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let key = address(&name(1_021)).store_key;
+    flip_after(&data_file(directory.path()), &key.0, 31);
+    let store = open(&damaged_config(directory.path()));
+    // Nothing shows on the way to it, and so it can't be told from a key that never was; the scrub can tell.
+    assert_eq!(values(&store, &name(1_021)), Ok(Vec::new()));
+    let report = store.verify();
+    assert_eq!((report.damaged, report.partitions_wrong), (1, 1), "{report:?}");
+    assert_eq!(values(&store, &name(1_021)), Err(PeerResult::Corrupt));
+    assert_eq!(values(&store, &name(1_022)), Ok(vec![content(1_022, 2).into()]));
+}
+
+#[test]
 fn a_damaged_partition_row_is_refused_at_open() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(&damaged_config(directory.path())));
