@@ -89,8 +89,8 @@ counters! {
     clients: "client connections open now",
     peers: "connections of other nodes open now",
     strangers: "connections open now that have not introduced themselves",
-    operations_in_flight: "operations of clients in flight now",
-    bytes_in_flight: "bytes of clients' requests in flight now",
+    operations_in_flight: "operations in flight now, of clients and of other nodes",
+    bytes_in_flight: "bytes of requests in flight now, of clients and of other nodes",
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Structured logs on standard error, as text for people or JSON for programs. Whoever logs a key logs its store key (a
 //! hash); values and secrets are never logged.
 
-use tracing_subscriber::{EnvFilter, fmt, prelude::*, registry};
+use std::io::{IsTerminal, stderr};
+
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt};
 
 use crate::config::{Log, LogFormat};
 
@@ -9,7 +11,7 @@ use crate::config::{Log, LogFormat};
 pub fn start(log: &Log) {
     // The configuration has been checked, so the filter is one.
     let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal());
     let _ = match log.format {
         LogFormat::Text => registry().with(filter).with(lines.with_target(false)).try_init(),
         LogFormat::Json => registry().with(filter).with(lines.json().flatten_event(true)).try_init(),

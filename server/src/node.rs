@@ -199,6 +199,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
 impl RunningNode {
     /// Starts a node in this process.
     pub fn start(config: Config) -> Result<Self, ServeError> {
+        claim(config.listen).map_err(ServeError::Listen)?;
         let node = Arc::new(Node::open(config)?);
         let mut address = node.config.listen;
         let mut workers = Vec::new();
@@ -246,6 +247,17 @@ impl RunningNode {
         tracing::info!("stopped");
         if is_well { Ok(()) } else { Err(ServeError::Worker) }
     }
+}
+
+/// Makes sure that no other process listens on the address. The workers share their port among each other, and the system
+/// would let another process of the same user share it too: connections would be dealt out between two nodes.
+fn claim(address: SocketAddr) -> io::Result<()> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of a predecessor that linger in the system are no obstacle.
+    socket.set_reuse_address(true)?;
+    let claimed = socket.bind(&address.into()).and_then(|()| socket.listen(1));
+    claimed.map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
 }
 
 impl Node {
@@ -340,6 +352,12 @@ impl Node {
         *self.stage.borrow() != Stage::Serving
     }
 
+    /// Another node called: it is alive. Workers that are pausing before they try to reach it again try at once.
+    pub(crate) fn heard(&self, node: NodeIndex) {
+        let gauges = self.gauges.iter().map(|worker| &worker[usize::from(node.0)]);
+        gauges.filter(|gauge| gauge.visible() == Visible::Down).for_each(PeerGauge::heard);
+    }
+
     /// Stops the node because a worker ended.
     pub(crate) fn failed(&self) {
         self.has_failed.send_replace(true);
@@ -384,6 +402,16 @@ impl Node {
         }
         self.leave_place();
         false
+    }
+
+    /// Whether only the places are left that other nodes need: each worker of each of them keeps a connection, and a node that
+    /// is crowded with clients must stay reachable for the others.
+    pub(crate) fn is_full_of_clients(&self) -> bool {
+        let clients: u64 = self.counters.iter().map(|counters| counters.clients.read()).sum();
+        // Half of the places at most, where the cluster is larger than they were made for.
+        let most = self.config.admission.connections_max;
+        let reserved = ((self.layout.members.len() - 1) * self.counters.len()).min(most / 2);
+        clients >= (most - reserved) as u64
     }
 
     /// Gives the place of a connection back.

@@ -64,11 +64,12 @@ impl<'d> Arrival<'d> {
     }
 }
 
-/// Waits for the results of a call.
-async fn results<R>(results: Results<R>) -> Result<Vec<R>, capnp::Error> {
-    match results {
-        Results::Now(results) => Ok(results),
-        Results::Later(receiver) => receiver.await.map_err(|_: oneshot::error::RecvError| {
+/// Waits for the results of a call that was begun, or passes on why it was not.
+async fn results<R>(begun: Result<Results<R>, Failure>) -> Result<Result<Vec<R>, Failure>, capnp::Error> {
+    match begun {
+        Err(failure) => Ok(Err(failure)),
+        Ok(Results::Now(results)) => Ok(Ok(results)),
+        Ok(Results::Later(receiver)) => receiver.await.map(Ok).map_err(|_: oneshot::error::RecvError| {
             capnp::Error::disconnected("the node stopped before the operations ended".to_owned())
         }),
     }

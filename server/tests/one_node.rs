@@ -354,6 +354,15 @@ fn two_nodes_do_not_share_a_directory() {
 }
 
 #[test]
+fn two_nodes_do_not_share_a_port() {
+    let cluster = Cluster::start(1);
+    let elsewhere = cluster.directory.path().join("elsewhere");
+    let config = cluster.source(0).set("data", elsewhere.to_str().unwrap()).load().unwrap();
+    let error = RunningNode::start(config).err().unwrap();
+    assert!(matches!(error, ServeError::Listen(_)), "{error}");
+}
+
+#[test]
 fn the_value_of_a_get_without_values_stays_behind() {
     let cluster = Cluster::start(1);
     local(async {

@@ -8,7 +8,10 @@ use std::{
 
 use capnp::Error;
 use capnp_rpc::new_client;
-use dynamo::operation::{ErrorCode, Failure};
+use dynamo::{
+    layout::NodeIndex,
+    operation::{ErrorCode, Failure},
+};
 use schema::{
     convert::{BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, HelloReply, HelloRequest, NodeLimits, PeerIntroduction, Role},
     node_capnp::{PROTOCOL_VERSION, node},
@@ -24,6 +27,9 @@ use crate::{
 /// The oldest protocol version this node speaks.
 const PROTOCOL_OLDEST: u16 = 1;
 
+/// How long a client that found no place should stay away: connections live for seconds at least.
+const FULL_RETRY_AFTER_MS: u32 = 1_000;
+
 /// What it calls itself.
 pub(crate) const SOFTWARE: &str = concat!("quorate/", env!("CARGO_PKG_VERSION"));
 
@@ -35,7 +41,7 @@ pub(crate) enum Caller {
     /// An application.
     Client,
     /// Another node.
-    Peer,
+    Peer(NodeIndex),
 }
 
 /// The `Node` of one connection.
@@ -59,31 +65,30 @@ impl Introduction {
 
     /// Admits the caller, or says why not.
     fn meet(&self, request: &HelloRequest) -> Result<(u16, Caller), Failure> {
+        let node = &self.driver.node;
         let protocol = negotiate(request)?;
         if self.caller.get() != Caller::Stranger {
             return Err(Failure::new(ErrorCode::InvalidRequest, "hello was called before on this connection"));
         }
         let caller = match request.role {
+            Role::Client if node.is_full_of_clients() => return Err(full()),
             Role::Client => Caller::Client,
             Role::Peer | Role::PeerBulk => {
-                self.recognise(request)?;
-                Caller::Peer
+                let peer = self.recognise(request)?;
+                node.heard(peer);
+                Caller::Peer(peer)
             }
         };
         Ok((protocol, caller))
     }
 
-    fn recognise(&self, request: &HelloRequest) -> Result<(), Failure> {
+    fn recognise(&self, request: &HelloRequest) -> Result<NodeIndex, Failure> {
         let node = &self.driver.node;
         let missing = || Failure::new(ErrorCode::InvalidRequest, "peer: a node introduces itself with this field");
         let peer = request.peer.as_ref().ok_or_else(missing)?;
-        check_peer(node, peer, &request.credentials)?;
+        let index = check_peer(node, peer, &request.credentials)?;
         meet_directory(node, peer.node, peer.directory)?;
-        // Whoever calls is alive: do not let a pause before the next attempt to reach it run out.
-        if let Some(index) = node.layout.index_of(peer.node) {
-            node.gauges.iter().for_each(|worker| worker[usize::from(index.0)].heard());
-        }
-        Ok(())
+        Ok(index)
     }
 
     fn admit(&self, caller: Caller, wire: schema::node_capnp::hello_reply::Builder<'_>) {
@@ -98,7 +103,7 @@ impl Introduction {
                 let most = (admission.operations_per_connection_max, admission.bytes_per_connection_max);
                 (&node.budgets.clients, self.share(&node.clients, most))
             }
-            Caller::Peer => {
+            Caller::Peer(_) => {
                 driver.counters.peers.one();
                 (&node.budgets.peers, self.share(&node.peers, (usize::MAX, usize::MAX)))
             }
@@ -107,8 +112,8 @@ impl Introduction {
             connection.admit(budget.clone());
         }
         wire.set_kv(new_client(Kv::new(Rc::clone(driver), Rc::clone(&share))));
-        if caller == Caller::Peer {
-            wire.set_peer(new_client(Peer::new(Rc::clone(driver), share)));
+        if let Caller::Peer(index) = caller {
+            wire.set_peer(new_client(Peer::new(Rc::clone(driver), share, index)));
         }
     }
 
@@ -123,7 +128,7 @@ impl Drop for Introduction {
         match self.caller.get() {
             Caller::Stranger => counters.strangers.subtract(1),
             Caller::Client => counters.clients.subtract(1),
-            Caller::Peer => counters.peers.subtract(1),
+            Caller::Peer(_) => counters.peers.subtract(1),
         }
     }
 }
@@ -183,6 +188,16 @@ fn introduction(node: &Node, header: schema::convert::ReplyHeader, protocol: u16
     }
 }
 
+fn full() -> Failure {
+    Failure {
+        retry_after_ms: FULL_RETRY_AFTER_MS,
+        ..Failure::new(
+            ErrorCode::Overloaded,
+            "this node has as many client connections as admission.connections_max allows; ask another one",
+        )
+    }
+}
+
 /// The highest version both speak.
 fn negotiate(request: &HelloRequest) -> Result<u16, Failure> {
     let (lowest, highest) = (request.protocol_min.max(PROTOCOL_OLDEST), request.protocol_max.min(PROTOCOL_VERSION));
@@ -200,7 +215,7 @@ fn negotiate(request: &HelloRequest) -> Result<u16, Failure> {
 }
 
 /// Whether a node that introduces itself is who it says, and works under the same layout.
-fn check_peer(node: &Node, peer: &PeerIntroduction, credentials: &[u8]) -> Result<(), Failure> {
+fn check_peer(node: &Node, peer: &PeerIntroduction, credentials: &[u8]) -> Result<NodeIndex, Failure> {
     let wrong = |message: &str| Err(Failure::with_message(ErrorCode::WrongCluster, message.to_owned()));
     if peer.cluster != node.layout.cluster {
         return wrong("this node belongs to a cluster of another name; compare cluster.name");
@@ -212,16 +227,16 @@ fn check_peer(node: &Node, peer: &PeerIntroduction, credentials: &[u8]) -> Resul
         let message = "the proof of membership is wrong; compare cluster.secret of both nodes";
         return Err(Failure::new(ErrorCode::Unauthenticated, message));
     }
-    if node.layout.index_of(peer.node).is_none() {
+    let Some(index) = node.layout.index_of(peer.node) else {
         return wrong("the calling node is not in this node's layout; compare cluster.members");
-    }
+    };
     if peer.node == node.id() {
         return wrong("the calling node has this node's name; every node needs a name of its own");
     }
     if peer.epoch == node.layout.epoch && peer.layout_hash != node.layout_hash {
         return wrong("the two nodes planned different layouts; compare [cluster] and [buckets] of both files");
     }
-    Ok(())
+    Ok(index)
 }
 
 /// Remembers the directory of a node, or refuses the node because it ran on another one before.

@@ -17,8 +17,8 @@ use schema::{
     kv_capnp::kv,
 };
 
-use super::{Arrival, list_length, results, status};
-use crate::worker::{Driver, Room, Share, Terms, refusal};
+use super::{Arrival, list_length, status};
+use crate::worker::{Driver, Results, Room, Share, Terms, refusal};
 
 /// The `Kv` of one connection.
 pub(super) struct Kv {
@@ -36,44 +36,34 @@ impl Kv {
         self.share.room()
     }
 
-    /// Lets in `count` operations, has them decoded, and carries them out. An error refuses all of them, undone.
-    async fn carry_out(
+    /// Lets in `count` operations, has them decoded, and begins them. A failure refuses all of them, undone.
+    fn begin(
         &self,
         arrival: &Arrival<'_>,
         header: capnp::Result<request_header::Reader<'_>>,
         count: usize,
         decode: impl FnOnce(usize) -> Result<Vec<Result<Operation, Failure>>, Failure>,
-    ) -> Result<Result<Vec<Reply>, Failure>, Error> {
-        let begun = || {
-            arrival.check_serving()?;
-            let header = RequestHeader::decode(header)?;
-            let terms = Terms { hops: header.hops, deadline: arrival.deadline(&header) };
-            let mut admitted = self.share.admit(count)?;
-            let operations = decode(self.driver.node.config.value_bytes_max as usize)?;
-            admitted.grow(operations.iter().flatten().map(operation_bytes).sum());
-            if terms.hops > 0 {
-                self.driver.counters.forwarded_here.add(count as u64);
-            }
-            Ok(self.driver.execute(operations, terms, admitted))
-        };
-        Ok(match begun() {
-            Ok(begun) => Ok(results(begun).await?),
-            Err(failure) => Err(failure),
-        })
+    ) -> Result<Results<Reply>, Failure> {
+        arrival.check_serving()?;
+        let header = RequestHeader::decode(header)?;
+        let terms = Terms { hops: header.hops, deadline: arrival.deadline(&header) };
+        let mut admitted = self.share.admit(count)?;
+        let operations = decode(self.driver.node.config.value_bytes_max as usize)?;
+        admitted.grow(operations.iter().flatten().map(operation_bytes).sum());
+        if terms.hops > 0 {
+            self.driver.counters.forwarded_here.add(count as u64);
+        }
+        Ok(self.driver.execute(operations, terms, admitted))
     }
 
-    /// Carries out an operation that came alone.
-    async fn carry_out_one(
+    /// Begins an operation that came alone.
+    fn begin_one(
         &self,
         arrival: &Arrival<'_>,
         header: capnp::Result<request_header::Reader<'_>>,
         decode: impl FnOnce(usize) -> Result<Operation, Failure>,
-    ) -> Result<Reply, Error> {
-        let replies = self.carry_out(arrival, header, 1, |value_bytes_max| Ok(vec![decode(value_bytes_max)])).await?;
-        Ok(match replies {
-            Ok(mut replies) => replies.pop().unwrap_or_else(|| refusal(unanswered())),
-            Err(failure) => refusal(failure),
-        })
+    ) -> Result<Results<Reply>, Failure> {
+        self.begin(arrival, header, 1, |value_bytes_max| Ok(vec![decode(value_bytes_max)]))
     }
 
     fn scan_page(&self, scan: &Scan) -> Result<ScanPage, Failure> {
@@ -133,13 +123,12 @@ impl kv::Server for Kv {
         let arrival = Arrival::now(&self.driver);
         let request = params.get()?.get_request()?;
         let operations = request.get_operations()?;
+        let decode = |value_bytes_max| decode_operations(operations, value_bytes_max);
         // A batch above the limit is refused by the decoder, with a message of its own.
-        let count = operations.len() as usize;
-        let replies = self
-            .carry_out(&arrival, request.get_header(), count, |value_bytes_max| {
-                decode_operations(operations, value_bytes_max)
-            })
-            .await?;
+        let begun = self.begin(&arrival, request.get_header(), operations.len() as usize, decode);
+        // Everything was copied out of the message; its memory shall not wait for the replies.
+        drop(params);
+        let replies = super::results(begun).await?;
         let mut reply = wire.get().init_reply();
         arrival.reply_header(self.room()).encode(reply.reborrow().init_header());
         match replies {
@@ -153,7 +142,9 @@ impl kv::Server for Kv {
         let arrival = Arrival::now(&self.driver);
         let request = params.get()?.get_request()?;
         let get = request.get_get()?;
-        let reply = self.carry_out_one(&arrival, request.get_header(), |_| decode_get(get)).await?;
+        let begun = self.begin_one(&arrival, request.get_header(), |_| decode_get(get));
+        drop(params);
+        let reply = only(super::results(begun).await?);
         let mut wire = wire.get().init_reply();
         arrival.reply_header(self.room()).encode(wire.reborrow().init_header());
         encode_reply(wire.init_result(), &reply);
@@ -164,8 +155,9 @@ impl kv::Server for Kv {
         let arrival = Arrival::now(&self.driver);
         let request = params.get()?.get_request()?;
         let put = request.get_put()?;
-        let decode = |value_bytes_max| decode_put(put, value_bytes_max);
-        let reply = self.carry_out_one(&arrival, request.get_header(), decode).await?;
+        let begun = self.begin_one(&arrival, request.get_header(), |value_bytes_max| decode_put(put, value_bytes_max));
+        drop(params);
+        let reply = only(super::results(begun).await?);
         let mut wire = wire.get().init_reply();
         arrival.reply_header(self.room()).encode(wire.reborrow().init_header());
         encode_reply(wire.init_result(), &reply);
@@ -176,7 +168,9 @@ impl kv::Server for Kv {
         let arrival = Arrival::now(&self.driver);
         let request = params.get()?.get_request()?;
         let delete = request.get_delete()?;
-        let reply = self.carry_out_one(&arrival, request.get_header(), |_| decode_delete(delete)).await?;
+        let begun = self.begin_one(&arrival, request.get_header(), |_| decode_delete(delete));
+        drop(params);
+        let reply = only(super::results(begun).await?);
         let mut wire = wire.get().init_reply();
         arrival.reply_header(self.room()).encode(wire.reborrow().init_header());
         encode_reply(wire.init_result(), &reply);
@@ -217,9 +211,14 @@ impl kv::Server for Kv {
     }
 }
 
-fn unanswered() -> Failure {
-    Failure {
+/// The reply of an operation that came alone.
+fn only(replies: Result<Vec<Reply>, Failure>) -> Reply {
+    let unanswered = || Failure {
         maybe_applied: true,
         ..Failure::new(ErrorCode::Internal, "an operation has no reply; please report this")
+    };
+    match replies {
+        Ok(mut replies) => replies.pop().unwrap_or_else(|| refusal(unanswered())),
+        Err(failure) => refusal(failure),
     }
 }

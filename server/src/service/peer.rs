@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use capnp::Error;
-use dynamo::operation::Failure;
+use dynamo::{layout::NodeIndex, operation::Failure, peer::PeerResult};
 use schema::{
     convert::{RequestHeader, decode_peer_operations, encode_failure, encode_peer_results, peer_operation_bytes},
     peer_capnp::{peer, peer_request},
@@ -16,19 +16,17 @@ use crate::worker::{Driver, Results, Share};
 pub(super) struct Peer {
     driver: Rc<Driver>,
     share: Rc<Share>,
+    caller: NodeIndex,
 }
 
 impl Peer {
-    /// For a connection with this share of the room.
-    pub(super) fn new(driver: Rc<Driver>, share: Rc<Share>) -> Self {
-        Self { driver, share }
+    /// For a connection of this node, with this share of the room.
+    pub(super) fn new(driver: Rc<Driver>, share: Rc<Share>, caller: NodeIndex) -> Self {
+        Self { driver, share, caller }
     }
 
-    fn begin(
-        &self,
-        arrival: &Arrival<'_>,
-        request: peer_request::Reader<'_>,
-    ) -> Result<Results<dynamo::peer::PeerResult>, Failure> {
+    fn begin(&self, arrival: &Arrival<'_>, request: peer_request::Reader<'_>) -> Result<Results<PeerResult>, Failure> {
+        self.driver.node.heard(self.caller);
         arrival.check_serving()?;
         RequestHeader::decode(request.get_header())?;
         let operations = request.get_operations().map_err(|error| super::unreadable(&error))?;
@@ -42,10 +40,10 @@ impl Peer {
 impl peer::Server for Peer {
     async fn execute(self: Rc<Self>, params: peer::ExecuteParams, mut wire: peer::ExecuteResults) -> Result<(), Error> {
         let arrival = Arrival::now(&self.driver);
-        let results = match self.begin(&arrival, params.get()?.get_request()?) {
-            Ok(begun) => Ok(results(begun).await?),
-            Err(failure) => Err(failure),
-        };
+        let begun = self.begin(&arrival, params.get()?.get_request()?);
+        // Everything was copied out of the message; its memory shall not wait for the disk.
+        drop(params);
+        let results = results(begun).await?;
         let mut reply = wire.get().init_reply();
         arrival.reply_header(self.share.room()).encode(reply.reborrow().init_header());
         match results {
