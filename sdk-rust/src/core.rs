@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use wire::Budget;
 
 use crate::{Error, engine::Submission};
-pub(crate) use queue::{Job, Queue};
+pub(crate) use queue::{Contents, Job, Queue};
 pub(crate) use slot::Slot;
 
 /// Bytes of replies that a client reads at the same time: two of the largest frames.

@@ -12,6 +12,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     rc::Rc,
     sync::Arc,
@@ -24,7 +25,7 @@ use tokio::task::spawn_local;
 
 use crate::{
     Error,
-    core::{Job, Shared},
+    core::{Contents, Job, Shared},
     engine::{Effect, Engine, Settings, link::LinkId},
     random::Random,
     transport::{self, Connection, Expected},
@@ -45,6 +46,9 @@ pub(crate) struct Driver {
     /// Wakes the main loop, which owns the timer.
     waker: RefCell<Waker>,
     timer_at: Cell<Option<Instant>>,
+    /// Emptied and filled again in every pass, so that they keep their capacity.
+    contents: RefCell<Contents>,
+    effects: RefCell<Vec<Effect>>,
 }
 
 impl Driver {
@@ -66,6 +70,8 @@ impl Driver {
             layouts_seen: Cell::new(layouts_seen),
             waker: RefCell::new(Waker::noop().clone()),
             timer_at: Cell::new(None),
+            contents: RefCell::default(),
+            effects: RefCell::default(),
         })
     }
 
@@ -118,7 +124,7 @@ impl Driver {
     /// Takes in what has gathered and what is due, and performs what follows.
     fn pass(self: &Rc<Self>) {
         let now = Instant::now();
-        let mut contents = Default::default();
+        let mut contents = self.contents.take();
         self.shared.queues[self.thread].take(&mut contents);
         {
             let mut engine = self.engine.borrow_mut();
@@ -126,12 +132,14 @@ impl Driver {
             if self.layouts_seen.replace(layouts) != layouts {
                 engine.set_layout(self.shared.layout(), now);
             }
-            contents.submissions.into_iter().for_each(|submission| engine.submit(now, submission));
-            contents.cancelled.into_iter().for_each(|sequence| engine.cancel(now, sequence));
+            contents.submissions.drain(..).for_each(|submission| engine.submit(now, submission));
+            contents.cancelled.drain(..).for_each(|sequence| engine.cancel(now, sequence));
             engine.sweep(now);
             engine.pump(now);
         }
-        contents.jobs.into_iter().for_each(|job: Job| job(Rc::clone(self)));
+        let jobs: Vec<Job> = contents.jobs.drain(..).collect();
+        self.contents.replace(contents);
+        jobs.into_iter().for_each(|job| job(Rc::clone(self)));
         self.perform();
     }
 
@@ -156,35 +164,46 @@ impl Driver {
     }
 
     fn perform(self: &Rc<Self>) {
+        let mut effects = self.effects.take();
         loop {
-            let (effects, released) = {
+            let released = {
                 let Ok(mut engine) = self.engine.try_borrow_mut() else { return };
-                (std::mem::take(&mut engine.effects), engine.take_released())
+                std::mem::swap(&mut engine.effects, &mut effects);
+                engine.take_released()
             };
             if released > 0 {
                 self.shared.release(released);
             }
             if effects.is_empty() {
-                return;
+                break;
             }
             let mut latest_clock = 0;
-            for effect in effects {
-                match effect {
-                    Effect::Complete { completer, token, result } => {
-                        if let Ok(reply) = &result {
-                            latest_clock = latest_clock.max(clock(&reply.outcome));
-                        }
-                        completer.complete(token, result);
-                    }
-                    Effect::Send { call, link, budget } => self.send(call, link, budget),
-                    Effect::Connect(link) => drop(spawn_local(Rc::clone(self).connect(link))),
-                    Effect::Disconnect(link) => drop(self.connections.borrow_mut().remove(&link)),
-                    Effect::Refresh(link) => self.refresh_from(link),
+            for effect in effects.drain(..) {
+                if let Effect::Complete { result: Ok(reply), .. } = &effect {
+                    latest_clock = latest_clock.max(clock(&reply.outcome));
                 }
+                self.perform_one(effect);
             }
             if latest_clock > 0 {
                 self.shared.saw_clock(latest_clock);
             }
+        }
+        self.effects.replace(effects);
+    }
+
+    fn perform_one(self: &Rc<Self>, effect: Effect) {
+        match effect {
+            Effect::Complete { completer, token, result } => {
+                // A completer is the application's code; if it panics, the other operations still end.
+                let told = catch_unwind(AssertUnwindSafe(|| completer.complete(token, result)));
+                if told.is_err() {
+                    tracing::error!(token, "a completer panicked");
+                }
+            }
+            Effect::Send { call, link, budget } => self.send(call, link, budget),
+            Effect::Connect(link) => drop(spawn_local(Rc::clone(self).connect(link))),
+            Effect::Disconnect(link) => drop(self.connections.borrow_mut().remove(&link)),
+            Effect::Refresh(link) => self.refresh_from(link),
         }
     }
 

@@ -121,6 +121,8 @@ pub(crate) struct Engine {
     layout: Arc<Layout>,
     /// By [`LinkId`]; never shrinks, so an id stays what it is.
     links: Vec<Link>,
+    /// The link of each node that was ever a member.
+    by_node: HashMap<NodeId, LinkId>,
     /// The link of each member of the layout.
     of_member: Vec<LinkId>,
     /// What routing knows of each member.
@@ -152,6 +154,7 @@ impl Engine {
             settings,
             layout: Arc::clone(&layout),
             links: Vec::new(),
+            by_node: HashMap::new(),
             of_member: Vec::new(),
             health: Vec::new(),
             table: Table::default(),
@@ -258,7 +261,7 @@ impl Engine {
 
     /// The link of a member.
     pub(crate) fn find(&self, node: NodeId) -> Option<LinkId> {
-        self.of_member.iter().copied().find(|link| self.links[link.0].node == node)
+        self.by_node.get(&node).copied().filter(|link| self.links[link.0].member.is_some())
     }
 
     /// Somebody needs a connection. Says whether one must be opened.
@@ -298,7 +301,8 @@ impl Engine {
     /// Chooses a node for an operation that is nowhere, and puts it on that node's link.
     fn route(&mut self, now: Instant, ticket: Ticket) {
         let Some(entry) = self.table.get(ticket) else { return };
-        if !entry.submission.is_wanted() {
+        // Before the first attempt, whoever submitted it has just done so; sending asks again.
+        if entry.attempt > 0 && !entry.submission.is_wanted() {
             return self.forget(now, ticket);
         }
         let operation = &entry.submission.operation;

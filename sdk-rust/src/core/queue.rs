@@ -61,7 +61,7 @@ impl Queue {
         self.woken.store(false, Ordering::Release);
     }
 
-    /// Exchanges what has gathered for the empty `contents`.
+    /// Exchanges what has gathered for `contents`, which must be empty and keeps its capacity.
     pub(crate) fn take(&self, contents: &mut Contents) {
         let mut own = self.lock();
         mem::swap(&mut own.submissions, &mut contents.submissions);

@@ -2,6 +2,7 @@
 //! layout.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -89,21 +90,24 @@ impl Engine {
     pub(crate) fn set_layout(&mut self, layout: Arc<Layout>, now: Instant) {
         let before: Vec<LinkId> = std::mem::take(&mut self.of_member);
         let health = std::mem::take(&mut self.health);
+        let carried: HashMap<LinkId, Health> = before.iter().copied().zip(health).collect();
         before.iter().for_each(|link| self.links[link.0].member = None);
         for (at, member) in (0..).zip(&layout.members) {
-            let known = self.links.iter().position(|link| link.node == member.id);
-            let id = LinkId(known.unwrap_or_else(|| {
+            let id = *self.by_node.entry(member.id).or_insert_with(|| {
                 self.links.push(Link::new(member.id, now));
-                self.links.len() - 1
-            }));
+                LinkId(self.links.len() - 1)
+            });
             let link = &mut self.links[id.0];
             link.member = Some(dynamo::layout::NodeIndex(at));
             link.name.clone_from(&member.name);
             link.addresses.clone_from(&member.addresses);
             let near = self.settings.zone.as_ref().is_some_and(|zone| *zone == member.zone);
-            let carried = before.iter().position(|old| *old == id).and_then(|old| health.get(old)).copied();
             let fresh = Health { usable: true, near, in_flight: 0, latency_micros: 0.0, load: 0 };
-            self.health.push(Health { near, usable: link.is_usable(now), ..carried.unwrap_or(fresh) });
+            self.health.push(Health {
+                near,
+                usable: link.is_usable(now),
+                ..carried.get(&id).copied().unwrap_or(fresh)
+            });
             self.of_member.push(id);
         }
         self.layout = layout;

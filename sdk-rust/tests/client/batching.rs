@@ -236,3 +236,28 @@ fn the_core_gives_every_write_an_id_of_its_own() {
         assert_eq!(ids.collect::<Vec<_>>(), [first, second]);
     });
 }
+
+/// Panics when it is told anything.
+struct Panicking;
+
+impl Completer for Panicking {
+    fn complete(&self, _token: u64, _result: Result<Reply, Error>) {
+        panic!("on purpose");
+    }
+}
+
+#[test]
+fn a_completer_that_panics_harms_only_itself() {
+    let cluster = Cluster::start(1);
+    run(async {
+        let db = cluster.client().await;
+        cluster.node(0).script(|_| Act::ServeAfter(Duration::from_millis(10)));
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let told = Arc::new(Told::default());
+        db.submit(get("k"), deadline, 1, told.clone()).unwrap();
+        db.submit(get("k"), deadline, 1, Arc::new(Panicking)).unwrap();
+        db.submit(get("k"), deadline, 1, told.clone()).unwrap();
+        db.get("later").await.unwrap();
+        assert_eq!(told.0.load(Ordering::SeqCst), 2);
+    });
+}
