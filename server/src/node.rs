@@ -168,15 +168,16 @@ pub struct RunningNode {
 
 /// Runs a node until SIGTERM or SIGINT, then drains it. A second signal ends it at once.
 pub fn run(config: Config) -> Result<(), ServeError> {
-    let running = RunningNode::start(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::System)?;
-    let mut failed = running.node.has_failed.subscribe();
+    // Before the node listens: whoever sees that it does may tell it to stop.
     let (mut terminate, mut interrupt) = {
         let _context = runtime.enter();
         use tokio::signal::unix::{SignalKind, signal};
         let listen = |kind| signal(kind).map_err(ServeError::System);
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?)
     };
+    let running = RunningNode::start(config)?;
+    let mut failed = running.node.has_failed.subscribe();
     let why = runtime.block_on(async {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
