@@ -1,89 +1,61 @@
-//! A budget of bytes for messages that are being worked on, shared by many connections. When it is used up, their sockets are not read,
-//! and TCP pushes back; nobody is refused and nothing is dropped.
+//! A bound on bytes that many connections share: what all their received messages together may occupy.
 //!
-//! Unauthenticated peers, clients, peers' requests and replies to our own calls get budgets of their own: if they shared one, honest clients could
-//! starve, and two nodes could wait for each other for ever.
+//! It is not a rate limit. A message occupies its bytes until it is dropped, so a budget bounds memory and nothing else.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A budget of bytes. Clones share it.
+/// Messages up to this size are not charged: a connection holds at most its calls in flight of them, and counting them
+/// would cost more than they occupy.
+const FREE_BYTES: usize = 1024;
+
+/// A number of bytes to be shared by received messages. Cloning gives another name for the same budget; it may be used
+/// from several threads.
+///
+/// When it is empty, connections wait in order of arrival and do not read, so that TCP makes their peers wait. Give
+/// separate budgets to unknown peers, to clients, to requests of other nodes and to the replies to own calls:
+/// with a common one, clients could starve the replies that their own calls are waiting for.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    shared: Arc<Shared>,
+    bytes: Arc<Semaphore>,
+    capacity_bytes: usize,
 }
 
-#[derive(Debug)]
-struct Shared {
-    bytes: usize,
-    used: AtomicUsize,
-    freed: Notify,
-}
-
-/// A part of a budget; dropping it gives it back.
-#[derive(Debug)]
-pub(crate) struct Permit {
-    shared: Arc<Shared>,
-    bytes: usize,
-}
+/// Holds a part of a [`Budget`] until it is dropped.
+pub(crate) type Permit = OwnedSemaphorePermit;
 
 impl Budget {
     /// A budget of `bytes` bytes.
     pub fn new(bytes: usize) -> Self {
-        Self { shared: Arc::new(Shared { bytes, used: AtomicUsize::new(0), freed: Notify::new() }) }
+        // A single claim is a u32, and the semaphore has a limit of its own.
+        let capacity_bytes = bytes.min(u32::MAX as usize).min(Semaphore::MAX_PERMITS);
+        Self { bytes: Arc::new(Semaphore::new(capacity_bytes)), capacity_bytes }
     }
 
-    /// Bytes in use now.
+    /// Bytes that are occupied now.
     pub fn used(&self) -> usize {
-        self.shared.used.load(Ordering::Relaxed)
+        self.capacity_bytes - self.bytes.available_permits()
     }
 
-    /// Waits until `bytes` are free. A message bigger than the whole budget waits until it would be the only one, so that a small
-    /// budget slows down but never blocks.
-    pub(crate) async fn acquire(&self, bytes: usize) -> Permit {
-        loop {
-            let freed = self.shared.freed.notified();
-            tokio::pin!(freed);
-            freed.as_mut().enable();
-            if let Some(permit) = self.try_acquire(bytes) {
-                return permit;
-            }
-            freed.await;
+    /// A claim for a message of `bytes`, or `None` when it has to wait. `Some(None)` is a message that is free of charge.
+    pub(crate) fn try_claim(&self, bytes: usize) -> Option<Option<Permit>> {
+        if bytes <= FREE_BYTES {
+            return Some(None);
         }
+        let claim = self.clamp(bytes);
+        Arc::clone(&self.bytes).try_acquire_many_owned(claim).ok().map(Some)
     }
 
-    pub(crate) fn try_acquire(&self, bytes: usize) -> Option<Permit> {
-        let fits = |used: usize| (used == 0 || used + bytes <= self.shared.bytes).then_some(used + bytes);
-        self.shared.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, fits).ok()?;
-        Some(Permit { shared: Arc::clone(&self.shared), bytes })
+    /// Waits in line for a claim.
+    pub(crate) async fn claim(self, bytes: usize) -> Option<Permit> {
+        let claim = self.clamp(bytes);
+        // The semaphore is never closed; if it were, going uncharged is the harmless way out.
+        self.bytes.acquire_many_owned(claim).await.ok()
     }
-}
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.shared.used.fetch_sub(self.bytes, Ordering::AcqRel);
-        // All of them: a small message may fit where the first in line does not.
-        self.shared.freed.notify_waiters();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Budget;
-
-    #[test]
-    fn a_budget_is_given_back_and_lets_one_large_message_through() {
-        let budget = Budget::new(100);
-        let first = budget.try_acquire(60).expect("it is free");
-        assert!(budget.try_acquire(60).is_none());
-        drop(first);
-        let large = budget.try_acquire(1000).expect("alone, even a larger one passes");
-        assert!(budget.try_acquire(1).is_none());
-        drop(large);
-        assert_eq!(budget.used(), 0);
+    /// A frame larger than the whole budget may pass when it is alone, or it would wait for ever.
+    fn clamp(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.min(self.capacity_bytes)).unwrap_or(u32::MAX)
     }
 }

@@ -1,237 +1,204 @@
-//! One connection: what is queued, what is in flight, why it ended. The handle [`ConnectionHandle`] is what the rest of the program holds; the
-//! two halves that move bytes share its state.
+//! Running one connection, from a connected socket to the [`Reason`] of its end, and the handle by which its
+//! owner looks at it and steers it.
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-    time::Instant,
-};
+use std::any::Any;
+use std::fmt;
+use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::Instant;
 
-use tokio::sync::Notify;
+use capnp::capability::{Client, FromClientHook};
+use capnp_rpc::rpc_twoparty_capnp::Side;
+use capnp_rpc::{Disconnector, RpcSystem};
+use futures_util::FutureExt;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::sleep;
 
-use crate::{Budget, Limits, Reason};
+use crate::budget::Budget;
+use crate::limits::Limits;
+use crate::link::Link;
+use crate::network::Network;
+use crate::reason::Reason;
+use crate::writer;
 
-/// A handle on one connection. Clones share it; it stays valid after the connection has ended.
-#[derive(Clone, Debug)]
+/// A view of one connection for its owner. Clones stand for the same connection; dropping them all does not close it.
+#[derive(Clone)]
 pub struct ConnectionHandle {
-    pub(crate) shared: Rc<Shared>,
-}
-
-/// What the handle, the reading half and the writing half share; all of them live on one thread.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) limits: Limits,
-    frame_bytes: Cell<usize>,
-    /// Where large messages take their bytes from.
-    budget: RefCell<Budget>,
-    admitted: Cell<bool>,
-    /// Serialised frames that wait for the writer.
-    outgoing: RefCell<Vec<u8>>,
-    /// Bytes handed to the writer and not yet taken by the socket.
-    writing: Cell<usize>,
-    /// Wakes the writer.
-    pub(crate) queued: Notify,
-    /// Wakes the reader when calls were answered, and everyone when the connection ends.
-    pub(crate) changed: Notify,
-    /// Calls of the other side that have no answer yet.
-    unanswered: Cell<usize>,
-    /// Calls of the other side that it has not finished.
-    unfinished: Cell<usize>,
-    reason: RefCell<Option<Reason>>,
-    /// The RPC system wants no more to be sent than what is queued.
-    shutting_down: Cell<bool>,
-    pub(crate) received: Cell<u64>,
-    pub(crate) sent: Cell<u64>,
-    pub(crate) heard: Cell<Instant>,
+    link: Rc<Link>,
 }
 
 impl ConnectionHandle {
-    pub(crate) fn new(limits: Limits, budget: Budget) -> Self {
-        let frame_bytes = Cell::new(limits.frame_bytes_before_hello.min(limits.frame_bytes));
-        Self {
-            shared: Rc::new(Shared {
-                limits,
-                frame_bytes,
-                budget: RefCell::new(budget),
-                admitted: Cell::new(false),
-                outgoing: RefCell::default(),
-                writing: Cell::new(0),
-                queued: Notify::new(),
-                changed: Notify::new(),
-                unanswered: Cell::new(0),
-                unfinished: Cell::new(0),
-                reason: RefCell::new(None),
-                shutting_down: Cell::new(false),
-                received: Cell::new(0),
-                sent: Cell::new(0),
-                heard: Cell::new(Instant::now()),
-            }),
-        }
-    }
-
-    /// Takes the other side for known: its frames may have their full size from now on, and use this budget.
+    /// The peer has authenticated: from now on frames may be as large as [`Limits::frame_bytes`], they are charged to
+    /// `budget`, and the time for the hello has not run out.
     pub fn admit(&self, budget: Budget) {
-        self.shared.frame_bytes.set(self.shared.limits.frame_bytes);
-        self.shared.budget.replace(budget);
-        self.shared.admitted.set(true);
+        self.link.admit(budget);
     }
 
-    /// Ends the connection; what is queued may be lost.
+    /// Ends the connection. Answers that are already queued are still offered to the peer for a second; calls that are
+    /// being carried out are dropped, and own calls without an answer fail as disconnected.
     pub fn close(&self) {
-        self.shared.end(Reason::Closed);
+        self.link.end(Reason::Closed);
     }
 
-    /// Why the connection ended, once it has.
-    pub fn reason(&self) -> Option<Reason> {
-        self.shared.reason()
-    }
-
-    /// Waits until the connection has ended, and says why.
+    /// Waits until the connection can no longer be used, and says why.
     pub async fn closed(&self) -> Reason {
-        self.shared.ended().await
+        self.link.closed().await
     }
 
-    /// Calls of the other side that have no answer yet.
+    /// Why the connection ended, or `None` while it can be used.
+    pub fn reason(&self) -> Option<Reason> {
+        self.link.reason().cloned()
+    }
+
+    /// Calls of the peer that are being carried out.
     pub fn calls_in_flight(&self) -> usize {
-        self.shared.unanswered.get()
+        self.link.running_calls()
     }
 
-    /// Bytes received so far.
+    /// Calls of this side that have not been answered.
+    pub fn own_calls_in_flight(&self) -> usize {
+        self.link.own_calls()
+    }
+
+    /// Bytes received since the start.
     pub fn bytes_received(&self) -> u64 {
-        self.shared.received.get()
+        self.link.traffic.received_bytes.get()
     }
 
-    /// Bytes sent so far.
+    /// Bytes that the operating system has taken over for sending since the start.
     pub fn bytes_sent(&self) -> u64 {
-        self.shared.sent.get()
+        self.link.traffic.sent_bytes.get()
     }
 
-    /// When the last bytes arrived, or when the connection was made.
+    /// Bytes that wait to be sent.
+    pub fn bytes_queued(&self) -> usize {
+        self.link.outgoing.borrow().queued_bytes()
+    }
+
+    /// Waits until no more than [`Limits::outgoing_pause_bytes`] wait to be sent, or the connection has ended. A handler
+    /// that is about to build a large answer should wait for it, or many such answers at once exceed
+    /// [`Limits::outgoing_bytes`] and end the connection although its peer reads.
+    pub async fn outgoing_room(&self) {
+        self.link.outgoing_room().await;
+    }
+
+    /// When the last byte arrived from the peer, or when the connection began.
     pub fn last_heard(&self) -> Instant {
-        self.shared.heard.get()
+        self.link.traffic.last_received.get().into_std()
     }
 }
 
-impl Shared {
-    /// The largest frame that is accepted now.
-    pub(crate) fn frame_bytes(&self) -> usize {
-        self.frame_bytes.get()
+impl fmt::Debug for ConnectionHandle {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ConnectionHandle").field("reason", &self.link.reason()).finish_non_exhaustive()
     }
+}
 
-    pub(crate) fn budget(&self) -> Budget {
-        self.budget.borrow().clone()
-    }
+/// Serves `bootstrap`, the object that the peer gets first, on an accepted socket that was set up with [`crate::tune`]. The
+/// work is done by a task spawned with [`spawn_local`], until the connection ends.
+///
+/// Until [`ConnectionHandle::admit`], frames are small ([`Limits::frame_bytes_before_hello`]), charged to `budget`, and
+/// the time until then is limited ([`Limits::hello_timeout`]).
+///
+/// A panic in a handler ends this connection with [`Reason::Panicked`] and nothing else.
+pub fn serve(stream: TcpStream, limits: Limits, budget: Budget, bootstrap: Client) -> ConnectionHandle {
+    let (reader, writer) = stream.into_split();
+    serve_over(reader, writer, limits, budget, bootstrap)
+}
 
-    pub(crate) fn is_admitted(&self) -> bool {
-        self.admitted.get()
-    }
+/// The same as [`serve`] over any pair of byte streams.
+pub fn serve_over<R, W>(reader: R, writer: W, limits: Limits, budget: Budget, bootstrap: Client) -> ConnectionHandle
+where
+    R: AsyncRead + Unpin + 'static,
+    W: AsyncWrite + Unpin + 'static,
+{
+    let handle = ConnectionHandle { link: Link::new(limits, budget) };
+    let network = Network::new(Side::Server, reader, Rc::clone(&handle.link));
+    let rpc = RpcSystem::new(Box::new(network), Some(bootstrap));
+    spawn_local(run(rpc, writer, Rc::clone(&handle.link)));
+    handle
+}
 
-    /// Ends the connection; the first reason stands.
-    pub(crate) fn end(&self, reason: Reason) {
-        self.reason.borrow_mut().get_or_insert(reason);
-        self.queued.notify_one();
-        self.changed.notify_waiters();
-    }
+/// The bootstrap object of the peer, over a socket that this side opened and set up with [`crate::tune`]. The work is
+/// done by a task spawned with [`spawn_local`], until [`ConnectionHandle::close`] or the other end.
+///
+/// Received messages, which are answers in the main, are charged to `budget`.
+pub fn connect<C: FromClientHook>(stream: TcpStream, limits: Limits, budget: Budget) -> (C, ConnectionHandle) {
+    let (reader, writer) = stream.into_split();
+    connect_over(reader, writer, limits, budget)
+}
 
-    pub(crate) fn reason(&self) -> Option<Reason> {
-        self.reason.borrow().clone()
-    }
+/// The same as [`connect`] over any pair of byte streams.
+pub fn connect_over<C, R, W>(reader: R, writer: W, limits: Limits, budget: Budget) -> (C, ConnectionHandle)
+where
+    C: FromClientHook,
+    R: AsyncRead + Unpin + 'static,
+    W: AsyncWrite + Unpin + 'static,
+{
+    let handle = ConnectionHandle { link: Link::new(limits, budget) };
+    let network = Network::new(Side::Client, reader, Rc::clone(&handle.link));
+    let mut rpc = RpcSystem::new(Box::new(network), None);
+    let client = rpc.bootstrap(Side::Server);
+    spawn_local(run(rpc, writer, Rc::clone(&handle.link)));
+    (client, handle)
+}
 
-    fn has_ended(&self) -> bool {
-        self.reason.borrow().is_some()
-    }
-
-    pub(crate) async fn ended(&self) -> Reason {
-        loop {
-            let changed = self.changed.notified();
-            if let Some(reason) = self.reason() {
-                return reason;
-            }
-            changed.await;
+/// Runs both halves until the connection has ended and what could be sent was sent.
+async fn run<W: AsyncWrite + Unpin + 'static>(rpc: RpcSystem<Side>, writer: W, link: Rc<Link>) {
+    // The writer is a task of its own, since its turn comes when the RPC layer has nothing more to do.
+    let _writer = AbortOnDrop(spawn_local(writer::run(writer, Rc::clone(&link))).abort_handle());
+    let disconnector = rpc.get_disconnector();
+    let mut rpc = Box::pin(rpc);
+    let outcome = tokio::select! {
+        outcome = AssertUnwindSafe(&mut rpc).catch_unwind() => outcome,
+        () = expect_hello(&link) => unreachable!("it waits for ever after the hello"),
+    };
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => link.end(Reason::Protocol { detail: error.to_string() }),
+        Err(panic) => {
+            link.end(Reason::Panicked { detail: panic_text(panic.as_ref()) });
+            disconnect_after_panic(disconnector);
         }
     }
+    // What the RPC layer held was interrupted in the middle; it may not even be fit to be dropped.
+    if catch_unwind(AssertUnwindSafe(|| drop(rpc))).is_err() {
+        link.end(Reason::Panicked { detail: "while dropping the connection".to_owned() });
+    }
+    link.end(Reason::PeerClosed);
+    link.shut_down();
+    link.written_out().await;
+}
 
-    /// Puts a frame behind what is queued. A side that does not read has its connection ended here, not its queue grown.
-    pub(crate) fn queue(&self, segments: &[&[u8]]) {
-        if self.has_ended() {
-            return;
-        }
-        let mut outgoing = self.outgoing.borrow_mut();
-        let was_empty = outgoing.is_empty();
-        let body: usize = segments.iter().map(|segment| segment.len()).sum();
-        if outgoing.len() + self.writing.get() + body > self.limits.outgoing_bytes {
-            drop(outgoing);
-            self.end(Reason::Stalled);
-            return;
-        }
-        outgoing.extend_from_slice(&(segments.len() as u32 - 1).to_le_bytes());
-        for segment in segments {
-            outgoing.extend_from_slice(&((segment.len() / 8) as u32).to_le_bytes());
-        }
-        if segments.len().is_multiple_of(2) {
-            outgoing.extend_from_slice(&[0; 4]);
-        }
-        for segment in segments {
-            outgoing.extend_from_slice(segment);
-        }
-        if was_empty {
-            self.queued.notify_one();
+/// Ends the connection when the peer is not admitted in time. Never returns.
+async fn expect_hello(link: &Link) {
+    if let Some(limit) = link.limits.hello_timeout {
+        sleep(limit).await;
+        if !link.is_admitted() {
+            link.end(Reason::HelloTimeout { limit });
         }
     }
+    pending().await
+}
 
-    /// Hands everything queued to the writer, which gives its empty buffer for the next frames.
-    pub(crate) fn swap_outgoing(&self, buffer: &mut Vec<u8>) {
-        debug_assert!(buffer.is_empty());
-        std::mem::swap(buffer, &mut self.outgoing.borrow_mut());
-        self.writing.set(buffer.len());
-    }
+/// Calls that wait for an answer hold themselves alive, and would wait for ever if nobody told them.
+fn disconnect_after_panic(disconnector: Disconnector<Side>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| disconnector.now_or_never()));
+}
 
-    pub(crate) fn wrote(&self, bytes: usize) {
-        self.writing.set(self.writing.get() - bytes);
-        self.sent.set(self.sent.get() + bytes as u64);
-    }
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
+}
 
-    pub(crate) fn shut_down(&self) {
-        self.shutting_down.set(true);
-        self.queued.notify_one();
-    }
+/// Dropping a connection must take its writer along.
+struct AbortOnDrop(AbortHandle);
 
-    pub(crate) fn is_shutting_down(&self) -> bool {
-        self.shutting_down.get()
-    }
-
-    /// A call of the other side arrived.
-    pub(crate) fn called(&self) {
-        self.unanswered.set(self.unanswered.get() + 1);
-        self.unfinished.set(self.unfinished.get() + 1);
-        if self.unfinished.get() > self.limits.answers_unfinished {
-            self.end(Reason::TooManyAnswers);
-        }
-    }
-
-    /// This side answered a call.
-    pub(crate) fn answered(&self) {
-        let unanswered = self.unanswered.get();
-        self.unanswered.set(unanswered.saturating_sub(1));
-        if unanswered == self.limits.calls_in_flight {
-            self.changed.notify_waiters();
-        }
-    }
-
-    /// The other side finished a call.
-    pub(crate) fn finished(&self) {
-        self.unfinished.set(self.unfinished.get().saturating_sub(1));
-    }
-
-    /// Waits until another call may be read. Answers do not depend on what is still unread, so waiting here always ends: a connection
-    /// on which *both* sides call each other would need the other side's answers to be read meanwhile, and none of ours is used so.
-    pub(crate) async fn may_read(&self) {
-        loop {
-            let changed = self.changed.notified();
-            if self.unanswered.get() < self.limits.calls_in_flight || self.has_ended() {
-                return;
-            }
-            changed.await;
-        }
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -1,120 +1,140 @@
-//! Frames: a segment table and segments, read without trusting what the table announces. Memory grows with the bytes that have
-//! arrived, never with the bytes that were promised.
+//! The stream framing of Cap'n Proto: a table with the length of each segment, then the segments.
+//!
+//! This is the encoding alone, on bytes that are already here; reading from a socket is the business of `reader`. Nothing in it
+//! reserves memory for what a table merely announces.
 
-use capnp::{
-    Word,
-    message::{Reader, ReaderOptions, ReaderSegments},
-};
+use capnp::Word;
+use capnp::message::ReaderSegments;
 
-use crate::{Limits, Reason};
+use crate::limits::Limits;
+use crate::reason::Reason;
 
-/// How deep structures may nest: the contract's deepest has six levels, RPC adds five.
-const NESTING_MAX: i32 = 24;
+/// The unit of the encoding.
+pub(crate) const WORD_BYTES: usize = 8;
 
-/// A message that was received, in one aligned piece of memory.
+/// Where the segments of a frame lie in its body.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Table {
+    /// Length of the table itself.
+    pub(crate) header_bytes: usize,
+    /// Length of all segments together.
+    pub(crate) body_words: usize,
+    /// The end of each segment in the body, in words; empty for a single segment, which needs no list.
+    ends: Box<[u32]>,
+}
+
+impl Table {
+    /// Length of the whole frame.
+    pub(crate) fn frame_bytes(&self) -> usize {
+        self.header_bytes + self.body_words * WORD_BYTES
+    }
+}
+
+/// Reads a segment table from the start of `bytes`; `None` when it is not complete yet.
+///
+/// # Errors
+/// As soon as it is certain that the frame is beyond the limits, even if the table is not complete.
+pub(crate) fn parse_table(bytes: &[u8], limits: &Limits, frame_limit_bytes: usize) -> Result<Option<Table>, Reason> {
+    let Some(segments_less_one) = read_u32(bytes, 0) else {
+        return Ok(None);
+    };
+    let announced = u64::from(segments_less_one) + 1;
+    if announced > limits.segments as u64 {
+        return Err(Reason::TooManySegments { announced, limit: limits.segments });
+    }
+    let segments = announced as usize;
+    // One length per segment behind the count, padded to a whole word.
+    let header_bytes = (segments / 2 + 1) * WORD_BYTES;
+    let mut ends = Vec::new();
+    if segments > 1 {
+        ends.reserve_exact(segments);
+    }
+    let mut words = 0_u64;
+    for segment in 0..segments {
+        let Some(length) = read_u32(bytes, 1 + segment) else {
+            return Ok(None);
+        };
+        words += u64::from(length);
+        let announced_bytes = header_bytes as u64 + words * WORD_BYTES as u64;
+        if announced_bytes > frame_limit_bytes as u64 {
+            return Err(Reason::FrameTooLarge { announced_bytes, limit_bytes: frame_limit_bytes });
+        }
+        if segments > 1 {
+            ends.push(u32::try_from(words).map_err(|_| too_large(announced_bytes, frame_limit_bytes))?);
+        }
+    }
+    if bytes.len() < header_bytes {
+        return Ok(None);
+    }
+    Ok(Some(Table { header_bytes, body_words: words as usize, ends: ends.into_boxed_slice() }))
+}
+
+fn too_large(announced_bytes: u64, limit_bytes: usize) -> Reason {
+    Reason::FrameTooLarge { announced_bytes, limit_bytes }
+}
+
+fn read_u32(bytes: &[u8], index: usize) -> Option<u32> {
+    let (number, _) = bytes.get(index * 4..)?.split_first_chunk()?;
+    Some(u32::from_le_bytes(*number))
+}
+
+/// Appends the segment table for `segments` to `out`.
+pub(crate) fn write_table(segments: &[&[u8]], out: &mut Vec<u8>) {
+    out.extend_from_slice(&(segments.len() as u32 - 1).to_le_bytes());
+    for segment in segments {
+        out.extend_from_slice(&((segment.len() / WORD_BYTES) as u32).to_le_bytes());
+    }
+    if segments.len().is_multiple_of(2) {
+        out.extend_from_slice(&[0; 4]);
+    }
+}
+
+/// Length of the segment table for that many segments.
+pub(crate) fn table_bytes(segments: usize) -> usize {
+    (segments / 2 + 1) * WORD_BYTES
+}
+
+/// The segments of one received frame, in one piece of aligned memory.
 #[derive(Debug)]
 pub(crate) struct Segments {
     words: Vec<Word>,
-    /// Where each segment begins, in words, and at last where the last one ends.
-    bounds: Vec<usize>,
+    ends: Box<[u32]>,
+}
+
+impl Segments {
+    /// `words` must be the complete body that `table` describes.
+    pub(crate) fn new(table: Table, words: Vec<Word>) -> Self {
+        debug_assert_eq!(words.len(), table.body_words);
+        Self { words, ends: table.ends }
+    }
+
+    /// Copies the body of a frame out of a buffer.
+    pub(crate) fn copied(table: Table, body: &[u8]) -> Self {
+        let mut words = Word::allocate_zeroed_vec(table.body_words);
+        Word::words_to_bytes_mut(&mut words).copy_from_slice(body);
+        Self::new(table, words)
+    }
+
+    pub(crate) fn words(&self) -> usize {
+        self.words.len()
+    }
 }
 
 impl ReaderSegments for Segments {
     fn get_segment(&self, index: u32) -> Option<&[u8]> {
+        if self.ends.is_empty() {
+            return (index == 0).then(|| Word::words_to_bytes(&self.words));
+        }
         let index = index as usize;
-        let (from, to) = (*self.bounds.get(index)?, *self.bounds.get(index + 1)?);
-        Some(Word::words_to_bytes(&self.words[from..to]))
+        let end = *self.ends.get(index)? as usize;
+        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        Some(Word::words_to_bytes(&self.words[start..end]))
     }
 
     fn len(&self) -> usize {
-        self.bounds.len() - 1
+        self.ends.len().max(1)
     }
 }
 
-/// The segment table of a frame: what it announces.
-#[derive(Debug)]
-pub(crate) struct Header {
-    bounds: Vec<usize>,
-    /// Bytes of the table itself.
-    pub(crate) table_bytes: usize,
-    /// Bytes of all segments together.
-    pub(crate) body_bytes: usize,
-}
-
-impl Header {
-    /// Reads the table at the beginning of `bytes`; `None` while it is not there in full.
-    pub(crate) fn parse(bytes: &[u8], limits: &Limits, frame_bytes: usize) -> Result<Option<Self>, Reason> {
-        let Some(count) = number(bytes, 0) else { return Ok(None) };
-        let segments = u64::from(count) + 1;
-        if segments > limits.segments as u64 {
-            return Err(Reason::TooManySegments { segments, limit: limits.segments as u64 });
-        }
-        let segments = count as usize + 1;
-        let table_bytes = (4 + 4 * segments).next_multiple_of(8);
-        if bytes.len() < table_bytes {
-            return Ok(None);
-        }
-        let mut bounds = Vec::with_capacity(segments + 1);
-        let mut end = 0u64;
-        bounds.push(0);
-        for segment in 0..segments {
-            end += u64::from(number(bytes, 4 + 4 * segment).ok_or(Reason::Malformed)?);
-            if end * 8 + table_bytes as u64 > frame_bytes as u64 {
-                return Err(Reason::FrameTooLarge { bytes: end * 8 + table_bytes as u64, limit: frame_bytes as u64 });
-            }
-            bounds.push(end as usize);
-        }
-        Ok(Some(Self { bounds, table_bytes, body_bytes: end as usize * 8 }))
-    }
-}
-
-/// The segments of a frame while they arrive.
-#[derive(Debug)]
-pub(crate) struct Body {
-    header: Header,
-    words: Vec<Word>,
-    filled: usize,
-}
-
-/// The least memory that is made ready for bytes that have begun to arrive: a page.
-const GROWTH_BYTES: usize = 4 << 10;
-
-impl Body {
-    /// A body of which nothing has arrived, and for which nothing is reserved.
-    pub(crate) fn new(header: Header) -> Self {
-        Self { header, words: Vec::new(), filled: 0 }
-    }
-
-    /// Takes what belongs to this body from the front of `bytes` and says how much that was.
-    pub(crate) fn take_from(&mut self, bytes: &[u8]) -> usize {
-        let count = bytes.len().min(self.header.body_bytes - self.filled);
-        let end = self.filled + count;
-        let ready = self.words.len() * 8;
-        if end > ready {
-            // Doubling keeps the copying linear; what stands ready is at most twice what has arrived.
-            let next = end.max((2 * ready).max(GROWTH_BYTES)).min(self.header.body_bytes);
-            self.words.reserve_exact(next.div_ceil(8) - self.words.len());
-            self.words.resize(next.div_ceil(8), capnp::word(0, 0, 0, 0, 0, 0, 0, 0));
-        }
-        Word::words_to_bytes_mut(&mut self.words)[self.filled..end].copy_from_slice(&bytes[..count]);
-        self.filled = end;
-        count
-    }
-
-    /// Whether every byte has arrived.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.filled == self.header.body_bytes
-    }
-
-    /// The message. A reader may walk each word four times, since the application reads some fields more than once; more is an
-    /// amplification attack by pointers that share their target.
-    pub(crate) fn into_reader(self) -> Reader<Segments> {
-        let mut options = ReaderOptions::new();
-        options.nesting_limit(NESTING_MAX).traversal_limit_in_words(Some(4 * self.words.len() + 1024));
-        Reader::new(Segments { words: self.words, bounds: self.header.bounds }, options)
-    }
-}
-
-fn number(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
+#[cfg(test)]
+mod tests;
