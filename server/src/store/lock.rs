@@ -7,13 +7,17 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{Read, Seek, Write},
     path::Path,
-    process,
+    process, thread,
+    time::{Duration, Instant},
 };
 
 use super::error::OpenError;
 
 /// The name of the lock file inside a data directory.
 pub(super) const LOCK_FILE: &str = "LOCK";
+
+/// Far longer than the end of a process takes, and short enough for whoever waits to be told.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The lock on a data directory, held until it is dropped or the process ends.
 #[derive(Debug)]
@@ -32,7 +36,7 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(OpenError::io(&path, "could not open the lock file"))?;
-        match file.try_lock() {
+        match take_patiently(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut owner = String::new();
@@ -52,6 +56,17 @@ impl Lock {
             .and_then(|()| file.write_all(text.as_bytes()))
             .map_err(OpenError::io(&path, "could not write the lock file"))?;
         Ok(Self { _file: file })
+    }
+}
+
+/// Tries for a moment: the holder may be about to end, or a child of its may hold a copy between its fork and its exec.
+fn take_patiently(file: &File) -> Result<(), TryLockError> {
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => thread::sleep(PATIENCE / 50),
+            result => return result,
+        }
     }
 }
 
