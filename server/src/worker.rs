@@ -10,6 +10,7 @@ mod driver;
 mod links;
 mod merges;
 mod outbox;
+mod reading;
 
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc, thread, time::Duration};
 

@@ -215,6 +215,30 @@ fn a_node_whose_directory_was_emptied_does_not_come_back_as_the_old_owner() {
 }
 
 #[test]
+fn a_batch_that_finds_more_than_one_reply_can_carry_is_bounded_and_says_so() {
+    let cluster = Cluster::start(3);
+    local(async {
+        let clients = clients(&cluster).await;
+        let keys: Vec<String> = (0..40).map(|key| format!("k{key}")).collect();
+        let value = vec![7; 500_000];
+        for key in &keys {
+            assert!(is_stored(&clients[0].one(put(key, &value, Basis::Local)).await));
+        }
+        let gets: Vec<Operation> = keys.iter().map(|key| get(key)).collect();
+        let replies = clients[1].execute(&gets).await;
+        let found = replies.iter().filter(|reply| code(reply).is_none()).count();
+        assert!((4..20).contains(&found), "{found}");
+        for reply in &replies {
+            let Outcome::Failed(failure) = &reply.outcome else { continue };
+            assert_eq!((failure.code, failure.retryable), (ErrorCode::TooLarge, true), "{failure:?}");
+        }
+        for key in &keys {
+            assert_eq!(values(&clients[1].one(get(key)).await), [&value[..]], "alone, each is found");
+        }
+    });
+}
+
+#[test]
 fn a_budget_is_kept_when_an_owner_hangs() {
     let mut cluster = Cluster::start(3);
     local(async { drop(clients(&cluster).await) });

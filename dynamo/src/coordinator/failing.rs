@@ -26,6 +26,13 @@ impl Trouble {
     }
 }
 
+impl Trouble {
+    /// Whether a replica left a record behind because its batch asked for too much at once.
+    pub(super) fn is_too_large(self) -> bool {
+        self.0 == Some(ErrorCode::TooLarge)
+    }
+}
+
 /// Reasons that name a cause, and so a remedy, go before reasons that only name a symptom.
 fn weight(code: ErrorCode) -> u8 {
     match code {
@@ -95,6 +102,9 @@ impl Shortfall<'_> {
             ErrorCode::StorageFull => ("a replica has no space left", "free space or add nodes; reads go on"),
             ErrorCode::Overloaded => ("a replica is overloaded", "wait and try again"),
             ErrorCode::ShuttingDown => ("a replica is shutting down", "try again at another node"),
+            ErrorCode::TooLarge if self.maybe_applied.is_none() => {
+                ("the batch finds more than fits into one reply", "ask for this key in a smaller batch")
+            }
             ErrorCode::InvalidRequest | ErrorCode::TooLarge | ErrorCode::TooManySiblings => {
                 ("a replica refused the request", "look at that node's log before asking again")
             }
@@ -128,6 +138,7 @@ impl Shortfall<'_> {
         let mut failure =
             Failure::with_message(code, format!("{what} ({got} of {need} needed answers); {applied}; {advice}"));
         failure.maybe_applied = self.maybe_applied.unwrap_or(false);
+        failure.retryable |= code == ErrorCode::TooLarge && self.maybe_applied.is_none();
         failure.need = need;
         failure.got = got;
         failure.owners = self.route.nodes(self.route.places());

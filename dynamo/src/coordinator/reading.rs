@@ -140,6 +140,11 @@ impl Reading {
         }
         match self.tally.verdict() {
             Verdict::Reached => self.finish(head, shared, effects),
+            // Other owners would read as much again for an answer that does not fit either.
+            Verdict::Pending if self.trouble.is_too_large() => {
+                let failure = self.shortfall(head).lost();
+                self.fail(failure, head, effects)
+            }
             Verdict::Pending => {
                 for place in self.tally.next_readers().iter() {
                     shared.counters.upgrades += 1;

@@ -27,6 +27,7 @@ use super::{
     batches::{Batches, Results, Ticket},
     links::{Links, Outgoing},
     merges::Merges,
+    reading::read_all,
 };
 use crate::{
     counters::Counters,
@@ -35,7 +36,7 @@ use crate::{
 };
 
 /// How many reads that were answered may wait for late answers: they only serve repair, and each keeps its record.
-const LINGERING_MAX: usize = 16_384;
+const LINGERING_MAX: usize = 4_096;
 
 /// How long a repair may wait to be sent; a later read finds the difference again.
 const REPAIR_MS: u64 = 2_000;
@@ -303,7 +304,7 @@ impl Driver {
         if operations.is_empty() {
             return;
         }
-        self.node.store.snapshot().read_all(operations, results);
+        read_all(&self.node.store, operations, results);
         operations.clear();
         for (call, result) in calls.drain(..).zip(results.drain(..)) {
             coordinator.step(now, Input::LocalRead { call, result }, following);
@@ -335,6 +336,7 @@ impl Driver {
             coordinator.step(now, input, following);
         }
         self.counters.repairs_dropped.add(links.take_dropped_repairs());
+        self.counters.expired.add(links.take_expired());
     }
 
     fn reply(&self, state: &mut State, ticket: Ticket, reply: Reply) {

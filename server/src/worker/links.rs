@@ -58,6 +58,7 @@ pub(super) struct Links {
     /// Operations that could not be sent, to be told to the coordinator.
     unsent: Vec<Input>,
     dropped_repairs: u64,
+    expired: u64,
     /// Peers for which something may be ready to leave.
     ready: Vec<NodeIndex>,
 }
@@ -110,6 +111,7 @@ impl Links {
             changes: Vec::new(),
             unsent: Vec::new(),
             dropped_repairs: 0,
+            expired: 0,
             ready: Vec::new(),
         }
     }
@@ -158,6 +160,7 @@ impl Links {
                 departures.push(Outgoing::Forwards(to, kv.clone(), departure));
             }
         }
+        self.expired += (late_asks.len() + late_forwards.len()) as u64;
         late_asks.into_iter().for_each(|item| self.ask_unsent(item));
         late_forwards.iter().for_each(|item| self.forward_unsent(item));
     }
@@ -206,6 +209,11 @@ impl Links {
     /// The number of repairs that were not sent since the last time.
     pub(super) fn take_dropped_repairs(&mut self) -> u64 {
         std::mem::take(&mut self.dropped_repairs)
+    }
+
+    /// The number of operations since the last time that were not sent because their deadline had passed.
+    pub(super) fn take_expired(&mut self) -> u64 {
+        std::mem::take(&mut self.expired)
     }
 
     /// A ping has ended.

@@ -14,6 +14,7 @@ use dynamo::{
 use super::{
     admission::Admitted,
     batches::{Batches, Results, Ticket},
+    reading::read_all,
 };
 use crate::{
     counters::Counters,
@@ -67,7 +68,7 @@ impl Merges {
         }
         if !reads.0.is_empty() {
             let mut results = Vec::with_capacity(reads.0.len());
-            self.node.store.snapshot().read_all(&reads.1, &mut results);
+            read_all(&self.node.store, &reads.1, &mut results);
             for (ticket, result) in reads.0.into_iter().zip(results) {
                 waiting.put(ticket, self.counted(result));
             }
