@@ -1,3 +1,6 @@
+//! The machine under a clock of its own: gathering, late answers, breakers; and random histories, after which every operation has
+//! ended once and in time.
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},

@@ -1,3 +1,5 @@
+//! The table of retries, row by row.
+
 use std::time::Duration;
 
 use dynamo::operation::{ErrorCode, Failure};

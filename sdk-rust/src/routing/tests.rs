@@ -1,3 +1,5 @@
+//! Routing, rule by rule, and against a statement of the rules.
+
 use dynamo::{
     ident::{Id, NodeId},
     layout::{Layout, Member, MemberState, NodeIndex},
