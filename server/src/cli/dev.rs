@@ -1,6 +1,6 @@
 //! `quorate dev`: a real cluster on this machine, shown working, for as long as somebody wants to look at it.
 
-use std::path::PathBuf;
+use std::{env, path::PathBuf};
 
 use bytes::Bytes;
 use clap::Args;
@@ -186,10 +186,23 @@ fn show_next(endpoints: &[String]) -> Result<(), CommandError> {
     if first != super::arguments::ENDPOINT_DEFAULT {
         output::print_line(format_args!("export QUORATE_ENDPOINTS={first}"))?;
     }
-    output::print_line(
-        "quorate kv put greeting 'hello'\nquorate kv get greeting\nquorate ring owners greeting\nquorate status\n\n\
-         # in Rust (Python and Node come soon; docs/wire.md for every other language)",
-    )?;
+    let quorate = this_command();
+    for line in ["kv put greeting 'hello'", "kv get greeting", "ring owners greeting", "status"] {
+        output::print_line(format_args!("{quorate} {line}"))?;
+    }
+    output::print_line("\n# in Rust (Python and Node come soon; docs/wire.md for every other language)")?;
     output::print_line(client::example(first))?;
     Ok(())
+}
+
+/// How this command is called from here: by its name where a search path has it, or by its path, as after `cargo run`.
+fn this_command() -> String {
+    let name = "quorate".to_owned();
+    let Ok(executable) = env::current_exe() else { return name };
+    let searched = env::var_os("PATH").unwrap_or_default();
+    if env::split_paths(&searched).any(|folder| folder.join(&name) == executable) {
+        return name;
+    }
+    let here = env::current_dir().unwrap_or_default();
+    executable.strip_prefix(here).unwrap_or(&executable).display().to_string()
 }

@@ -63,6 +63,11 @@ impl Answers {
         });
     }
 
+    /// Whether any worker has been shown something of this group.
+    pub(super) fn has_shown(&self) -> bool {
+        self.owed.iter().any(|owed| owed.is_shown)
+    }
+
     /// Notes how a write ended.
     pub(super) fn end(&mut self, number: usize, outcome: WriteOutcome) {
         self.owed[number].outcome = Some(outcome);

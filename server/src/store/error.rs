@@ -177,6 +177,19 @@ pub(super) fn full() -> Failure {
     failure
 }
 
+/// There was no space when the transaction was committed, after what it minted had been shown to other nodes: nothing is stored here, but
+/// what is shown may hold any write of the transaction.
+pub(super) fn full_after_showing() -> Failure {
+    let mut failure = Failure {
+        message: "this node's storage is full; nothing is stored here, but other nodes may have stored it already. Reads and \
+                  deletes go on: delete, add space, or add nodes"
+            .into(),
+        ..full()
+    };
+    failure.maybe_applied = true;
+    failure
+}
+
 /// Nothing was done: too much is waiting.
 pub(super) fn overloaded() -> Failure {
     let mut failure = Failure::new(

@@ -131,8 +131,9 @@ impl Writer {
         answers.forget_minted();
         let (deletes, others): (Vec<_>, Vec<_>) =
             operations.into_iter().partition(|(_, operation)| is_admitted(Pressure::Hard, operation));
+        let refused = if answers.has_shown() { error::full_after_showing() } else { error::full() };
         for (number, _) in others {
-            answers.end(number, WriteOutcome::Refused(error::full()));
+            answers.end(number, WriteOutcome::Refused(refused.clone()));
         }
         for some in deletes.chunks(DELETES_AT_ONCE) {
             let mut ended = self.commit(answers, some, Pressure::Hard);
@@ -142,7 +143,10 @@ impl Writer {
             }
             if let Err(aborted) = ended {
                 answers.forget_minted();
-                let outcome = self.outcome_of(aborted);
+                let outcome = match aborted {
+                    Aborted::Full if answers.has_shown() => WriteOutcome::Refused(error::full_after_showing()),
+                    aborted => self.outcome_of(aborted),
+                };
                 some.iter().for_each(|(number, _)| answers.end(*number, outcome.clone()));
             }
             if let Some(outcome) = self.refusal() {
