@@ -10,11 +10,14 @@ use capnp::OutputSegments;
 use capnp::message::{Builder, HeapAllocator};
 
 use crate::frame::{table_bytes, write_table};
-use crate::pool;
+use crate::pool::{BUFFER_BYTES, Pool, WRITING};
 
 /// From this size on a message is not copied. Below it, one copy is cheaper than the bookkeeping for its segments, and
 /// frees the memory of the message at once.
 const SHARED_BYTES: usize = 32 * 1024;
+
+/// A buffer starts with room for one small answer, and doubles up to the size that the pool keeps.
+const FIRST_BUFFER_BYTES: usize = 1024;
 
 /// How many slices one system call takes. Linux allows 1024; each is 16 bytes of stack.
 pub(crate) const SLICES: usize = 64;
@@ -66,14 +69,15 @@ impl Outgoing {
         self.queued_bytes += header_bytes + body_bytes;
     }
 
-    /// A buffer at the end of the queue that takes that many bytes without moving what it holds.
+    /// A buffer at the end of the queue for that many bytes.
     fn tail(&mut self, bytes: usize) -> &mut Vec<u8> {
         let has_room = match self.pieces.back() {
-            Some(Piece::Copied(buffer)) => buffer.capacity() - buffer.len() >= bytes,
+            Some(Piece::Copied(buffer)) => buffer.len() + bytes <= BUFFER_BYTES,
             Some(Piece::Shared(..)) | None => false,
         };
         if !has_room {
-            self.pieces.push_back(Piece::Copied(pool::take()));
+            let buffer = WRITING.with(Pool::take).unwrap_or_else(|| Vec::with_capacity(FIRST_BUFFER_BYTES));
+            self.pieces.push_back(Piece::Copied(buffer));
         }
         match self.pieces.back_mut() {
             Some(Piece::Copied(buffer)) => buffer,
@@ -135,7 +139,7 @@ impl Outgoing {
             }
             self.front_offset -= length;
             if let Some(Piece::Copied(buffer)) = self.pieces.pop_front() {
-                pool::give_back(buffer);
+                WRITING.with(|pool| pool.give_back(buffer));
             }
         }
         if self.pieces.is_empty() {

@@ -12,22 +12,28 @@ pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
 const KEPT_BUFFERS: usize = 8;
 
 thread_local! {
-    static FULL_SIZE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    /// To read into. Every connection needs one in its turn, for a moment.
+    pub(crate) static READING: Pool = const { Pool(RefCell::new(Vec::new())) };
+    /// To collect what will be written. A pool of its own: many connections may have a few bytes to write at the same
+    /// time, and if each took a full buffer away from reading, there would soon be one for each of them.
+    pub(crate) static WRITING: Pool = const { Pool(RefCell::new(Vec::new())) };
 }
 
-/// An empty buffer with room for [`BUFFER_BYTES`].
-pub(crate) fn take() -> Vec<u8> {
-    FULL_SIZE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
-}
+/// Empty buffers with room for [`BUFFER_BYTES`].
+pub(crate) struct Pool(RefCell<Vec<Vec<u8>>>);
 
-/// Gives a buffer back. Buffers of another size are freed.
-pub(crate) fn give_back(mut buffer: Vec<u8>) {
-    if buffer.capacity() == BUFFER_BYTES {
-        buffer.clear();
-        FULL_SIZE.with_borrow_mut(|kept| {
-            if kept.len() < KEPT_BUFFERS {
-                kept.push(buffer);
-            }
-        });
+impl Pool {
+    /// A buffer, if one is kept.
+    pub(crate) fn take(&self) -> Option<Vec<u8>> {
+        self.0.borrow_mut().pop()
+    }
+
+    /// Gives a buffer back. Buffers of another size are freed.
+    pub(crate) fn give_back(&self, mut buffer: Vec<u8>) {
+        let mut kept = self.0.borrow_mut();
+        if buffer.capacity() == BUFFER_BYTES && kept.len() < KEPT_BUFFERS {
+            buffer.clear();
+            kept.push(buffer);
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::budget::Permit;
 use crate::calls::{Kind, classify};
 use crate::frame::{Segments, Table, WORD_BYTES, parse_table};
 use crate::link::Link;
-use crate::pool::{self, BUFFER_BYTES};
+use crate::pool::{BUFFER_BYTES, Pool, READING};
 use crate::reason::Reason;
 
 /// So much of a large frame must be here before its announced length is claimed from the budget: a header costs its
@@ -90,14 +90,19 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// The next message for the RPC layer; `None` at the end of the stream.
     pub(crate) fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Incoming>, Reason>> {
         if let Some(reason) = self.link.reason() {
-            return Poll::Ready(Err(reason.clone()));
+            let reason = reason.clone();
+            self.give_up();
+            return Poll::Ready(Err(reason));
         }
         let (message, kind) = match self.waiting.take() {
             Some(waiting) => waiting,
             None => match self.poll_frame(context) {
                 Poll::Ready(Ok(Some(message))) => message,
                 Poll::Ready(Ok(None)) => return Poll::Ready(Ok(None)),
-                Poll::Ready(Err(reason)) => return Poll::Ready(Err(reason)),
+                Poll::Ready(Err(reason)) => {
+                    self.give_up();
+                    return Poll::Ready(Err(reason));
+                }
                 Poll::Pending => {
                     self.link.park_reader(context.waker());
                     return Poll::Pending;
@@ -140,6 +145,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 },
             }
         }
+    }
+
+    /// Nothing more will be read. Handlers may keep the connection for a while, but not its memory.
+    fn give_up(&mut self) {
+        self.body = None;
+        self.claim = None;
+        self.drop_buffer();
     }
 
     /// Looks at what kind of message it is, and refuses what the RPC layer should not see.
@@ -189,8 +201,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let mut words = Word::allocate_zeroed_vec(BODY_START_WORDS.min(table.body_words));
         Word::words_to_bytes_mut(&mut words)[..received.len()].copy_from_slice(received);
         self.body = Some(Body { filled_bytes: received.len(), table, words, permit });
-        pool::give_back(std::mem::take(&mut self.buffer));
-        self.start = 0;
+        self.drop_buffer();
     }
 
     /// Reads the rest of a large frame.
@@ -228,14 +239,15 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             Poll::Pending if self.buffer.is_empty() => {
-                pool::give_back(std::mem::take(&mut self.buffer));
+                self.drop_buffer();
                 self.clock.stream_is_idle();
                 Poll::Pending
             }
             Poll::Pending => {
                 if self.buffer.len() <= PARKED_BYTES {
                     let parked = self.buffer.as_slice().to_vec();
-                    pool::give_back(std::mem::replace(&mut self.buffer, parked));
+                    self.drop_buffer();
+                    self.buffer = parked;
                 }
                 self.clock.poll_overdue(&self.link, context).map(Err)
             }
@@ -245,13 +257,20 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Moves an incomplete frame to the front of a full-size buffer.
     fn make_room(&mut self) {
         if self.buffer.capacity() < BUFFER_BYTES {
-            let mut buffer = pool::take();
+            let mut buffer = READING.with(Pool::take).unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));
             buffer.extend_from_slice(&self.buffer[self.start..]);
             self.buffer = buffer;
         } else {
             self.buffer.drain(..self.start);
         }
         self.start = 0;
+    }
+
+    /// Leaves the buffer, with whatever is in it, to other connections.
+    fn drop_buffer(&mut self) {
+        self.start = 0;
+        let buffer = std::mem::take(&mut self.buffer);
+        READING.with(|pool| pool.give_back(buffer));
     }
 
     fn count(&self, bytes: usize) {

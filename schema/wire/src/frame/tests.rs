@@ -1,3 +1,5 @@
+//! Tables and segments against the encoder of the `capnp` crate and against arbitrary bytes.
+
 use capnp::message::{Builder, HeapAllocator, ReaderSegments};
 use proptest::prelude::{Strategy, any, prop};
 

@@ -1,3 +1,5 @@
+//! What is queued against what a socket takes, in any portions.
+
 use std::io::IoSlice;
 use std::rc::Rc;
 
