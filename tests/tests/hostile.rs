@@ -1,4 +1,4 @@
-//! Hostile bytes at a real node's port: announcements, garbage, silence and drips from a thousand connections. The node must keep its memory,
+//! Hostile bytes at a real node's port: a thousand announcements of large frames, garbage, silence, half a frame. The node must keep its memory,
 //! answer honest clients meanwhile, and live.
 
 use std::{

@@ -87,7 +87,7 @@ fn what_was_acknowledged_survives_a_power_cut() {
     }
     let directory = tempfile::tempdir().unwrap();
     let Some(mut disk) = Disk::mount(directory.path(), 64) else {
-        println!("SKIPPED: a loop-mounted ext4 needs root, mkfs.ext4 and mount; nothing was tested here");
+        crate::support::not_run("a loop-mounted ext4 needs root, mkfs.ext4 and mount");
         return;
     };
     let (mut numbers, mut acknowledged) = (Numbers(11), BTreeMap::new());
@@ -100,7 +100,7 @@ fn what_was_acknowledged_survives_a_power_cut() {
         thread::sleep(Duration::from_millis(50 + numbers.below(200)));
         let cutter = Command::new("python3").args(["-c", POWER_CUT]).arg(&disk.mounted).status();
         if !cutter.is_ok_and(|status| status.success()) {
-            println!("SKIPPED: cutting the power of a file system needs python3 and ext4; nothing was tested here");
+            crate::support::not_run("cutting the power of a file system needs python3 and ext4");
             return;
         }
         // What is still said after the cut was in the pipe before it, or is wrong and will not be found.

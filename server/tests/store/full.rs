@@ -125,7 +125,7 @@ fn under_pressure_peers_may_still_replicate_until_only_deletes_are_left() {
 fn a_full_file_system_refuses_and_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let Some(disk) = Disk::mount(directory.path(), 48) else {
-        println!("SKIPPED: a loop-mounted ext4 needs root, mkfs.ext4 and mount; nothing was tested here");
+        crate::support::not_run("a loop-mounted ext4 needs root, mkfs.ext4 and mount");
         return;
     };
     let root = disk.mounted.join("node");
@@ -136,7 +136,7 @@ fn a_full_file_system_refuses_and_loses_nothing() {
 fn a_disk_filled_by_somebody_else_refuses_and_recovers() {
     let directory = tempfile::tempdir().unwrap();
     let Some(disk) = Disk::mount(directory.path(), 48) else {
-        println!("SKIPPED: a loop-mounted ext4 needs root, mkfs.ext4 and mount; nothing was tested here");
+        crate::support::not_run("a loop-mounted ext4 needs root, mkfs.ext4 and mount");
         return;
     };
     let config = StoreConfig { shards: Some(1), ..config(&disk.mounted.join("node")) };

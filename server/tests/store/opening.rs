@@ -192,7 +192,7 @@ fn a_directory_of_another_user_is_refused() {
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let mut command = command("opening::a_directory_of_another_user_is_refused", "open", directory.path());
     let Ok(child) = command.uid(65_534).gid(65_534).spawn() else {
-        println!("SKIPPED: only root can become another user; nothing was tested here");
+        crate::support::not_run("only root can become another user");
         return;
     };
     let mut child = Guarded(child);
@@ -212,7 +212,7 @@ fn an_overlay_file_system_is_refused_unless_forced() {
     let mount =
         std::process::Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options, &merged]).output();
     if !mount.is_ok_and(|output| output.status.success()) {
-        println!("SKIPPED: mounting an overlay needs root and a kernel that has it; nothing was tested here");
+        crate::support::not_run("mounting an overlay needs root and a kernel that has it");
         return;
     }
     let config = config(&Path::new(&merged).join("node"));

@@ -169,3 +169,14 @@ pub(crate) fn is_stored(outcome: &WriteOutcome) -> bool {
         WriteOutcome::Stale(_) | WriteOutcome::Corrupt | WriteOutcome::Refused(_) => false,
     }
 }
+
+/// Says that a test could not run on this machine, and why: printed, and handed to `tests/run` for its summary.
+pub(crate) fn not_run(reason: &str) {
+    use std::io::Write;
+    println!("NOT RUN: {reason}");
+    if let Ok(path) = std::env::var("QUORATE_NOT_RUN") {
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(&path);
+        let written = file.and_then(|mut file| writeln!(file, "{reason}"));
+        assert!(written.is_ok(), "{path} can't be written: {written:?}");
+    }
+}
