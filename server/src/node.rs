@@ -32,6 +32,7 @@ use tokio::sync::watch;
 use crate::{
     config::Config,
     counters::Counters,
+    service::Backlog,
     store::{OpenError, Store, StoreConfig},
     worker::{Room, Worker},
 };
@@ -48,6 +49,13 @@ const PEER_OPERATIONS_MAX: usize = 262_144;
 
 /// The same in bytes; see [`crate::config::Admission::bytes_max`] for clients.
 const PEER_BYTES_MAX: usize = 128 << 20;
+
+/// Large replies that may wait for their readers, in bytes, all connections together: what a slow network takes in a second.
+const BACKLOG_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes waiting to be sent at which a connection's next call has to wait: some sendings' worth, so that the line never runs
+/// dry, and little enough to be held for thousands of connections that do not read.
+pub(crate) const PAUSE_BYTES: usize = 128 << 10;
 
 /// How often a draining node looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
@@ -140,6 +148,8 @@ pub(crate) struct Node {
     pub(crate) acquaintances: Acquaintances,
     /// Bytes of received messages, by who sent them.
     pub(crate) budgets: Budgets,
+    /// Large replies on their way out.
+    pub(crate) backlog: Arc<Backlog>,
     /// Open connections.
     pub(crate) connections: AtomicUsize,
     stage: watch::Sender<Stage>,
@@ -297,6 +307,7 @@ impl Node {
             peers: Arc::new(Room::new(PEER_OPERATIONS_MAX, PEER_BYTES_MAX)),
             acquaintances,
             budgets: Budgets::new(&config),
+            backlog: Backlog::new(BACKLOG_BYTES_MAX),
             connections: AtomicUsize::new(0),
             stage: watch::Sender::new(Stage::Serving),
             has_failed: watch::Sender::new(false),

@@ -2,6 +2,7 @@
 //! worker's driver, waits, and encodes; it decides nothing. When it is dropped because its caller went away, what it handed
 //! over ends all the same.
 
+mod backlog;
 mod introduction;
 mod kv;
 mod peer;
@@ -16,6 +17,7 @@ use dynamo::{
 use schema::convert::{ReplyHeader, RequestHeader};
 use tokio::sync::oneshot;
 
+pub(crate) use backlog::Backlog;
 pub(crate) use introduction::{Introduction, SOFTWARE, meet_directory};
 
 use crate::worker::{Driver, Results, Room};

@@ -108,10 +108,9 @@ impl Introduction {
                 (&node.budgets.peers, self.share(&node.peers, (usize::MAX, usize::MAX)))
             }
         };
-        if let Some(connection) = &*self.connection.borrow() {
-            connection.admit(budget.clone());
-        }
-        wire.set_kv(new_client(Kv::new(Rc::clone(driver), Rc::clone(&share))));
+        let Some(connection) = self.connection.borrow().clone() else { return };
+        connection.admit(budget.clone());
+        wire.set_kv(new_client(Kv::new(Rc::clone(driver), Rc::clone(&share), connection)));
         if let Caller::Peer(index) = caller {
             wire.set_peer(new_client(Peer::new(Rc::clone(driver), share, index)));
         }

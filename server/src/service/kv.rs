@@ -16,6 +16,7 @@ use schema::{
     },
     kv_capnp::kv,
 };
+use wire::ConnectionHandle;
 
 use super::{Arrival, list_length, status};
 use crate::worker::{Driver, Results, Room, Share, Terms, refusal};
@@ -24,12 +25,13 @@ use crate::worker::{Driver, Results, Room, Share, Terms, refusal};
 pub(super) struct Kv {
     driver: Rc<Driver>,
     share: Rc<Share>,
+    connection: ConnectionHandle,
 }
 
 impl Kv {
     /// For a connection with this share of the room.
-    pub(super) fn new(driver: Rc<Driver>, share: Rc<Share>) -> Self {
-        Self { driver, share }
+    pub(super) fn new(driver: Rc<Driver>, share: Rc<Share>, connection: ConnectionHandle) -> Self {
+        Self { driver, share, connection }
     }
 
     fn room(&self) -> &Room {
@@ -64,6 +66,15 @@ impl Kv {
         decode: impl FnOnce(usize) -> Result<Operation, Failure>,
     ) -> Result<Results<Reply>, Failure> {
         self.begin(arrival, header, 1, |value_bytes_max| Ok(vec![decode(value_bytes_max)]))
+    }
+
+    /// Waits for the replies of what was begun, and for room to send them.
+    async fn replies(&self, begun: Result<Results<Reply>, Failure>) -> Result<Result<Vec<Reply>, Failure>, Error> {
+        let mut replies = super::results(begun).await?;
+        if let Ok(replies) = &mut replies {
+            self.driver.node.backlog.make_room(&self.connection, replies).await;
+        }
+        Ok(replies)
     }
 
     fn scan_page(&self, scan: &Scan) -> Result<ScanPage, Failure> {
@@ -128,7 +139,7 @@ impl kv::Server for Kv {
         let begun = self.begin(&arrival, request.get_header(), operations.len() as usize, decode);
         // Everything was copied out of the message; its memory shall not wait for the replies.
         drop(params);
-        let replies = super::results(begun).await?;
+        let replies = self.replies(begun).await?;
         let mut reply = wire.get().init_reply();
         arrival.reply_header(self.room()).encode(reply.reborrow().init_header());
         match replies {
@@ -144,7 +155,7 @@ impl kv::Server for Kv {
         let get = request.get_get()?;
         let begun = self.begin_one(&arrival, request.get_header(), |_| decode_get(get));
         drop(params);
-        let reply = only(super::results(begun).await?);
+        let reply = only(self.replies(begun).await?);
         let mut wire = wire.get().init_reply();
         arrival.reply_header(self.room()).encode(wire.reborrow().init_header());
         encode_reply(wire.init_result(), &reply);
@@ -157,7 +168,7 @@ impl kv::Server for Kv {
         let put = request.get_put()?;
         let begun = self.begin_one(&arrival, request.get_header(), |value_bytes_max| decode_put(put, value_bytes_max));
         drop(params);
-        let reply = only(super::results(begun).await?);
+        let reply = only(self.replies(begun).await?);
         let mut wire = wire.get().init_reply();
         arrival.reply_header(self.room()).encode(wire.reborrow().init_header());
         encode_reply(wire.init_result(), &reply);
@@ -170,7 +181,7 @@ impl kv::Server for Kv {
         let delete = request.get_delete()?;
         let begun = self.begin_one(&arrival, request.get_header(), |_| decode_delete(delete));
         drop(params);
-        let reply = only(super::results(begun).await?);
+        let reply = only(self.replies(begun).await?);
         let mut wire = wire.get().init_reply();
         arrival.reply_header(self.room()).encode(wire.reborrow().init_header());
         encode_reply(wire.init_result(), &reply);

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use wire::{Limits, Reason};
 
 use super::Driver;
-use crate::service::Introduction;
+use crate::{node::PAUSE_BYTES, service::Introduction};
 
 /// How long to pause when the system refuses to accept: out of file descriptors, most likely, and busy asking helps nobody.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
@@ -70,6 +70,7 @@ async fn serve(driver: &Rc<Driver>, stream: TcpStream) -> io::Result<Reason> {
     wire::tune(&stream)?;
     let node = &driver.node;
     let limits = node.fit_records(Limits::server(node.config.value_bytes_max as usize));
+    let limits = Limits { outgoing_pause_bytes: PAUSE_BYTES, ..limits };
     let introduction = Introduction::new(Rc::clone(driver));
     let client: schema::node_capnp::node::Client = capnp_rpc::new_client_from_rc(Rc::clone(&introduction));
     let connection = wire::serve(stream, limits, node.budgets.strangers.clone(), client.client);
