@@ -13,6 +13,7 @@ pub mod keys;
 pub mod limits;
 pub mod load;
 pub mod measure;
+pub mod processor;
 pub mod report;
 pub mod slots;
 pub mod target;

@@ -26,6 +26,8 @@ pub struct Report {
     pub measured: Measured,
     /// The batches that formed.
     pub batches: Batches,
+    /// What an operation cost.
+    pub cost: Cost,
     /// The limits of this machine, if they were measured.
     pub limits: Option<Limits>,
 }
@@ -39,6 +41,15 @@ pub struct Batches {
     pub writes_per_commit: f64,
     /// Attempts of the client beyond the first.
     pub retries: u64,
+}
+
+/// Processor time of an operation, warm-up included, in microseconds; `None` where it could not be seen.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Cost {
+    /// Of this process: the load generator and the client.
+    pub client_us: Option<f64>,
+    /// Of all nodes together, if they run on this machine and were started for the run.
+    pub nodes_us: Option<f64>,
 }
 
 /// How the stores of the cluster relate to this machine.

@@ -55,6 +55,11 @@ pub struct Calls {
 }
 
 impl Calls {
+    /// Operations sent since `earlier`.
+    pub fn operations_since(&self, earlier: &Self) -> u64 {
+        self.operations.saturating_sub(earlier.operations)
+    }
+
     /// Operations in an average call since `earlier`.
     pub fn batch_since(&self, earlier: &Self) -> f64 {
         let calls = self.calls.saturating_sub(earlier.calls);

@@ -12,8 +12,8 @@ use std::{
 use clap::Args;
 use quorate_bench::{
     keys::Keys,
-    load,
-    report::{Batches, Limits, Report},
+    load, processor,
+    report::{Batches, Cost, Limits, Report, Stores},
     target::{Access, ClusterTarget},
     workload::{Distribution, Workload},
 };
@@ -175,7 +175,8 @@ impl Bench {
         let local = self.start_nodes().await?;
         let endpoints = local.as_ref().map_or_else(|| self.cluster.endpoints.clone(), LocalCluster::endpoints);
         let target = ClusterTarget::connect(&self.access(endpoints)).await.map_err(Failure::from_client)?;
-        let (report, target) = self.measure(target).await?;
+        let nodes = local.as_ref().map_or_else(Vec::new, LocalCluster::processes);
+        let (report, target) = self.measure(target, &nodes).await?;
         let stores = target.stores();
         target.close().await;
         let directory = local.as_ref().map_or_else(std::env::temp_dir, |cluster| cluster.directory().to_owned());
@@ -233,7 +234,7 @@ impl Bench {
     }
 
     /// Runs the load, on a thread of its own: it polls without pause.
-    async fn measure(&self, target: ClusterTarget) -> Result<(Report, ClusterTarget), CommandError> {
+    async fn measure(&self, target: ClusterTarget, nodes: &[u32]) -> Result<(Report, ClusterTarget), CommandError> {
         let (workload, keys) = (self.workload(), Keys::new(self.keys));
         let (target, keys) = match self.no_preload {
             true => (target, keys),
@@ -254,6 +255,7 @@ impl Bench {
         };
         let seconds = (self.warm_up + self.seconds).as_secs_f64();
         eprintln!("measuring for {seconds} s, the first {} s as warm-up", self.warm_up.as_secs_f64());
+        let (client, nodes_before) = (processor_time(&[std::process::id()]), processor_time(nodes));
         let commits = target.commits().await;
         let calls = target.calls().await.map_err(Failure::from_client)?;
         let running = workload.clone();
@@ -264,19 +266,20 @@ impl Bench {
             writes_per_commit: target.commits().await.group_since(&commits),
             retries: calls_after.retries - calls.retries,
         };
-        Ok((Report { workload, measured, batches, limits: None }, target))
+        let operations = calls_after.operations_since(&calls).max(1) as f64;
+        let each = |before: Option<Duration>, processes: &[u32]| {
+            let taken = processor_time(processes)?.checked_sub(before?)?;
+            Some(taken.as_secs_f64() * 1e6 / operations)
+        };
+        let cost = Cost { client_us: each(client, &[std::process::id()]), nodes_us: each(nodes_before, nodes) };
+        Ok((Report { workload, measured, batches, cost, limits: None }, target))
     }
 
     fn wants_limits(&self) -> bool {
         self.limits || (self.start.is_some() && !self.no_limits)
     }
 
-    async fn with_limits(
-        &self,
-        report: Report,
-        stores: quorate_bench::report::Stores,
-        directory: &Path,
-    ) -> Result<Report, CommandError> {
+    async fn with_limits(&self, report: Report, stores: Stores, directory: &Path) -> Result<Report, CommandError> {
         eprintln!("measuring the limits");
         let directory = directory.to_owned();
         on_thread(move || {
@@ -297,6 +300,15 @@ async fn end(local: Option<LocalCluster>) -> Result<Option<impl Sized>, CommandE
 
 async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CommandError> {
     spawn_blocking(work).await.map_err(|error| CommandError::new(Exit::Failed, format!("the load failed: {error}")))
+}
+
+/// The processor time of all these processes together; `None` of none.
+fn processor_time(processes: &[u32]) -> Option<Duration> {
+    processes
+        .iter()
+        .map(|process| processor::time_of(*process))
+        .sum::<Option<Duration>>()
+        .filter(|_| !processes.is_empty())
 }
 
 /// "3 timeout, 1 unavailable".

@@ -159,9 +159,20 @@ impl Session {
         ReceiptText::new(receipt, &self.layout())
     }
 
+    /// Covers what stands under a key; moves no values.
+    pub async fn context(&self, key: Key<'_>, consistency: Consistency) -> Result<Bytes, Failure> {
+        match self.read(key, consistency, true).await? {
+            Get::Found { context, .. } | Get::NotFound { context, .. } => Ok(context),
+        }
+    }
+
     /// Reads a key.
     pub async fn get(&self, key: Key<'_>, consistency: Consistency) -> Result<Get, Failure> {
-        let reply = self.submit(key, consistency, Action::Get { without_values: false }).await?;
+        self.read(key, consistency, false).await
+    }
+
+    async fn read(&self, key: Key<'_>, consistency: Consistency, without_values: bool) -> Result<Get, Failure> {
+        let reply = self.submit(key, consistency, Action::Get { without_values }).await?;
         match reply.outcome {
             Outcome::Found { siblings, context } => Ok(Get::Found { siblings, context, receipt: reply.receipt }),
             Outcome::NotFound { context } => Ok(Get::NotFound { context, receipt: reply.receipt }),

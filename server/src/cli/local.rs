@@ -81,6 +81,11 @@ impl LocalCluster {
         self.nodes.iter().map(|node| node.files.address.clone()).collect()
     }
 
+    /// The processes of the nodes.
+    pub fn processes(&self) -> Vec<u32> {
+        self.nodes.iter().map(|node| node.process.id()).collect()
+    }
+
     /// Where everything of the cluster stands.
     pub fn directory(&self) -> &Path {
         self.directory.path()

@@ -37,6 +37,12 @@ pub(super) fn print(report: &Report, replicas: &Replicas) -> io::Result<()> {
     }
     line.push_str(&format!(", {} retries", output::grouped(batches.retries)));
     print_line(line)?;
+    let cost = |cost: Option<f64>| cost.map_or("unknown".to_owned(), |cost| format!("{cost:.2} µs"));
+    print_line(format_args!(
+        "processor time of an operation: {} in the client, {} in the nodes",
+        cost(report.cost.client_us),
+        cost(report.cost.nodes_us)
+    ))?;
     report.limits.as_ref().map_or(Ok(()), |limits| print_limits(limits, &report.workload))
 }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::cli::{
     arguments::{self, Bucket, Cluster, Replicas},
-    client::{self, Get, Key, Session},
+    client::{self, Key, Session},
     exit::{CommandError, Exit},
     jsonl::{Place, Record},
     output::{self, Output},
@@ -33,7 +33,8 @@ const STATE_SUFFIX: &str = ".load-state";
 #[command(
     after_help = "A line is one key: {\"key\":\"ann\",\"value\":\"text\"}. Bytes that are not UTF-8 stand in key_base64 and \
 value_base64; \"bucket\" names another bucket; \"values\" (or values_base64) is a list of concurrent values.
-Lines of one key are written in their order: the last one wins. Loading a file twice changes nothing.
+Lines of one key are written in their order: the last one wins. Every key is read first, so that its line replaces what the \
+cluster holds and not only what one node knows of; so loading a file twice changes nothing. --blind leaves that out.
 A load that was cut off goes on with --resume; at most the last second is done again.
 
 Examples:
@@ -56,6 +57,11 @@ pub(super) struct Load {
     /// Where to keep what --resume needs; FILE.load-state if not named, nowhere for standard input.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
+
+    /// Do not read keys before they are written: faster, and right for keys that are new. A key that is not, and whose last
+    /// write one of its nodes has missed, may then keep its old value beside the new one.
+    #[arg(long)]
+    blind: bool,
 
     #[command(flatten)]
     bulk: Bulk,
@@ -103,6 +109,7 @@ impl Load {
             bucket: &self.bucket.bucket,
             consistency: self.replicas.consistency(),
             patience: self.bulk.patience,
+            blind: self.blind,
         };
         let observer = Saver {
             input: &self.file,
@@ -200,6 +207,7 @@ struct Writer<'a> {
     bucket: &'a str,
     consistency: Consistency,
     patience: Duration,
+    blind: bool,
 }
 
 impl Work for Writer<'_> {
@@ -207,22 +215,23 @@ impl Work for Writer<'_> {
         let bucket = record.bucket.as_deref().unwrap_or(self.bucket);
         let key = Key { bucket, key: &record.key };
         let mut patience = Patience::new(self.patience);
-        let mut basis = Basis::Local;
+        let mut blind = self.blind;
         loop {
-            let failure = match self.write(key, &record, basis.clone()).await {
+            let basis = match blind {
+                true => Basis::Local,
+                false => match self.context(key, &mut patience, stop).await {
+                    Ok(context) => Basis::Context(context),
+                    Err(verdict) => return verdict,
+                },
+            };
+            let failure = match self.write(key, &record, basis).await {
                 Ok(()) => return Verdict::Done,
                 Err(failure) => failure,
             };
-            let unclear = failure.maybe_applied || record.values.len() > 1;
+            // What may have been written must not stay beside what is written now.
+            blind &= !failure.maybe_applied && record.values.len() == 1;
             if let Err(verdict) = patience.after(failure, stop).await {
                 return verdict;
-            }
-            if unclear {
-                // What may have been written must not stay beside what is written now: replace what is there by its context.
-                match self.context(key, &mut patience, stop).await {
-                    Ok(context) => basis = Basis::Context(context),
-                    Err(verdict) => return verdict,
-                }
             }
         }
     }
@@ -232,8 +241,8 @@ impl Writer<'_> {
     /// Covers what stands under a key now.
     async fn context(&self, key: Key<'_>, patience: &mut Patience, stop: &Stop) -> Result<Bytes, Verdict> {
         loop {
-            match self.session.get(key, self.consistency).await {
-                Ok(Get::Found { context, .. } | Get::NotFound { context, .. }) => return Ok(context),
+            match self.session.context(key, self.consistency).await {
+                Ok(context) => return Ok(context),
                 Err(failure) => patience.after(failure, stop).await?,
             }
         }
