@@ -47,6 +47,10 @@ const GATHER_MAX: Duration = Duration::from_millis(1);
 /// Calls under way on one connection: enough that slow batches do not block quick ones, far below what nodes accept.
 const CALLS_MAX: u32 = 64;
 
+/// Operations that one call carries at most: with more, node and client take turns instead of working at the same time, while what a
+/// call costs by itself is spread over enough operations already.
+const CALL_OPERATIONS_MAX: usize = if BATCH_OPERATIONS_MAX < 256 { BATCH_OPERATIONS_MAX } else { 256 };
+
 /// Nodes that may fail an operation before all are considered again.
 const TRIED_MAX: usize = 8;
 
@@ -359,7 +363,7 @@ impl Engine {
     /// Makes one call of what has gathered on a link.
     fn send(&mut self, link: LinkId, now: Instant) {
         let call = self.calls_made;
-        let mut tickets = Vec::with_capacity(self.links[link.0].gathered.len().min(BATCH_OPERATIONS_MAX));
+        let mut tickets = Vec::with_capacity(self.links[link.0].gathered.len().min(CALL_OPERATIONS_MAX));
         let (mut bytes, mut budget) = (0, Duration::ZERO);
         let mut unwanted = Vec::new();
         while let Some(ticket) = self.links[link.0].gathered.front().copied() {
@@ -369,7 +373,7 @@ impl Engine {
                 continue;
             };
             let more = operation_bytes(&entry.submission.operation);
-            let full = tickets.len() == BATCH_OPERATIONS_MAX || bytes + more > BATCH_BYTES_MAX || entry.alone;
+            let full = tickets.len() == CALL_OPERATIONS_MAX || bytes + more > BATCH_BYTES_MAX || entry.alone;
             if full && !tickets.is_empty() {
                 break;
             }

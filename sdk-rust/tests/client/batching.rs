@@ -46,7 +46,7 @@ fn what_gathers_while_a_call_is_under_way_leaves_together() {
 }
 
 #[test]
-fn a_batch_has_at_most_1024_operations_and_4_mib() {
+fn a_batch_has_at_most_256_operations_and_4_mib() {
     let cluster = Cluster::start(1);
     run(async {
         let db = cluster.builder().in_flight(20_000).connect().await.unwrap();
@@ -64,8 +64,8 @@ fn a_batch_has_at_most_1024_operations_and_4_mib() {
                 call.1 += value.len();
             }
         }
-        assert!(calls.values().all(|(operations, bytes)| *operations <= 1024 && *bytes <= 4 << 20), "{calls:?}");
-        assert!(calls.values().any(|(operations, _)| *operations > 500), "{calls:?}");
+        assert!(calls.values().all(|(operations, bytes)| *operations <= 256 && *bytes <= 4 << 20), "{calls:?}");
+        assert!(calls.values().any(|(operations, _)| *operations > 200), "{calls:?}");
         assert!(calls.values().any(|(_, bytes)| *bytes > 2 << 20), "{calls:?}");
     });
 }
