@@ -194,7 +194,10 @@ fn the_readme_has_two_commands_on_its_first_screen_and_they_exist() {
     }
     for name in readme_commands(&readme) {
         let source = repository::read("server/src/cli.rs").to_lowercase();
-        assert!(source.contains(&format!("command::{name}(")), "the README names `quorate {name}`, which the command line does not have");
+        assert!(
+            source.contains(&format!("command::{name}(")),
+            "the README names `quorate {name}`, which the command line does not have"
+        );
     }
     let run = repository::root().join("tests/run");
     assert!(is_executable(&run), "tests/run must be executable");
