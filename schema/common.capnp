@@ -38,7 +38,7 @@ enum Level @0xe9c81d30b6f2a745 {
   # How many replicas an operation waits for.
   bucket @0;     # As the bucket's properties say; `quorum` if they say nothing.
   one @1;        # The first replica: durable on one node, may be stale.
-  available @2;  # The first W or R of the preference list, with stand-ins for unreachable owners. Answered with `unsupported` for now.
+  available @2;  # The first W or R of the preference list, with stand-ins for unreachable owners.
   quorum @3;     # A majority of the owners: a read that starts after a write completed sees it.
   all @4;        # Every owner: fails while one is down.
 }

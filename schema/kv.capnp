@@ -55,6 +55,9 @@ struct Put @0x93cd47a1e6085bf2 {
   valueHashLow @10 :UInt64;
   # XXH3-128 of the value as the writer computed it, checked on arrival, stored, and returned with the value. Both zero: the node
   # computes it.
+  ttlMs @11 :UInt64;
+  # Readers no longer see the value after so many milliseconds; 0: for ever. It is judged by the clock of the node that answers a
+  # read, and by nothing else: expired values are never the reason why another value is lost.
 }
 
 struct Delete @0xfb3092d5c7e8614a {
@@ -243,6 +246,8 @@ struct ScanReply @0x8c06f3e9b1d75a42 {
   keys @2 :List(ScanKey);
   cursor @3 :Data;
   # Empty when the partition is done.
+  unreadable @4 :UInt32;
+  # Keys of this piece that are not among `keys` because their records can't be verified here. Ask another owner for this piece.
 }
 
 # ---- status
@@ -256,6 +261,11 @@ struct PeerStatus @0xc2f8a71b6d93e045 {
   state @1 :Text;
   # "up", "suspect" or "down", as this node's own traffic shows it; "unknown" before any.
   roundTripMicros @2 :UInt32;
+  gossip @3 :Text;
+  # What the members tell each other of it: "alive", "suspect", "down"; empty where nothing is known.
+  hints @4 :UInt64;
+  # Objects that this node keeps for it.
+  hintBytes @5 :UInt64;
 }
 
 struct StatusReply @0xd4a19e6fb8307c52 {

@@ -9,6 +9,7 @@
 using Common = import "common.capnp";
 using Kv = import "kv.capnp";
 using Peer = import "peer.capnp";
+using Admin = import "admin.capnp";
 
 const protocolVersion :UInt16 = 1;
 # The version this schema describes.
@@ -47,6 +48,8 @@ struct PeerIntroduction @0x86f9d3a0c5b7e241 {
   # stranger, and is refused under its old identity.
   epoch @3 :UInt64;
   layoutHash @4 :Data;
+  positions @5 :List(UInt64);
+  # The node's journal positions as in PeerReply. A peer refuses a node whose positions went back.
 }
 
 struct HelloReply @0xc70d8fb16e3a9254 {
@@ -66,6 +69,10 @@ struct HelloReply @0xc70d8fb16e3a9254 {
   limits @9 :Limits;
   directory @10 :Data;
   # Which data directory the node runs on, 16 bytes; what a peer remembers to notice that a node lost its data.
+  admin @11 :Admin.Admin;
+  # For operators. Whoever may use `kv` may use it for now.
+  positions @12 :List(UInt64);
+  # As in PeerIntroduction; only for peers.
 }
 
 struct Limits @0xb19c60d7f2e8a453 {

@@ -8,6 +8,8 @@ using Common = import "common.capnp";
 
 interface Peer @0xe5a7c42f90d8b163 {
   execute @0 (request :PeerRequest) -> (reply :PeerReply);
+  tree @1 (request :TreeRequest) -> (reply :TreeReply);
+  # Anti-entropy: what the hash trees of the replica say.
 }
 
 struct View @0x8b9d06e1f7c5a324 {
@@ -30,7 +32,19 @@ struct PeerOperation @0xd91e3f70b2a8c654 {
     merge @4 :Data;
     # A whole object as a record (see dynamo/src/record.rs for the bytes); merged with what the replica holds, answered by `stored`
     # once that is durable.
+    readHint @5 :Void;
+    # Asked of a stand-in: the object it keeps for owners that are away, merged over all of them. Answered by `record` or `absent`.
+    hint @6 :Hint;
+    # Asked of a stand-in: keep this object for an owner that is away, merged with what is kept for it already; answered by `stored`
+    # once that is durable, or by an error `storageFull` when no more hints are taken. A refused hint counts for nothing.
   }
+}
+
+struct Hint @0xb7d0e93c52f8a416 {
+  # An object kept for an owner that is away.
+  target @0 :Data;
+  # The owner, 16 bytes.
+  record @1 :Data;
 }
 
 struct PeerRequest @0xbf60a8d4e917c235 {
@@ -59,4 +73,61 @@ struct PeerReply @0x88c5f1d2ea70b936 {
   header @0 :Common.ReplyHeader;
   results @1 :List(PeerResult);
   # One for each operation, in the order of the request. If the whole batch was refused, there is a single entry, an error.
+  positions @2 :List(UInt64);
+  # How many changes each shard of the node's store has made durable, ever. It never goes back: a node whose positions do runs on an
+  # old copy of its data directory.
+}
+
+struct TreeRequest @0x9e41c5d7b8a2f063 {
+  header @0 :Common.RequestHeader;
+  questions @1 :List(TreeQuestion);
+  # At most 1,024.
+}
+
+struct TreeQuestion @0xd5f8127ab3e9c640 {
+  # About the keys of a partition whose identifiers begin with certain bits.
+  view @0 :View;
+  path @1 :UInt64;
+  # The first 64 bits of an identifier, of which only the first `pathBits` count; the others are zero.
+  pathBits @2 :UInt8;
+  # At least as many as the view's `bits`.
+  union {
+    sum @3 :Void;
+    # How many keys there are, and the sum of their terms. Answered by `sum`.
+    children @4 :Void;
+    # The sums of the 256 ranges with 8 bits more. Answered by `children`.
+    keys @5 :UInt32;
+    # The keys themselves with their records' digests, at most so many. Answered by `keys`.
+  }
+}
+
+struct TreeSum @0xc0a36f9e1d74b285 {
+  count @0 :UInt64;
+  sum @1 :UInt64;
+  # The terms of all keys, added modulo 2^64. A key's term is XXH3-64 of its store key followed by its record's checksum, 16 bytes, big
+  # end first.
+}
+
+struct TreeKey @0x8a5c0fd2e7b39164 { storeKey @0 :Data; digest @1 :Digest; }
+
+struct TreeAnswer @0xf31d8b60a9c24e75 {
+  union {
+    error @0 :Common.Error;
+    sum @1 :TreeSum;
+    children @2 :List(TreeSum);
+    # 256 of them, in order.
+    keys @3 :List(TreeKey);
+    # In the order of their store keys.
+    stale @4 :View;
+  }
+  more @5 :Bool;
+  # There are more keys than were asked for: ask for a longer path.
+}
+
+struct TreeReply @0xa6e2901bc8d5f374 {
+  header @0 :Common.ReplyHeader;
+  answers @1 :List(TreeAnswer);
+  # One for each question, in order. If the whole batch was refused, there is a single entry, an error.
+  positions @2 :List(UInt64);
+  # As in PeerReply.
 }

@@ -159,7 +159,8 @@ impl Target for ClusterTarget {
     }
 
     async fn write(&self, slot: Slot, key: Bytes, value: Bytes) -> Ended {
-        let action = Action::Put { value, hash: None, basis: Basis::Local, op_id: OpId::NONE, seen_clock: 0 };
+        let action =
+            Action::Put { value, hash: None, basis: Basis::Local, op_id: OpId::NONE, seen_clock: 0, ttl_ms: 0 };
         match self.submit(slot, key, action).await {
             Ok(Reply { outcome: Outcome::Stored { .. }, .. }) => Ended::Well,
             Ok(Reply { .. }) => Ended::Failed("internal"),

@@ -155,7 +155,9 @@ fn get_ns(nodes: u16, bytes: usize) -> f64 {
             let (record, digest) = &by_key[&operation.store_key];
             let result = match operation.action {
                 PeerAction::Read => PeerResult::Record(record.clone()),
-                PeerAction::Digest | PeerAction::Merge(_) => PeerResult::Digest(*digest),
+                PeerAction::Digest | PeerAction::Merge(_) | PeerAction::ReadHint | PeerAction::Hint { .. } => {
+                    PeerResult::Digest(*digest)
+                }
             };
             call.map(|call| (call, Answer::Peer(result)))
         }
@@ -181,6 +183,7 @@ fn put_ns(nodes: u16, bytes: usize) -> f64 {
         basis: Basis::Local,
         op_id: OpId { client: 1, sequence: 1 },
         seen_clock: 0,
+        ttl_ms: 0,
     };
     // With other owners, the early notice of the mint is what starts them; with one it would be of no use.
     let committed = std::cell::RefCell::new(Vec::new());

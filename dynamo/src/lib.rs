@@ -14,7 +14,9 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod bug;
 pub mod coordinator;
+pub mod hint;
 pub mod hlc;
 pub mod ident;
 pub mod layout;

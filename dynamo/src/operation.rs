@@ -83,6 +83,8 @@ pub enum Action {
         op_id: OpId,
         /// The highest clock the client has seen.
         seen_clock: u64,
+        /// Readers no longer see the value after so many milliseconds; 0 for ever.
+        ttl_ms: u64,
     },
     /// Write a tombstone. With [`Basis::Local`] the coordinator reads at the operation's level first.
     Delete {

@@ -1,8 +1,14 @@
 //! What nodes ask of each other's replicas, and the answers: the schema's `Peer` in the protocol's own types.
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
-use crate::{ident::StoreKey, layout::View, operation::Failure};
+use crate::{
+    ident::{NodeId, StoreKey},
+    layout::View,
+    operation::Failure,
+};
 
 /// An operation on one replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +30,75 @@ pub enum PeerAction {
     Digest,
     /// Merge a whole object, given as a record, with what the replica holds.
     Merge(Bytes),
+    /// Return what this node keeps of the key for owners that are away, merged over all of them.
+    ReadHint,
+    /// Keep a whole object for an owner that is away ([`crate::hint`]).
+    Hint {
+        /// The owner.
+        target: NodeId,
+        /// The object, as a record.
+        record: Bytes,
+    },
+}
+
+/// A question to the hash tree of one partition of a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TreeQuestion {
+    /// The view of the partition under which it was sent.
+    pub view: View,
+    /// About which keys.
+    pub path: TreePath,
+    /// What of them.
+    pub ask: TreeAsk,
+}
+
+/// The keys whose identifiers begin with certain bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TreePath {
+    /// The first bits of the identifier, from the highest on; all others are zero.
+    pub prefix: u64,
+    /// How many bits count; at least the partition's.
+    pub bits: u8,
+}
+
+/// What is asked of a hash tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TreeAsk {
+    /// How many keys there are and the sum of their terms.
+    Sum,
+    /// The same for each of the 256 ranges with 8 bits more.
+    Children,
+    /// The keys with their records' digests, at most so many.
+    Keys(u32),
+}
+
+/// How many keys a range has, and the sum of their terms modulo 2^64.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TreeSum {
+    /// How many keys.
+    pub count: u64,
+    /// Their terms, added.
+    pub sum: u64,
+}
+
+/// The answer to a [`TreeQuestion`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TreeAnswer {
+    /// To [`TreeAsk::Sum`].
+    Sum(TreeSum),
+    /// To [`TreeAsk::Children`]: 256 sums in order.
+    Children(Vec<TreeSum>),
+    /// To [`TreeAsk::Keys`].
+    Keys {
+        /// Store keys with the checksums of their records, in order.
+        keys: Vec<(StoreKey, u128)>,
+        /// There are more than were asked for: a longer path is needed.
+        more: bool,
+    },
+    /// The sender's view is old; this is the replica's.
+    Stale(View),
+    /// It failed.
+    Failed(Failure),
 }
 
 /// A replica's answer.

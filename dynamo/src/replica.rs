@@ -67,13 +67,32 @@ pub enum WriteOperation {
         /// What to write.
         write: Write,
     },
+    /// Put the merge of what enough other owners hold in the place of a record that can't be verified; merged like any other if
+    /// the record here has become readable since.
+    Rebuild {
+        /// The view under which the others answered.
+        view: View,
+        /// Which key.
+        store_key: StoreKey,
+        /// The merge, as a record; `None` if all of them hold nothing.
+        record: Option<Bytes>,
+    },
+    /// Remove a record for good, if exactly this one stands here and no version in it is live.
+    Reap {
+        /// The view under which all owners were asked.
+        view: View,
+        /// Which key.
+        store_key: StoreKey,
+        /// The checksum of the record that every owner holds.
+        digest: u128,
+    },
 }
 
 impl WriteOperation {
     /// Which key it writes.
     pub fn store_key(&self) -> &StoreKey {
         match self {
-            Self::Merge { store_key, .. } => store_key,
+            Self::Merge { store_key, .. } | Self::Rebuild { store_key, .. } | Self::Reap { store_key, .. } => store_key,
             Self::Mint { address, .. } => &address.store_key,
         }
     }

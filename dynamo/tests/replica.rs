@@ -26,6 +26,8 @@ fn under(view: View, operation: WriteOperation) -> WriteOperation {
     match operation {
         WriteOperation::Merge { store_key, record, .. } => WriteOperation::Merge { view, store_key, record },
         WriteOperation::Mint { address, write, .. } => WriteOperation::Mint { view, address, write },
+        WriteOperation::Rebuild { store_key, record, .. } => WriteOperation::Rebuild { view, store_key, record },
+        WriteOperation::Reap { store_key, digest, .. } => WriteOperation::Reap { view, store_key, digest },
     }
 }
 

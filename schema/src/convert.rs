@@ -24,7 +24,7 @@ use dynamo::operation::{ErrorCode, Failure};
 
 pub use failure::{decode_failure, decode_optional_failure, encode_failure, error_code};
 pub use header::{ReplyHeader, RequestHeader};
-pub use hello::{HelloReply, HelloRequest, NodeLimits, PeerIntroduction, Role};
+pub use hello::{HelloReply, HelloRequest, NodeLimits, PeerIntroduction, Role, decode_positions, encode_positions};
 pub use operation::{
     decode_delete, decode_get, decode_operations, decode_put, encode_operation, encode_operations, operation_bytes,
 };

@@ -11,6 +11,7 @@ macro_rules! generated {
     };
 }
 
+generated!(admin_capnp, "generated/admin_capnp.rs");
 generated!(common_capnp, "generated/common_capnp.rs");
 generated!(kv_capnp, "generated/kv_capnp.rs");
 generated!(node_capnp, "generated/node_capnp.rs");

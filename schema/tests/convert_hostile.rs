@@ -298,6 +298,7 @@ fn sample() -> (Vec<Operation>, Vec<Reply>) {
         basis: Basis::Context(Bytes::from_static(b"token")),
         op_id: OpId { client: 1, sequence: 2 },
         seen_clock: 3,
+        ttl_ms: 0,
     };
     let operation = |action| Operation { address: address.clone(), consistency: Consistency::default(), action };
     let sibling = Sibling { value: Bytes::from_static(b"v"), value_bytes: 1, clock: 9, hash: 11 };

@@ -45,14 +45,15 @@ fn action() -> impl Strategy<Value = Action> {
             hash,
             prop_oneof![Just(Basis::Local), Just(Basis::Beside), context()],
             op_id(),
-            any::<u64>()
+            any::<(u64, u64)>()
         )
-            .prop_map(|(value, hash, basis, op_id, seen_clock)| Action::Put {
+            .prop_map(|(value, hash, basis, op_id, (seen_clock, ttl_ms))| Action::Put {
                 value,
                 hash,
                 basis,
                 op_id,
-                seen_clock
+                seen_clock,
+                ttl_ms
             }),
         (prop_oneof![Just(Basis::Local), context()], op_id(), any::<u64>())
             .prop_map(|(basis, op_id, seen_clock)| Action::Delete { basis, op_id, seen_clock }),
@@ -153,8 +154,14 @@ fn view() -> impl Strategy<Value = View> {
 }
 
 fn peer_operation() -> impl Strategy<Value = PeerOperation> {
-    let action =
-        prop_oneof![Just(PeerAction::Read), Just(PeerAction::Digest), bytes(1..300).prop_map(PeerAction::Merge)];
+    let hint = (any::<u128>(), bytes(1..300));
+    let action = prop_oneof![
+        Just(PeerAction::Read),
+        Just(PeerAction::Digest),
+        bytes(1..300).prop_map(PeerAction::Merge),
+        Just(PeerAction::ReadHint),
+        hint.prop_map(|(target, record)| PeerAction::Hint { target: NodeId(target), record }),
+    ];
     (view(), any::<[u8; 32]>(), action).prop_map(|(view, store_key, action)| PeerOperation {
         view,
         store_key: StoreKey(store_key),
@@ -256,6 +263,7 @@ proptest! {
         limit in 1..=convert::SCAN_LIMIT_MAX,
         cursor in bytes(0..40),
         keys in vec(("[a-z]{1,64}", bytes(1..100), any::<(u16, u64)>()), 0..20),
+        unreadable in any::<u32>(),
     ) {
         let mut message = message();
         let scan = Scan { bucket, partition, cursor: cursor.clone(), limit, with_tombstones };
@@ -263,7 +271,7 @@ proptest! {
         convert::encode_scan(wire.reborrow(), &scan);
         prop_assert_eq!(convert::decode_scan(wire.into_reader()), Ok(scan));
         let key = |(bucket, key, (siblings, value_bytes))| ScanKey { bucket: Bytes::from(bucket), key, siblings, value_bytes };
-        let page = Ok(ScanPage { keys: keys.into_iter().map(key).collect(), cursor });
+        let page = Ok(ScanPage { keys: keys.into_iter().map(key).collect(), cursor, unreadable });
         let mut wire: kv_capnp::scan_reply::Builder<'_> = message.init_root();
         convert::encode_scan_page(wire.reborrow(), &page);
         prop_assert_eq!(convert::decode_scan_page(wire.into_reader()), page);

@@ -249,7 +249,7 @@ impl Future for Exists {
 
 /// A put as it begins.
 pub(crate) fn put(value: Bytes, basis: Basis) -> Action {
-    Action::Put { value, hash: None, basis, op_id: OpId::NONE, seen_clock: 0 }
+    Action::Put { value, hash: None, basis, op_id: OpId::NONE, seen_clock: 0, ttl_ms: 0 }
 }
 
 /// A delete as it begins.

@@ -150,12 +150,18 @@ fn hello_refuses_other_versions_other_clusters_and_false_nodes() {
         assert!(Client::introduce(address, &versions(0, 9)).await.is_ok());
         let client = cluster.client(0).await;
         let me = client.hello.clone();
-        let peer =
-            PeerIntroduction { cluster: me.cluster, node: me.node, directory: 1, epoch: 1, layout_hash: [0; 16] };
+        let peer = PeerIntroduction {
+            cluster: me.cluster,
+            node: me.node,
+            directory: 1,
+            epoch: 1,
+            layout_hash: [0; 16],
+            positions: Vec::new(),
+        };
         let hello = |peer: PeerIntroduction| HelloRequest { role: Role::Peer, peer: Some(peer), ..versions(1, 1) };
-        let failure = Client::introduce(address, &hello(peer)).await.err().unwrap();
+        let failure = Client::introduce(address, &hello(peer.clone())).await.err().unwrap();
         assert_eq!(failure.code, ErrorCode::Unauthenticated);
-        let elsewhere = PeerIntroduction { cluster: 1, ..peer };
+        let elsewhere = PeerIntroduction { cluster: 1, ..peer.clone() };
         let failure = Client::introduce(address, &hello(elsewhere)).await.err().unwrap();
         assert_eq!(failure.code, ErrorCode::WrongCluster);
         let nobody = HelloRequest { role: Role::Peer, ..versions(1, 1) };

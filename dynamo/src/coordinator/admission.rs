@@ -15,6 +15,7 @@ use super::{
     writing::Writing,
 };
 use crate::{
+    hlc,
     ident::{KEY_BYTES_MAX, StoreKey, is_bucket_name},
     layout::BucketProperties,
     operation::{Action, Address, Basis, ErrorCode, Failure, Operation, Outcome, Receipt, Reply},
@@ -90,11 +91,18 @@ impl Coordinator {
                 let purpose = Purpose::Get { without_values, rule: bucket.conflict_rule };
                 Reading::begin(address, purpose, head, shared, effects).map(Stage::Reading)
             }
-            Action::Put { value, hash, basis, op_id, seen_clock } => {
+            Action::Put { value, hash, basis, op_id, seen_clock, ttl_ms } => {
                 let hash = check_value(&value, hash, shared.config.value_bytes_max)?;
                 let content = Content::Value { bytes: value, hash };
                 let basis = open_basis(basis, &address.store_key, shared)?;
-                let write = Write { content, basis, op_id, seen_clock, wall_ms: head.now_wall_ms, expires: 0 };
+                let write = Write {
+                    content,
+                    basis,
+                    op_id,
+                    seen_clock,
+                    wall_ms: head.now_wall_ms,
+                    expires: expiry(head.now_wall_ms, ttl_ms),
+                };
                 Writing::begin(address, write, head, shared, effects).map(Stage::Writing)
             }
             Action::Delete { basis: Basis::Local, op_id, seen_clock } => {
@@ -113,6 +121,11 @@ impl Coordinator {
             }
         }
     }
+}
+
+/// The clock from which on a value that lives so long is no longer seen; 0 for never.
+fn expiry(now_wall_ms: u64, ttl_ms: u64) -> u64 {
+    if ttl_ms == 0 { 0 } else { hlc::clock_of(now_wall_ms.saturating_add(ttl_ms)) }
 }
 
 /// The properties of the operation's bucket.

@@ -274,7 +274,7 @@ impl Desk {
 
 fn put_of(text: &str, basis: Basis) -> Action {
     let value = Bytes::from(text.as_bytes().to_vec());
-    Action::Put { value, hash: None, basis, op_id: OpId { client: 1, sequence: 1 }, seen_clock: 0 }
+    Action::Put { value, hash: None, basis, op_id: OpId { client: 1, sequence: 1 }, seen_clock: 0, ttl_ms: 0 }
 }
 
 fn values(outcome: &Outcome) -> Vec<Bytes> {

@@ -12,6 +12,7 @@ use super::{Place, Refusal, Replica, Rows, WriteOperation, WriteOutcome, read::c
 use crate::{
     ident::StoreKey,
     layout::View,
+    operation::{ErrorCode, Failure},
     record::{self, Record},
     version::{CausalContext, Object},
 };
@@ -47,7 +48,9 @@ impl Replica {
         changed: &mut BTreeSet<Place>,
     ) -> Result<WriteOutcome, R::Error> {
         let (view, store_key) = match &operation {
-            WriteOperation::Merge { view, store_key, .. } => (*view, *store_key),
+            WriteOperation::Merge { view, store_key, .. }
+            | WriteOperation::Rebuild { view, store_key, .. }
+            | WriteOperation::Reap { view, store_key, .. } => (*view, *store_key),
             WriteOperation::Mint { view, address, .. } => (*view, address.store_key),
         };
         if let Err(refusal) = self.admit(rows, &view, &store_key)? {
@@ -63,6 +66,10 @@ impl Replica {
         match operation {
             WriteOperation::Merge { record, .. } => work.merge(standing, &record),
             WriteOperation::Mint { address, write, .. } => work.mint(standing, &address, write),
+            WriteOperation::Rebuild { .. } | WriteOperation::Reap { .. } => {
+                let message = "this replica can't rebuild or reap yet; nothing was done";
+                Ok(WriteOutcome::Refused(Failure::new(ErrorCode::Unsupported, message)))
+            }
         }
     }
 

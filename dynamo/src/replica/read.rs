@@ -27,8 +27,9 @@ pub fn answer_read(operation: &PeerOperation, record: Option<&Bytes>, row: Optio
     match operation.action {
         PeerAction::Read => PeerResult::Record(record.clone()),
         PeerAction::Digest => PeerResult::Digest(digest),
-        PeerAction::Merge(_) => {
-            PeerResult::Failed(Failure::new(ErrorCode::Internal, "a merge was handed to a reader; nothing was done"))
+        PeerAction::Merge(_) | PeerAction::ReadHint | PeerAction::Hint { .. } => {
+            let message = "a write or a hint was handed to a reader of records; nothing was done";
+            PeerResult::Failed(Failure::new(ErrorCode::Internal, message))
         }
     }
 }

@@ -78,7 +78,9 @@ impl Client {
         let value = (!deletes).then(|| format!("{}-{}", self.number, self.sequence));
         let write = history.begin(key, op_id, value.clone(), replaces, (need, REPLICAS), at);
         let action = match value {
-            Some(value) => Action::Put { value: Bytes::from(value), hash: None, basis, op_id, seen_clock: 0 },
+            Some(value) => {
+                Action::Put { value: Bytes::from(value), hash: None, basis, op_id, seen_clock: 0, ttl_ms: 0 }
+            }
             None => Action::Delete { basis, op_id, seen_clock: 0 },
         };
         let asked = Asked { key, consistency, action };

@@ -99,7 +99,7 @@ impl World {
                 let record = if self.has_faults && self.random.chance(10) { damaged(record) } else { record.clone() };
                 process.queue.push((Origin::Peer(from), WriteOperation::Merge { view, store_key, record }));
             }
-            PeerAction::Read | PeerAction::Digest => {
+            PeerAction::Read | PeerAction::Digest | PeerAction::ReadHint | PeerAction::Hint { .. } => {
                 let result = PeerCall::Answered(self.read(at, &operation));
                 self.send(Message::Response { to: from, result });
             }

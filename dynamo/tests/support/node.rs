@@ -204,7 +204,9 @@ pub(crate) fn named(operation: WriteOperation, sequence: u64) -> WriteOperation 
             let write = Write { op_id: OpId { client: 1, sequence }, ..write };
             WriteOperation::Mint { view, address, write }
         }
-        merge @ WriteOperation::Merge { .. } => merge,
+        unnamed @ (WriteOperation::Merge { .. } | WriteOperation::Rebuild { .. } | WriteOperation::Reap { .. }) => {
+            unnamed
+        }
     }
 }
 

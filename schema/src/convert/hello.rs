@@ -4,12 +4,16 @@ use bytes::Bytes;
 use dynamo::{ident::NodeId, operation::Failure};
 
 use super::{
-    ReplyHeader, bounded_data, decode_optional_failure, encode_failure, invalid, lenient_text, malformed, sixteen,
+    ReplyHeader, bounded_data, decode_optional_failure, encode_failure, invalid, lenient_text, list_length, malformed,
+    sixteen, too_large,
 };
 use crate::node_capnp as wire;
 
 /// Longest credentials: a proof or a token, not a document.
 const CREDENTIALS_BYTES_MAX: usize = 4096;
+
+/// Most journal positions of one node: one for each shard, of which there are at most 16.
+const POSITIONS_MAX: u32 = 16;
 
 /// What a caller is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +45,7 @@ pub struct HelloRequest {
 }
 
 /// Who a peer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerIntroduction {
     /// Its cluster.
     pub cluster: u128,
@@ -53,6 +57,8 @@ pub struct PeerIntroduction {
     pub epoch: u64,
     /// The hash of its layout.
     pub layout_hash: [u8; 16],
+    /// How many changes each shard of its store has made durable, ever.
+    pub positions: Vec<u64>,
 }
 
 /// What a node accepts; a request above is answered with `tooLarge`.
@@ -89,6 +95,8 @@ pub struct HelloReply {
     pub limits: NodeLimits,
     /// Which data directory it runs on.
     pub directory: u128,
+    /// How many changes each shard of its store has made durable, ever; told to peers only.
+    pub positions: Vec<u64>,
 }
 
 impl HelloRequest {
@@ -110,6 +118,7 @@ impl HelloRequest {
             introduction.set_directory(&peer.directory.to_be_bytes());
             introduction.set_epoch(peer.epoch);
             introduction.set_layout_hash(&peer.layout_hash);
+            encode_positions(introduction.init_positions(list_length(peer.positions.len())), &peer.positions);
         }
     }
 
@@ -146,6 +155,7 @@ impl HelloReply {
         wire.set_node(&self.node.0.to_be_bytes());
         wire.set_name(&self.name);
         wire.set_directory(&self.directory.to_be_bytes());
+        encode_positions(wire.reborrow().init_positions(list_length(self.positions.len())), &self.positions);
         let mut limits = wire.init_limits();
         limits.set_key_bytes_max(self.limits.key_bytes_max);
         limits.set_value_bytes_max(self.limits.value_bytes_max);
@@ -179,6 +189,7 @@ impl HelloReply {
                 calls_in_flight_max: limits.get_calls_in_flight_max(),
             },
             directory: sixteen("directory", wire.get_directory())?,
+            positions: decode_positions(wire.get_positions())?,
         })
     }
 }
@@ -190,5 +201,22 @@ fn introduction(wire: wire::peer_introduction::Reader<'_>) -> Result<PeerIntrodu
         directory: sixteen("peer.directory", wire.get_directory())?,
         epoch: wire.get_epoch(),
         layout_hash: super::fixed("peer.layoutHash", wire.get_layout_hash())?,
+        positions: decode_positions(wire.get_positions())?,
     })
+}
+
+/// Writes journal positions into a list of the same length.
+pub fn encode_positions(mut list: capnp::primitive_list::Builder<'_, u64>, positions: &[u64]) {
+    for (at, position) in (0..list.len()).zip(positions) {
+        list.set(at, *position);
+    }
+}
+
+/// Reads journal positions.
+pub fn decode_positions(list: capnp::Result<capnp::primitive_list::Reader<'_, u64>>) -> Result<Vec<u64>, Failure> {
+    let list = list.map_err(|error| malformed("positions", error))?;
+    if list.len() > POSITIONS_MAX {
+        return Err(too_large("positions", POSITIONS_MAX as usize, list.len() as usize, "entries"));
+    }
+    Ok(list.iter().collect())
 }

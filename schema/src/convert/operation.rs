@@ -83,7 +83,7 @@ pub fn encode_operation(wire: wire::operation::Builder<'_>, operation: &Operatio
                 encode_consistency(get.init_consistency(), &operation.consistency);
             }
         }
-        Action::Put { value, hash, basis, op_id, seen_clock } => {
+        Action::Put { value, hash, basis, op_id, seen_clock, ttl_ms } => {
             let mut put = wire.init_put();
             put.set_bucket(bucket);
             put.set_key(key);
@@ -96,6 +96,7 @@ pub fn encode_operation(wire: wire::operation::Builder<'_>, operation: &Operatio
             put.set_op_client(op_id.client);
             put.set_op_sequence(op_id.sequence);
             put.set_seen_clock(*seen_clock);
+            put.set_ttl_ms(*ttl_ms);
             let (high, low) = halves(hash.unwrap_or(0));
             put.set_value_hash_high(high);
             put.set_value_hash_low(low);
@@ -155,7 +156,7 @@ struct Draft {
 
 enum DraftAction {
     Get { without_values: bool },
-    Put { value: Span, hash: Option<u128>, basis: DraftBasis, op_id: OpId, seen_clock: u64 },
+    Put { value: Span, hash: Option<u128>, basis: DraftBasis, op_id: OpId, seen_clock: u64, ttl_ms: u64 },
     Delete { basis: DraftBasis, op_id: OpId, seen_clock: u64 },
 }
 
@@ -173,8 +174,9 @@ impl Draft {
         };
         let action = match self.action {
             DraftAction::Get { without_values } => Action::Get { without_values },
-            DraftAction::Put { value, hash, basis, op_id, seen_clock } => {
-                Action::Put { value: bytes.slice(value), hash, basis: basis.finish(bytes), op_id, seen_clock }
+            DraftAction::Put { value, hash, basis, op_id, seen_clock, ttl_ms } => {
+                let (value, basis) = (bytes.slice(value), basis.finish(bytes));
+                Action::Put { value, hash, basis, op_id, seen_clock, ttl_ms }
             }
             DraftAction::Delete { basis, op_id, seen_clock } => {
                 Action::Delete { basis: basis.finish(bytes), op_id, seen_clock }
@@ -253,6 +255,7 @@ impl Reading {
                 basis,
                 op_id: OpId { client: put.get_op_client(), sequence: put.get_op_sequence() },
                 seen_clock: put.get_seen_clock(),
+                ttl_ms: put.get_ttl_ms(),
             },
         })
     }

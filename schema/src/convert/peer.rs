@@ -1,7 +1,7 @@
 //! Operations on replicas and their answers, in batches between nodes.
 
 use dynamo::{
-    ident::StoreKey,
+    ident::{NodeId, StoreKey},
     layout::View,
     operation::{ErrorCode, Failure},
     peer::{PeerAction, PeerOperation, PeerResult},
@@ -12,7 +12,7 @@ use super::{
     gather::{Gather, Span},
     invalid, malformed,
     operation::{halves, whole},
-    too_large,
+    sixteen, too_large,
 };
 use crate::peer_capnp as wire;
 
@@ -46,6 +46,8 @@ pub fn decode_peer_operations(
             DraftAction::Read => PeerAction::Read,
             DraftAction::Digest => PeerAction::Digest,
             DraftAction::Merge(record) => PeerAction::Merge(bytes.slice(record)),
+            DraftAction::ReadHint => PeerAction::ReadHint,
+            DraftAction::Hint(target, record) => PeerAction::Hint { target, record: bytes.slice(record) },
         },
     };
     Ok(drafts.into_iter().map(|draft| draft.map(finish)).collect())
@@ -95,6 +97,12 @@ pub fn encode_peer_operations<'a>(
             PeerAction::Read => wire.set_read(()),
             PeerAction::Digest => wire.set_digest(()),
             PeerAction::Merge(record) => wire.set_merge(record),
+            PeerAction::ReadHint => wire.set_read_hint(()),
+            PeerAction::Hint { target, record } => {
+                let mut hint = wire.init_hint();
+                hint.set_target(&target.0.to_be_bytes());
+                hint.set_record(record);
+            }
         }
     }
 }
@@ -127,8 +135,8 @@ pub fn encode_peer_results<'a>(
 pub fn peer_operation_bytes(operation: &PeerOperation) -> usize {
     OPERATION_BYTES
         + match &operation.action {
-            PeerAction::Read | PeerAction::Digest => 0,
-            PeerAction::Merge(record) => record.len(),
+            PeerAction::Read | PeerAction::Digest | PeerAction::ReadHint => 0,
+            PeerAction::Merge(record) | PeerAction::Hint { record, .. } => record.len(),
         }
 }
 
@@ -136,6 +144,8 @@ enum DraftAction {
     Read,
     Digest,
     Merge(Span),
+    ReadHint,
+    Hint(NodeId, Span),
 }
 
 enum Draft {
@@ -155,18 +165,34 @@ fn peer_operation(
         Ok(wire::peer_operation::Digest(())) => DraftAction::Digest,
         Ok(wire::peer_operation::Merge(record)) => {
             let record = record.map_err(|error| malformed("merge", error))?;
-            if record.is_empty() {
-                return Err(invalid("merge", "0 bytes are no record"));
-            }
-            if record.len() > record_bytes_max {
-                return Err(too_large("merge", record_bytes_max, record.len(), "bytes"));
-            }
-            let span = gather.add(record).map_err(|got| too_large("operations", BATCH_BYTES_MAX, got, "bytes"))?;
-            DraftAction::Merge(span)
+            DraftAction::Merge(gather_record(gather, "merge", record, record_bytes_max)?)
+        }
+        Ok(wire::peer_operation::ReadHint(())) => DraftAction::ReadHint,
+        Ok(wire::peer_operation::Hint(hint)) => {
+            let hint = hint.map_err(|error| malformed("hint", error))?;
+            let target = NodeId(sixteen("hint.target", hint.get_target())?);
+            let record = hint.get_record().map_err(|error| malformed("hint.record", error))?;
+            DraftAction::Hint(target, gather_record(gather, "hint.record", record, record_bytes_max)?)
         }
         Err(unknown) => return Err(invalid("operation", format_args!("kind {} is unknown to this node", unknown.0))),
     };
     Ok((view, store_key, action))
+}
+
+/// Takes in the record of an operation, if it can be one.
+fn gather_record(
+    gather: &mut Gather,
+    field: &'static str,
+    record: &[u8],
+    record_bytes_max: usize,
+) -> Result<Span, Failure> {
+    if record.is_empty() {
+        return Err(invalid(field, "0 bytes are no record"));
+    }
+    if record.len() > record_bytes_max {
+        return Err(too_large(field, record_bytes_max, record.len(), "bytes"));
+    }
+    gather.add(record).map_err(|got| too_large("operations", BATCH_BYTES_MAX, got, "bytes"))
 }
 
 fn peer_result(

@@ -57,6 +57,8 @@ pub struct ScanPage {
     pub keys: Vec<ScanKey>,
     /// Where to go on; empty when the partition is done.
     pub cursor: Bytes,
+    /// Keys of this piece that are left out because their records can't be verified by that node.
+    pub unreadable: u32,
 }
 
 /// How a node is.
@@ -105,6 +107,12 @@ pub struct PeerStatus {
     pub state: String,
     /// A recent round trip, in microseconds.
     pub round_trip_micros: u32,
+    /// "alive", "suspect" or "down", as the members tell each other; empty where nothing is known.
+    pub gossip: String,
+    /// Objects kept here for it while it is away.
+    pub hints: u64,
+    /// Their bytes.
+    pub hint_bytes: u64,
 }
 
 /// A number that only grows.
@@ -156,6 +164,7 @@ pub fn encode_scan_page(mut wire: wire::scan_reply::Builder<'_>, page: &Result<S
         Err(failure) => return encode_failure(wire.init_error(), failure),
     };
     wire.set_cursor(&page.cursor);
+    wire.set_unreadable(page.unreadable);
     let mut keys = wire.init_keys(list_length(page.keys.len()));
     for (at, key) in (0..).zip(&page.keys) {
         let mut entry = keys.reborrow().get(at);
@@ -185,6 +194,7 @@ pub fn decode_scan_page(wire: wire::scan_reply::Reader<'_>) -> Result<ScanPage, 
     Ok(ScanPage {
         keys: keys.iter().map(key).collect::<Result<_, Failure>>()?,
         cursor: bounded_data("cursor", wire.get_cursor(), CURSOR_BYTES_MAX)?,
+        unreadable: wire.get_unreadable(),
     })
 }
 
@@ -213,6 +223,9 @@ pub fn encode_status(mut wire: wire::status_reply::Builder<'_>, status: &Status)
         entry.set_node(peer.node.0);
         entry.set_state(&peer.state);
         entry.set_round_trip_micros(peer.round_trip_micros);
+        entry.set_gossip(&peer.gossip);
+        entry.set_hints(peer.hints);
+        entry.set_hint_bytes(peer.hint_bytes);
     }
     let mut counters = wire.init_counters(list_length(status.counters.len()));
     for (at, counter) in (0..).zip(&status.counters) {
@@ -251,6 +264,9 @@ pub fn decode_status(wire: wire::status_reply::Reader<'_>) -> Result<Status, Fai
                 node: NodeIndex(peer.get_node()),
                 state: lenient_text(peer.get_state()),
                 round_trip_micros: peer.get_round_trip_micros(),
+                gossip: lenient_text(peer.get_gossip()),
+                hints: peer.get_hints(),
+                hint_bytes: peer.get_hint_bytes(),
             })
             .collect(),
         counters: counters

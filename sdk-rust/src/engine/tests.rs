@@ -116,6 +116,7 @@ impl Bench {
             basis: Basis::Local,
             op_id: OpId { client: 9, sequence: self.submitted + 1 },
             seen_clock: 0,
+            ttl_ms: 0,
         };
         self.submit(key, action, timeout_ms)
     }

@@ -221,6 +221,7 @@ fn the_core_gives_every_write_an_id_of_its_own() {
                 basis: Basis::Local,
                 op_id: OpId::NONE,
                 seen_clock: 0,
+                ttl_ms: 0,
             },
             ..get("k")
         };

@@ -188,7 +188,7 @@ impl Session {
         basis: Basis,
         consistency: Consistency,
     ) -> Result<Written, Failure> {
-        let action = Action::Put { value, hash: None, basis, op_id: OpId::NONE, seen_clock: 0 };
+        let action = Action::Put { value, hash: None, basis, op_id: OpId::NONE, seen_clock: 0, ttl_ms: 0 };
         self.write(key, consistency, action).await
     }
 

@@ -177,6 +177,7 @@ fn introduction(node: &Node, header: schema::convert::ReplyHeader, protocol: u16
         node: node.id(),
         name: node.config.name.clone(),
         directory: node.directory,
+        positions: Vec::new(),
         limits: NodeLimits {
             key_bytes_max: dynamo::ident::KEY_BYTES_MAX as u32,
             value_bytes_max: node.config.value_bytes_max,

@@ -39,6 +39,9 @@ pub(super) fn status(node: &Node, header: ReplyHeader) -> Status {
         peers: peers
             .into_iter()
             .map(|(node, visible, round_trip_micros)| PeerStatus {
+                gossip: String::new(),
+                hints: 0,
+                hint_bytes: 0,
                 node,
                 state: visible.word().to_owned(),
                 round_trip_micros,

@@ -157,6 +157,8 @@ fn cost_bytes(operation: &WriteOperation) -> usize {
     const AROUND_BYTES: usize = 256;
     let payload = match operation {
         WriteOperation::Merge { record, .. } => record.len(),
+        WriteOperation::Rebuild { record, .. } => record.as_ref().map_or(0, bytes::Bytes::len),
+        WriteOperation::Reap { .. } => 0,
         WriteOperation::Mint { address, write, .. } => {
             let value = match &write.content {
                 Content::Value { bytes, .. } => bytes.len(),

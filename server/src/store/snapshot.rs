@@ -123,8 +123,9 @@ impl<'s> Snapshot<'s> {
                 Found::Record(start..buffer.len())
             }
             PeerAction::Digest => Found::Digest(digest),
-            PeerAction::Merge(_) => {
-                Found::Failed(Failure::new(ErrorCode::Internal, "a merge was handed to a reader; nothing was done"))
+            PeerAction::Merge(_) | PeerAction::ReadHint | PeerAction::Hint { .. } => {
+                let message = "a write or a hint was handed to a reader of records; nothing was done";
+                Found::Failed(Failure::new(ErrorCode::Internal, message))
             }
         })
     }

@@ -292,6 +292,8 @@ fn commit(rows: LmdbRows<'_>, shard: &Shard) -> Result<Vec<PartitionRow>, Aborte
 fn is_admitted(pressure: Pressure, operation: &WriteOperation) -> bool {
     match (pressure, operation) {
         (Pressure::Free, _) => true,
+        // A reap makes room, and a rebuild brings back what was acknowledged once.
+        (_, WriteOperation::Reap { .. } | WriteOperation::Rebuild { .. }) => true,
         (_, WriteOperation::Mint { write, .. }) => matches!(write.content, Content::Tombstone),
         (Pressure::Soft, WriteOperation::Merge { .. }) => true,
         (Pressure::Hard, WriteOperation::Merge { store_key, record, .. }) => {
@@ -303,6 +305,8 @@ fn is_admitted(pressure: Pressure, operation: &WriteOperation) -> bool {
 fn operation_bytes(operation: &WriteOperation) -> u64 {
     match operation {
         WriteOperation::Merge { record, .. } => record.len() as u64,
+        WriteOperation::Rebuild { record, .. } => record.as_ref().map_or(0, |record| record.len() as u64),
+        WriteOperation::Reap { .. } => 0,
         WriteOperation::Mint { address, write, .. } => address.key.len() as u64 + write.content.len(),
     }
 }

@@ -131,6 +131,7 @@ fn introduction(node: &Node) -> HelloRequest {
             directory,
             epoch: node.layout.epoch,
             layout_hash: node.layout_hash,
+            positions: Vec::new(),
         }),
     }
 }

@@ -60,6 +60,10 @@ impl Merges {
                     submissions[self.node.store.shard_of(&store_key)]
                         .push(Submission { token: Some(ticket.0), operation });
                 }
+                Ok(PeerOperation { action: PeerAction::ReadHint | PeerAction::Hint { .. }, .. }) => {
+                    let message = "this node keeps no hints yet; nothing was done";
+                    waiting.put(ticket, PeerResult::Failed(Failure::new(ErrorCode::Unsupported, message)));
+                }
                 Ok(operation @ PeerOperation { action: PeerAction::Read | PeerAction::Digest, .. }) => {
                     reads.0.push(ticket);
                     reads.1.push(operation);

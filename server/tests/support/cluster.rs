@@ -247,8 +247,14 @@ pub fn get(key: &str) -> Operation {
 }
 
 pub fn put(key: &str, value: &[u8], basis: Basis) -> Operation {
-    let action =
-        Action::Put { value: Bytes::copy_from_slice(value), hash: None, basis, op_id: OpId::NONE, seen_clock: 0 };
+    let action = Action::Put {
+        value: Bytes::copy_from_slice(value),
+        hash: None,
+        basis,
+        op_id: OpId::NONE,
+        seen_clock: 0,
+        ttl_ms: 0,
+    };
     Operation { address: address(key), consistency: Consistency::default(), action }
 }
 

@@ -26,6 +26,7 @@ fn a_value_is_checked_against_its_hash_and_its_limit() {
         basis: Basis::Local,
         op_id: OpId::NONE,
         seen_clock: 0,
+        ttl_ms: 0,
     };
     desk.ask(Level::One, put(b"long", None));
     assert_eq!(desk.failure().code, ErrorCode::TooLarge);

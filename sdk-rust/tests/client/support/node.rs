@@ -163,6 +163,7 @@ impl node::Server for Service {
             cluster: layout.cluster,
             node: member.id,
             directory: u128::from(self.index.0) + 100,
+            positions: Vec::new(),
             name: member.name.clone(),
             limits,
         };
@@ -254,7 +255,7 @@ impl kv::Server for Service {
                 value_bytes: values.iter().map(|value| value.len() as u64).sum(),
             });
             let cursor = if rest > 0 { vec![skip + 2].into() } else { Default::default() };
-            Ok(ScanPage { keys: keys.collect(), cursor })
+            Ok(ScanPage { keys: keys.collect(), unreadable: 0, cursor })
         };
         let mut reply = results.get().init_reply();
         self.header().encode(reply.reborrow().init_header());
