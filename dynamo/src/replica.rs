@@ -25,6 +25,7 @@ mod merge;
 mod mint;
 mod partition;
 mod read;
+mod standing;
 
 pub use actors::Nonce;
 pub use batch::{Batch, Staged};

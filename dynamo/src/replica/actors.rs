@@ -4,7 +4,7 @@
 use alloc::collections::BTreeMap;
 
 use super::Place;
-use crate::version::{Actor, Dot};
+use crate::version::{Actor, CausalContext, Dot};
 
 /// Fresh randomness for one process start of one shard.
 #[derive(Clone, Copy)]
@@ -18,7 +18,7 @@ impl core::fmt::Debug for Nonce {
 
 /// The current actors, by partition.
 #[derive(Debug)]
-pub(super) struct Actors {
+pub(crate) struct Actors {
     nonce: Nonce,
     /// How many actors were taken; makes each different.
     taken: u64,
@@ -26,17 +26,17 @@ pub(super) struct Actors {
 }
 
 impl Actors {
-    pub(super) fn new(nonce: Nonce) -> Self {
+    pub(crate) fn new(nonce: Nonce) -> Self {
         Self { nonce, taken: 0, current: BTreeMap::new() }
     }
 
     /// The last dot minted in a partition under its current actor.
-    pub(super) fn last(&self, place: Place) -> Option<Dot> {
+    pub(crate) fn last(&self, place: Place) -> Option<Dot> {
         self.current.get(&place).copied()
     }
 
     /// The next dot of a partition. It is never given again, whatever becomes of the transaction.
-    pub(super) fn mint(&mut self, place: Place) -> Dot {
+    pub(crate) fn mint(&mut self, place: Place) -> Dot {
         let next = match self.current.get(&place) {
             Some(last) => Dot { actor: last.actor, seq: last.seq + 1 },
             None => Dot { actor: self.fresh(place), seq: 1 },
@@ -46,8 +46,20 @@ impl Actors {
     }
 
     /// Gives up a partition's actor; the next dot there has a new one.
-    pub(super) fn retire(&mut self, place: Place) {
+    pub(crate) fn retire(&mut self, place: Place) {
         self.current.remove(&place);
+    }
+
+    /// The current actor's own dots on a key are all in what this node holds of it (`ours`), unless it has forgotten some. A
+    /// context from elsewhere that knows more of them proves that it has: minting under that actor stops at once.
+    pub(crate) fn notice_amnesia(&mut self, place: Place, ours: &CausalContext, elsewhere: &CausalContext) {
+        let Some(last) = self.last(place) else {
+            return;
+        };
+        let ours = ours.seen(last.actor);
+        if elsewhere.seen(last.actor) > ours || ours > last.seq {
+            self.retire(place);
+        }
     }
 
     fn fresh(&mut self, (bits, prefix): Place) -> Actor {

@@ -6,15 +6,13 @@
 
 use alloc::collections::BTreeSet;
 
-use bytes::Bytes;
-
-use super::{Place, Refusal, Replica, Rows, WriteOperation, WriteOutcome, read::check_view};
+use super::{Place, Refusal, Replica, Rows, WriteOperation, WriteOutcome, read::check_view, standing::Standing};
 use crate::{
     ident::StoreKey,
     layout::View,
     operation::{ErrorCode, Failure},
-    record::{self, Record},
-    version::{CausalContext, Object},
+    record,
+    version::Object,
 };
 
 /// One operation at work: admitted, with what stands under its key.
@@ -25,12 +23,6 @@ pub(super) struct Work<'w, R> {
     pub(super) changed: &'w mut BTreeSet<Place>,
     pub(super) place: Place,
     pub(super) store_key: StoreKey,
-}
-
-/// What stands under a key before an operation.
-pub(super) struct Standing {
-    pub(super) bytes: Bytes,
-    pub(super) record: Record,
 }
 
 /// What must be known of the record before, once its object has been changed.
@@ -91,18 +83,6 @@ impl Replica {
 }
 
 impl<R: Rows> Work<'_, R> {
-    /// The current actor's own dots on a key are all in this replica's object, unless it has forgotten some. A context from
-    /// elsewhere that knows more of them proves that it has: minting under that actor stops at once.
-    pub(super) fn notice_amnesia(&mut self, local: &Object, elsewhere: &CausalContext) {
-        let Some(last) = self.replica.actors.last(self.place) else {
-            return;
-        };
-        let ours = local.context.seen(last.actor);
-        if elsewhere.seen(last.actor) > ours || ours > last.seq {
-            self.replica.actors.retire(self.place);
-        }
-    }
-
     /// Stores a record and brings the partition's row in line with it; does neither if the very record stands there.
     pub(super) fn store(&mut self, before: Option<Before>, object: &Object, encoded: &[u8]) -> Result<(), R::Error> {
         let after = Before { digest: record::digest(encoded), is_deleted: is_deleted(object) };
@@ -125,14 +105,9 @@ impl<R: Rows> Work<'_, R> {
     }
 }
 
-impl Standing {
-    fn read(store_key: &StoreKey, bytes: Bytes) -> Result<Self, record::RecordError> {
-        let record = record::decode(store_key, &bytes)?;
-        Ok(Self { bytes, record })
-    }
-
-    pub(super) fn before(&self) -> Before {
-        Before { digest: self.record.digest, is_deleted: is_deleted(&self.record.object) }
+impl Before {
+    pub(super) fn of(standing: &Standing) -> Self {
+        Self { digest: standing.record.digest, is_deleted: is_deleted(&standing.record.object) }
     }
 }
 

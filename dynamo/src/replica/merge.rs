@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::{
     Rows, WriteOutcome,
-    apply::{Standing, Work},
+    apply::{Before, Work},
+    standing::Standing,
 };
 use crate::{
     ident::{KEY_BYTES_MAX, StoreKey, is_bucket_name},
@@ -20,21 +21,33 @@ impl<R: Rows> Work<'_, R> {
         if standing.as_ref().is_some_and(|standing| standing.bytes == bytes) {
             return Ok(WriteOutcome::Stored);
         }
-        let incoming = match record::decode(&self.store_key, bytes) {
-            Ok(incoming) => incoming,
-            Err(error) => return Ok(WriteOutcome::Refused(refuse(error))),
+        let Received { address, object: incoming } = match receive(&self.store_key, standing.as_ref(), bytes) {
+            Ok(received) => received,
+            Err(failure) => return Ok(WriteOutcome::Refused(failure)),
         };
-        let address = Address { store_key: self.store_key, bucket: incoming.bucket, key: incoming.key };
-        if let Err(failure) = check_names(&address, standing.as_ref()) {
-            return Ok(WriteOutcome::Refused(failure));
-        }
-        let before = standing.as_ref().map(Standing::before);
+        let before = standing.as_ref().map(Before::of);
         let mut object = standing.map_or_else(Object::new, |standing| standing.record.object);
-        self.notice_amnesia(&object, &incoming.object.context);
-        object.merge(&incoming.object);
+        self.replica.actors.notice_amnesia(self.place, &object.context, &incoming.context);
+        object.merge(&incoming);
         self.store(before, &object, &record::encode(&address, &object))?;
         Ok(WriteOutcome::Stored)
     }
+}
+
+/// An object that another node sent, verified, and allowed to be merged with what stands under its key.
+pub(crate) struct Received {
+    /// Its names.
+    pub(crate) address: Address,
+    /// What it says.
+    pub(crate) object: Object,
+}
+
+/// Verifies a record that another node sent to be merged under a key.
+pub(crate) fn receive(store_key: &StoreKey, standing: Option<&Standing>, bytes: &Bytes) -> Result<Received, Failure> {
+    let incoming = record::decode(store_key, bytes).map_err(refuse)?;
+    let address = Address { store_key: *store_key, bucket: incoming.bucket, key: incoming.key };
+    check_names(&address, standing)?;
+    Ok(Received { address, object: incoming.object })
 }
 
 /// Whether a record may be merged under its store key, by the full names inside it.

@@ -3,8 +3,10 @@
 use bytes::Bytes;
 
 use super::{
-    Limits, MintBasis, Minted, OBJECT_BYTES_MAX, Rows, Write, WriteOutcome,
-    apply::{Standing, Work},
+    Limits, MintBasis, Minted, OBJECT_BYTES_MAX, Place, Rows, Write, WriteOutcome,
+    actors::Actors,
+    apply::{Before, Work},
+    standing::Standing,
 };
 use crate::{
     hlc,
@@ -24,39 +26,71 @@ impl<R: Rows> Work<'_, R> {
         address: &Address,
         write: Write,
     ) -> Result<WriteOutcome, R::Error> {
-        let now = hlc::clock_of(write.wall_ms);
-        if let Some(standing) = &standing
-            && let Some(outcome) = answer_without_minting(standing, address, &write, now)
-        {
-            return Ok(outcome);
-        }
-        let before = standing.as_ref().map(Standing::before);
-        let mut object = standing.map_or_else(Object::new, |standing| standing.record.object);
-        let seen = match write.basis {
-            MintBasis::Local => object.seen(),
-            MintBasis::Beside => Seen::default(),
-            MintBasis::Context(seen) => seen,
+        let before = standing.as_ref().map(Before::of);
+        let (actors, limits) = (&mut self.replica.actors, &self.replica.limits);
+        let (object, minted) = match mint(actors, self.place, limits, standing, address, write) {
+            Minting::Ended(outcome) => return Ok(outcome),
+            Minting::New { object, minted } => (object, minted),
         };
-        self.notice_amnesia(&object, &seen.context);
-        let known = object.versions.iter().map(|version| version.clock).chain([write.seen_clock]);
-        let clock = hlc::next(write.wall_ms, known);
-        let size = Size::of(&object);
-        object.overwrite(&seen, clock, version::fingerprint(&write.op_id, &write.content));
-        if let Err(failure) = check_growth(&self.replica.limits, size, Size::of(&object), &write.content) {
-            return Ok(WriteOutcome::Refused(failure));
-        }
         // First of all: whatever fails from here on, this actor must not count on.
         self.changed.insert(self.place);
-        let dot = self.replica.actors.mint(self.place);
         if let Some(row) = self.replica.partitions.get_mut(&self.place) {
-            row.last = Some(dot);
+            row.last = minted.dot;
         }
-        let version = Version { dot, op_id: write.op_id, clock, expires: write.expires, content: write.content };
-        object.add(version.clone());
-        let encoded = Bytes::from(record::encode(address, &object));
-        self.store(before, &object, &encoded)?;
-        Ok(WriteOutcome::Minted(Minted::of(&object, Some(&version), encoded, now)))
+        self.store(before, &object, &minted.record)?;
+        Ok(WriteOutcome::Minted(minted))
     }
+}
+
+/// What minting came to.
+pub(crate) enum Minting {
+    /// Nothing was minted, and nothing is to be stored: a retry or a refusal.
+    Ended(WriteOutcome),
+    /// A version was minted; its record is to be stored. If it is not, for whatever reason, its actor must not count on.
+    New {
+        /// The object with the version in it.
+        object: Object,
+        /// The same as a record, and what the coordinator needs.
+        minted: Minted,
+    },
+}
+
+/// Mints a version on what this node holds of a key, under the current actor of the key's partition, unless the write is a
+/// retry or has to be refused. The one place where dots are made: for owners and for stand-ins.
+pub(crate) fn mint(
+    actors: &mut Actors,
+    place: Place,
+    limits: &Limits,
+    standing: Option<Standing>,
+    address: &Address,
+    write: Write,
+) -> Minting {
+    let now = hlc::clock_of(write.wall_ms);
+    if let Some(standing) = &standing
+        && let Some(outcome) = answer_without_minting(standing, address, &write, now)
+    {
+        return Minting::Ended(outcome);
+    }
+    let mut object = standing.map_or_else(Object::new, |standing| standing.record.object);
+    let seen = match write.basis {
+        MintBasis::Local => object.seen(),
+        MintBasis::Beside => Seen::default(),
+        MintBasis::Context(seen) => seen,
+    };
+    actors.notice_amnesia(place, &object.context, &seen.context);
+    let known = object.versions.iter().map(|version| version.clock).chain([write.seen_clock]);
+    let clock = hlc::next(write.wall_ms, known);
+    let size = Size::of(&object);
+    object.overwrite(&seen, clock, version::fingerprint(&write.op_id, &write.content));
+    if let Err(failure) = check_growth(limits, size, Size::of(&object), &write.content) {
+        return Minting::Ended(WriteOutcome::Refused(failure));
+    }
+    let dot = actors.mint(place);
+    let version = Version { dot, op_id: write.op_id, clock, expires: write.expires, content: write.content };
+    object.add(version.clone());
+    let record = Bytes::from(record::encode(address, &object));
+    let minted = Minted::of(&object, Some(&version), record, now);
+    Minting::New { object, minted }
 }
 
 impl Minted {
