@@ -7,6 +7,7 @@
 //! A batch is copied once: all keys, values and contexts go into one buffer, of which every decoded operation holds slices.
 //! So a batch of 1,024 gets costs a handful of allocations, and its memory lives as long as any slice of it.
 
+mod admin;
 mod failure;
 mod gather;
 mod header;
@@ -22,6 +23,10 @@ use std::fmt::Display;
 use bytes::Bytes;
 use dynamo::operation::{ErrorCode, Failure};
 
+pub use admin::{
+    Held, HintBacklog, INSPECT_BYTES_MAX, Inspection, Reap, RepairRun, RepairStatus, RepairTask, decode_inspect,
+    decode_reap, decode_reaped, encode_inspect, encode_reap, encode_reaped,
+};
 pub use failure::{decode_failure, decode_optional_failure, encode_failure, error_code};
 pub use header::{ReplyHeader, RequestHeader};
 pub use hello::{HelloReply, HelloRequest, NodeLimits, PeerIntroduction, Role, decode_positions, encode_positions};
