@@ -29,11 +29,22 @@ pub struct Options {
     pub lines: String,
     /// Where the data directories stand, instead of a temporary folder of the cluster's own.
     pub directory: Option<PathBuf>,
+    /// Where the nodes listen, instead of on free ports.
+    pub listen: Vec<SocketAddr>,
+    /// Where the nodes and their clients reach each other, when that is not where they listen: proxies, say.
+    pub advertised: Vec<SocketAddr>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: 3, replicas: 3, lines: String::new(), directory: None }
+        Self {
+            nodes: 3,
+            replicas: 3,
+            lines: String::new(),
+            directory: None,
+            listen: Vec::new(),
+            advertised: Vec::new(),
+        }
     }
 }
 
@@ -70,8 +81,9 @@ impl Cluster {
         let base =
             temporary.as_ref().map_or_else(|| options.directory.clone(), |folder| Some(folder.path().to_owned()));
         let base = base.expect("either a folder was given or one was made");
-        let addresses = free_addresses(options.nodes);
-        let nodes = (0..options.nodes).map(|at| Node::prepare(&base, at, &addresses, options)).collect();
+        let listen = if options.listen.is_empty() { free_addresses(options.nodes) } else { options.listen.clone() };
+        let advertised = if options.advertised.is_empty() { &listen } else { &options.advertised };
+        let nodes = (0..options.nodes).map(|at| Node::prepare(&base, at, listen[at], advertised, options)).collect();
         let mut cluster = Self { nodes, _temporary: temporary };
         (0..options.nodes).for_each(|at| cluster.nodes[at].spawn());
         (0..options.nodes).for_each(|at| cluster.nodes[at].wait_until_serving());
@@ -86,6 +98,11 @@ impl Cluster {
     /// Where a node listens.
     pub fn address(&self, node: usize) -> SocketAddr {
         self.nodes[node].address
+    }
+
+    /// The process of a node, while it has one.
+    pub fn process_id(&self, node: usize) -> Option<u32> {
+        self.nodes[node].process.as_ref().map(Child::id)
     }
 
     /// Where a node keeps its data.
@@ -144,6 +161,14 @@ impl Cluster {
         self.nodes[node].spawn();
     }
 
+    /// Waits until a node that was started accepts connections.
+    ///
+    /// # Panics
+    /// When it ends instead; the message has the end of its log.
+    pub fn wait_until_serving(&mut self, node: usize) {
+        self.nodes[node].wait_until_serving();
+    }
+
     /// Stops a node's clock: it neither answers nor hangs up.
     pub fn pause(&self, node: usize) {
         self.signal(node, Signal::STOP);
@@ -178,13 +203,13 @@ impl Drop for Cluster {
 }
 
 impl Node {
-    fn prepare(base: &Path, at: usize, addresses: &[SocketAddr], options: &Options) -> Self {
+    fn prepare(base: &Path, at: usize, listen: SocketAddr, addresses: &[SocketAddr], options: &Options) -> Self {
         let name = format!("n{}", at + 1);
         let data = base.join(&name);
         let configuration = base.join(format!("{name}.toml"));
         let mut text = format!(
             "name = \"{name}\"\nlisten = \"{}\"\ndata = \"{}\"\n{}\n\n[cluster]\nname = \"test\"\nsecret = \"only for tests, long enough\"\nreplicas = {}\n",
-            addresses[at],
+            listen,
             data.display(),
             options.lines,
             options.replicas,
@@ -196,7 +221,7 @@ impl Node {
             );
         }
         fs::write(&configuration, text).expect("the configuration can be written");
-        Self { process: None, address: addresses[at], configuration, data, log: base.join(format!("{name}.log")) }
+        Self { process: None, address: listen, configuration, data, log: base.join(format!("{name}.log")) }
     }
 
     fn spawn(&mut self) {
@@ -245,14 +270,15 @@ pub fn binary() -> PathBuf {
         return path.into();
     }
     let test = std::env::current_exe().expect("a test knows its own path");
-    let path = test.ancestors().nth(2).expect("tests stand two folders below the target's profile").join("quorate");
-    assert!(path.exists(), "{} is missing: cargo build -p quorate-server", path.display());
-    path
+    // A test stands in the folder `deps`, a binary beside `quorate`.
+    let places = test.ancestors().skip(1).take(2).map(|folder| folder.join("quorate"));
+    let found = places.clone().find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{:?} are missing: cargo build -p quorate-server", places.collect::<Vec<_>>()))
 }
 
 /// Loopback addresses nobody listens on now. Another process might take one before the node does; the node then says so and the test fails
 /// loudly, which has not been worth a protocol so far.
-fn free_addresses(count: usize) -> Vec<SocketAddr> {
+pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
     let listeners: Vec<TcpListener> =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     listeners.iter().map(|listener| listener.local_addr().expect("a bound socket has an address")).collect()

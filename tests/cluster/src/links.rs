@@ -1,0 +1,163 @@
+//! The links of a cluster, to be cut, slowed down and broken: in front of every node stands a proxy for its TCP connections
+//! and one for its datagrams, at the address by which everybody knows it. A proxy finds out which process called, and so
+//! there is weather of its own for every direction between two nodes, and between clients and nodes.
+//!
+//! A cut link behaves as a network does that carries nothing: connections stay open, bytes wait, and when the link is healed
+//! they arrive late, as TCP would have sent them again. Datagrams are lost.
+
+mod datagrams;
+mod origin;
+mod streams;
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{runtime::Runtime, sync::watch};
+
+/// How often another port is tried when the one for TCP is not free for datagrams.
+const PORT_TRIES: usize = 50;
+
+/// An end of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// A node, by its number.
+    Node(usize),
+    /// All clients together.
+    Clients,
+}
+
+/// How it goes from one end to the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weather {
+    /// Nothing arrives.
+    pub is_cut: bool,
+    /// Everything arrives so much later.
+    pub delay: Duration,
+    /// Of so many chunks of a stream one breaks its connection instead of arriving, and one of as many datagrams is lost; 0: none.
+    pub breaks_one_in: u32,
+    /// When it changes, open connections break.
+    breaks: u64,
+}
+
+/// The proxies of a cluster. Dropping it ends them.
+pub struct Links {
+    advertised: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+    runtime: Option<Runtime>,
+}
+
+/// What the proxies know.
+struct Shared {
+    /// Where the nodes listen.
+    listen: Vec<SocketAddr>,
+    /// The process of each node, while it has one.
+    processes: Mutex<Vec<Option<u32>>>,
+    /// For each pair of ends, the weather from the first to the second.
+    weather: Vec<Vec<watch::Sender<Weather>>>,
+}
+
+impl Links {
+    /// Proxies before nodes that listen at `listen`.
+    pub fn new(listen: &[SocketAddr]) -> io::Result<Self> {
+        let ends = listen.len() + 1;
+        let row = || (0..ends).map(|_| watch::Sender::new(Weather::default())).collect();
+        let shared = Arc::new(Shared {
+            listen: listen.to_vec(),
+            processes: Mutex::new(vec![None; listen.len()]),
+            weather: (0..ends).map(|_| row()).collect(),
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let mut advertised = Vec::new();
+        for node in 0..listen.len() {
+            let (streams, datagrams) = bind()?;
+            advertised.push(streams.local_addr()?);
+            let _context = runtime.enter();
+            let streams = tokio::net::TcpListener::from_std(streams)?;
+            let datagrams = tokio::net::UdpSocket::from_std(datagrams)?;
+            runtime.spawn(streams::accept(Arc::clone(&shared), node, streams));
+            runtime.spawn(datagrams::relay(Arc::clone(&shared), node, datagrams));
+        }
+        Ok(Self { advertised, shared, runtime: Some(runtime) })
+    }
+
+    /// The addresses by which the nodes are to be known.
+    pub fn advertised(&self) -> &[SocketAddr] {
+        &self.advertised
+    }
+
+    /// Says which process a node is from now on.
+    pub fn set_process(&self, node: usize, process: Option<u32>) {
+        self.shared.processes.lock().unwrap_or_else(PoisonError::into_inner)[node] = process;
+    }
+
+    /// Changes the weather from one end to another.
+    pub fn change(&self, from: End, to: End, change: impl FnOnce(&mut Weather)) {
+        self.shared.weather(from, to).send_modify(change);
+    }
+
+    /// Cuts both directions between two ends.
+    pub fn cut(&self, one: End, other: End) {
+        self.change(one, other, |weather| weather.is_cut = true);
+        self.change(other, one, |weather| weather.is_cut = true);
+    }
+
+    /// Breaks all open connections between two ends.
+    pub fn break_connections(&self, one: End, other: End) {
+        self.change(one, other, |weather| weather.breaks += 1);
+        self.change(other, one, |weather| weather.breaks += 1);
+    }
+
+    /// Fair weather everywhere.
+    pub fn heal(&self) {
+        for weather in self.shared.weather.iter().flatten() {
+            weather.send_modify(|weather| *weather = Weather { breaks: weather.breaks, ..Weather::default() });
+        }
+    }
+
+    /// All ends: the nodes and the clients.
+    pub fn ends(&self) -> impl Iterator<Item = End> + use<> {
+        (0..self.advertised.len()).map(End::Node).chain([End::Clients])
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Shared {
+    fn weather(&self, from: End, to: End) -> &watch::Sender<Weather> {
+        &self.weather[self.place(from)][self.place(to)]
+    }
+
+    fn place(&self, end: End) -> usize {
+        match end {
+            End::Node(node) => node,
+            End::Clients => self.listen.len(),
+        }
+    }
+}
+
+/// A port for both streams and datagrams.
+fn bind() -> io::Result<(TcpListener, UdpSocket)> {
+    let mut tries = 0;
+    loop {
+        let streams = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        match UdpSocket::bind(streams.local_addr()?) {
+            Ok(datagrams) => {
+                streams.set_nonblocking(true)?;
+                datagrams.set_nonblocking(true)?;
+                return Ok((streams, datagrams));
+            }
+            Err(error) if tries == PORT_TRIES => return Err(error),
+            Err(_) => tries += 1,
+        }
+    }
+}

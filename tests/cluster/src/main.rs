@@ -1,0 +1,102 @@
+//! `quorate-proof`: prints the table of figures of `docs/proof.md`, by doing what it says. `tests/proof` builds and runs it.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, ValueEnum};
+use quorate_cluster::{
+    figures::{Finding, Row, Verdict, row, table},
+    scenario::{self, Settings, progress},
+};
+
+/// Prints the figures of docs/proof.md.
+#[derive(Debug, Parser)]
+#[command(name = "tests/proof")]
+struct Arguments {
+    /// Only these rows; may be given several times. Without it, all.
+    #[arg(long, value_name = "ROW")]
+    only: Vec<String>,
+    /// Multiplies every count; long runs take the same command with a larger number.
+    #[arg(long, env = "QUORATE_PROOF", default_value_t = 1.0)]
+    times: f64,
+    /// Seconds of the row "availability", in place of five minutes times --times.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Chooses what happens when.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How the table is printed.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    /// Where the histories and logs of runs that failed are kept.
+    #[arg(long, default_value = "target/proof")]
+    keep: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    /// A table in Markdown.
+    Text,
+    /// A JSON object.
+    Json,
+}
+
+/// Seconds of the availability run at scale 1.
+const AVAILABILITY_SECONDS: f64 = 300.0;
+
+/// A row: its name, what is asked of it, and how it is found out.
+type Scenario = (&'static str, String, Box<dyn FnOnce() -> Finding>);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let seconds = arguments.seconds.unwrap_or((AVAILABILITY_SECONDS * arguments.times).round().max(1.0) as u64);
+    let settings = Settings { times: arguments.times, seconds, seed: arguments.seed, keep: arguments.keep.clone() };
+    let scenarios = scenarios(&settings);
+    let names: Vec<&str> = scenarios.iter().map(|(name, ..)| *name).collect();
+    if let Some(unknown) = arguments.only.iter().find(|only| !names.contains(&only.as_str())) {
+        eprintln!("there is no row {unknown}: there are {}", names.join(", "));
+        return ExitCode::from(2);
+    }
+    let mut rows = Vec::new();
+    for (name, asked, scenario) in scenarios {
+        if arguments.only.is_empty() || arguments.only.iter().any(|only| only == name) {
+            progress(name, &asked);
+            let row = row(name, asked, scenario);
+            progress(name, &format!("{:?} after {:.1} s: {}", row.verdict, row.seconds, row.seen));
+            if row.verdict == Verdict::NotRun {
+                quorate_tests::not_run(&format!("tests/proof, row {name}: {}", row.seen));
+            }
+            rows.push(row);
+        }
+    }
+    print(&rows, arguments.output);
+    if rows.iter().any(|row| row.verdict == Verdict::Failed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn scenarios(settings: &Settings) -> Vec<Scenario> {
+    let with = |run: fn(&Settings, u64) -> Finding, count: u64| -> Box<dyn FnOnce() -> Finding> {
+        let settings = settings.clone();
+        Box::new(move || run(&settings, count))
+    };
+    let kills = settings.scaled(30);
+    vec![
+        ("kills", format!("{kills} kill -9 cycles under load, 0 acknowledged lost"), with(scenario::kills, kills)),
+        (
+            "availability",
+            format!(
+                "{} s, nodes killed, frozen and cut off in turn: every put answered by its deadline, 0 acknowledged lost, \
+                 replicas byte-identical, 0 repairs when idle",
+                settings.seconds
+            ),
+            with(|settings, _| scenario::availability(settings), 0),
+        ),
+    ]
+}
+
+fn print(rows: &[Row], output: Output) {
+    let count = |verdict: Verdict| rows.iter().filter(|row| row.verdict == verdict).count();
+    let (passed, failed) = (count(Verdict::Passed), count(Verdict::Failed));
+    match output {
+        Output::Text => println!("{}\n{passed} passed, {failed} failed", table(rows)),
+        Output::Json => println!("{}", serde_json::json!({ "rows": rows, "passed": passed, "failed": failed })),
+    }
+}
