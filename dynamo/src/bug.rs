@@ -35,6 +35,8 @@ bugs! {
     ReplaceHint,
     /// A stand-in goes on counting under its actor after its hints were delivered.
     StandInKeepsActor,
+    /// A stand-in that coordinates mints as if it kept nothing of the key.
+    StandInForgetsItsHints,
     /// A stand-in's copy counts for a strict quorum.
     StandInCountsForQuorum,
     /// One bucket of a hash tree is never compared.

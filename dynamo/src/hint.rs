@@ -1,7 +1,11 @@
 //! Hints (paper, section 4.6): objects that a stand-in keeps for an owner that is away, until the owner has them on its own disk.
 //!
 //! A hint is the object itself, kept under (target, partition, store key) and merged with the hint that stands there already, so
-//! hints are bounded by distinct keys and a stand-in can also serve and coordinate the key.
+//! hints are bounded by distinct keys and a stand-in can also serve and coordinate the key. They never expire: they may be the
+//! only copies. The [`Book`] lives in the one thread that writes hints and works inside that thread's open transaction
+//! ([`HintRows`]), as the replica does; who delivers them, and when, is the steward's business.
+
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 
@@ -11,6 +15,39 @@ use crate::{
     operation::Address,
     replica::Write,
 };
+
+mod batch;
+mod book;
+mod bounds;
+mod key;
+mod read;
+mod usage;
+
+pub use batch::{Batch, Staged};
+pub use book::Book;
+pub use bounds::{DISK_PERCENT_MAX, HintBounds, TARGET_BYTES_MAX};
+pub use key::{HINT_KEY_BYTES, HintKey};
+pub use read::answer_read;
+pub use usage::{HintUsage, USAGE_ROW_BYTES, UsageError};
+
+/// The open write transaction of the hints, as the book sees it. Writes are seen by later reads of the same transaction. After
+/// an error the transaction must be aborted and the batch with it.
+pub trait HintRows {
+    /// What a failed read or write is.
+    type Error;
+    /// The hint under a name, as it is stored.
+    fn hint(&mut self, key: &HintKey) -> Result<Option<Bytes>, Self::Error>;
+    /// Stores a hint.
+    fn put_hint(&mut self, key: &HintKey, record: &[u8]) -> Result<(), Self::Error>;
+    /// Deletes a hint.
+    fn delete_hint(&mut self, key: &HintKey) -> Result<(), Self::Error>;
+    /// Moves a hint that can't be verified to where nothing is served or overwritten; in the place of another one of this name.
+    fn set_aside(&mut self, key: &HintKey) -> Result<(), Self::Error>;
+    /// What is kept for each target that anything is kept for.
+    fn usages(&mut self) -> Result<Vec<(NodeId, HintUsage)>, Self::Error>;
+    /// Stores what is kept for a target; an empty row goes.
+    fn put_usage(&mut self, target: NodeId, usage: &HintUsage) -> Result<(), Self::Error>;
+}
 
 /// What is done with a node's hints. The outcomes are the replica's ([`crate::replica::WriteOutcome`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +75,8 @@ pub enum HintOperation {
         /// What to write.
         write: Write,
     },
-    /// The target has this object on its disk: delete the hint if it is still exactly this one. `Stored` either way.
+    /// The target has this object on its disk: delete the hint if it is still exactly this one. `Stored` either way, `Corrupt` if
+    /// it can't be verified: it is then set aside, whatever the digest.
     Drop {
         /// Whom it was for.
         target: NodeId,

@@ -31,6 +31,12 @@ pub use actors::Nonce;
 pub use batch::{Batch, Staged};
 pub use partition::{PARTITION_ROW_BYTES, PartitionRow, RowError};
 pub use read::{answer_read, check_read};
+pub(crate) use {
+    actors::Actors,
+    merge::{Received, receive},
+    mint::{Minting, mint},
+    standing::Standing,
+};
 
 /// The open write transaction of a shard, as the replica sees it. Writes are seen by later reads of the same transaction.
 /// After an error the transaction must be aborted and the batch with it.
@@ -205,12 +211,12 @@ impl From<Refusal> for PeerResult {
 }
 
 /// A partition by the number of its prefix bits and the prefix.
-type Place = (u8, u32);
+pub(crate) type Place = (u8, u32);
 
 /// The replica of one store shard. Its truth is in [`Rows`]; only its current actors live in memory alone.
 #[derive(Debug)]
 pub struct Replica {
-    actors: actors::Actors,
+    actors: Actors,
     /// Rows as they are committed, or as the open batch has changed them. The writer thread is the only one that writes
     /// rows, so they need not be read again for every batch.
     partitions: BTreeMap<Place, PartitionRow>,
@@ -221,7 +227,7 @@ impl Replica {
     /// A replica for one shard of one process. `nonce` is fresh randomness, drawn for this process start and this shard and
     /// used nowhere else: new actors are derived from it.
     pub fn new(nonce: Nonce, limits: Limits) -> Self {
-        Self { actors: actors::Actors::new(nonce), partitions: BTreeMap::new(), limits }
+        Self { actors: Actors::new(nonce), partitions: BTreeMap::new(), limits }
     }
 
     /// Opens a batch in a write transaction that has just begun.

@@ -4,7 +4,6 @@
 //! which the rule matters.
 //!
 //! Rows of that table which are not told here, because what they are about does not exist yet or lives elsewhere:
-//! * stand-in mints again after its hints were delivered: there are no stand-ins; level `available` is refused.
 //! * unreadable record, rebuilding from N − W + 1 others: nothing is rebuilt yet; told here is what holds already, that the
 //!   record answers `Corrupt` and the actor ends.
 //! * wiped owner, its new identity in the ring: the ring can't change yet; told here is that a new process counts anew and
@@ -13,11 +12,13 @@
 //! * shard by low bits, store copied before journal, overlay handle, next journal key: the store's.
 //! * N shrinks: the planner's and the steward's.
 
+#[path = "support/hints.rs"]
+mod hints;
 #[path = "support/node.rs"]
 mod node;
 
 use dynamo::{
-    ident::OpId,
+    ident::{NodeId, OpId},
     layout::{ConflictRule, View},
     operation::Address,
     peer::{PeerAction, PeerOperation, PeerResult},
@@ -117,6 +118,28 @@ fn an_aborted_transaction_ends_the_actors_it_minted_under() {
         let y = node.mint(put(&address, "y"));
         peer.merge(&address, &y.record);
         shown(&peer.object(&address))
+    };
+    both_ways(story, &["x", "y"], &["y"]);
+}
+
+/// No owner can be reached, and a stand-in coordinates "x". It delivers its hint, deletes it, and, the owners being gone again,
+/// coordinates "y" on nothing. The wrong program deletes the hint without telling the book.
+#[test]
+fn a_stand_in_whose_hints_were_delivered_takes_a_new_actor() {
+    let story = |rule| {
+        let (address, target) = (hints::address("k"), NodeId(1));
+        let mut stand_in = hints::StandIn::new(1, hints::WIDE);
+        let mut owner = Node::new(2);
+        let x = stand_in.mint(hints::put(target, &address, "x", MintBasis::Local)).record;
+        owner.merge(&address, &x);
+        match rule {
+            Rule::Kept => drop(stand_in.apply(hints::delivered(target, &address, &x))),
+            Rule::Removed => drop(stand_in.disk.hints.remove(&hints::name(target, &address))),
+        }
+        assert!(stand_in.disk.hints.is_empty());
+        let y = stand_in.mint(hints::put(target, &address, "y", MintBasis::Local)).record;
+        owner.merge(&address, &y);
+        shown(&owner.object(&address))
     };
     both_ways(story, &["x", "y"], &["y"]);
 }
