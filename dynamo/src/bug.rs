@@ -47,6 +47,14 @@ bugs! {
     TreeIgnoresVersions,
     /// An exchange pulls what it lacks and never pushes what the other lacks.
     ExchangeOnlyPulls,
+    /// Ranges of two hash trees are compared by how many keys they have.
+    CompareCounts,
+    /// A hint is deleted after its delivery was tried, whatever the target answered.
+    DropHintOnAnyAnswer,
+    /// A target that failed once is sent no more hints.
+    HandoffGivesUp,
+    /// In a rebuild, an owner that can't be reached counts as one that holds nothing.
+    RebuildCountsFailures,
     /// Merging keeps only the version with the largest dot.
     MergeKeepsLargestDot,
     /// Merging forgets to join the contexts.

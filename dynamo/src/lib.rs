@@ -6,7 +6,8 @@
 //! whatever shall happen goes out as effects. The server, the simulator and the tests drive the same machines.
 //!
 //! Imports run one way:
-//! `tick error ident hash <- layout planner version record context hlc <- quorum <- replica coordinator`.
+//! `tick error ident hash <- layout planner version record context hlc <- quorum <- replica hint <- coordinator
+//! round <- exchange handoff rebuild <- steward`.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -16,6 +17,8 @@ extern crate std;
 
 pub mod bug;
 pub mod coordinator;
+pub mod exchange;
+pub mod handoff;
 pub mod hint;
 pub mod hlc;
 pub mod ident;
@@ -24,8 +27,11 @@ pub mod operation;
 pub mod peer;
 pub mod planner;
 pub mod quorum;
+pub mod rebuild;
 pub mod record;
 pub mod replica;
+pub mod round;
+pub mod steward;
 pub mod tick;
 pub mod token;
 pub mod version;

@@ -1,0 +1,131 @@
+//! One conversation that runs: the task, and the round whose answers it waits for.
+
+use alloc::vec::Vec;
+use core::mem;
+
+use super::backlog::Backlog;
+use crate::{
+    exchange::Exchange,
+    handoff::Handoff,
+    rebuild::Rebuild,
+    round::{Answer, Ask, End, Next},
+    tick::Tick,
+};
+
+/// What a conversation is about.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// For whom hints are kept.
+    Survey,
+    /// See [`Exchange`].
+    Exchange(Exchange),
+    /// See [`Handoff`].
+    Handoff(Handoff),
+    /// See [`Rebuild`].
+    Rebuild(Rebuild),
+}
+
+/// A conversation and what it waits for.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) task: Task,
+    waits: Waits,
+}
+
+#[derive(Debug)]
+enum Waits {
+    /// To be taken further, with these answers.
+    Ready(Vec<Answer>),
+    /// For a time.
+    Until(Tick),
+    /// For answers.
+    For { round: u64, answers: Vec<Option<Answer>>, missing: usize, deadline: Tick },
+}
+
+impl Work {
+    /// A conversation that has not begun.
+    pub(super) fn new(task: Task) -> Self {
+        Self { task, waits: Waits::Ready(Vec::new()) }
+    }
+
+    /// When it is to be looked at although nothing was answered.
+    pub(super) fn deadline(&self) -> Option<Tick> {
+        match self.waits {
+            Waits::Ready(_) => None,
+            Waits::Until(until) => Some(until),
+            Waits::For { deadline, .. } => Some(deadline),
+        }
+    }
+
+    /// Waits for the answers of a round.
+    pub(super) fn wait_for(&mut self, round: u64, asks: usize, deadline: Tick) {
+        let answers = (0..asks).map(|_| None).collect();
+        self.waits = Waits::For { round, answers, missing: asks, deadline };
+    }
+
+    /// Waits for a time.
+    pub(super) fn wait_until(&mut self, until: Tick) {
+        self.waits = Waits::Until(until);
+    }
+
+    /// Takes in one answer, of which there is only one for each ask; `true` if it was the last.
+    pub(super) fn put(&mut self, at: usize, answer: Answer) -> bool {
+        let Waits::For { answers, missing, .. } = &mut self.waits else { return false };
+        match answers.get_mut(at) {
+            Some(empty @ None) => *empty = Some(answer),
+            Some(Some(_)) | None => return false,
+        }
+        *missing -= 1;
+        if *missing == 0 {
+            let answers = mem::take(answers).into_iter().flatten().collect();
+            self.waits = Waits::Ready(answers);
+        }
+        matches!(self.waits, Waits::Ready(_))
+    }
+
+    /// Ends the wait: what was not answered counts as lost. Returns the round that was waited for.
+    pub(super) fn give_up(&mut self) -> Option<u64> {
+        match mem::replace(&mut self.waits, Waits::Ready(Vec::new())) {
+            Waits::Ready(_) | Waits::Until(_) => None,
+            Waits::For { round, answers, .. } => {
+                let answers = answers.into_iter().map(|answer| answer.unwrap_or(Answer::Lost)).collect();
+                self.waits = Waits::Ready(answers);
+                Some(round)
+            }
+        }
+    }
+
+    /// The answers of the round that has ended.
+    pub(super) fn take_answers(&mut self) -> Vec<Answer> {
+        match &mut self.waits {
+            Waits::Ready(answers) => mem::take(answers),
+            Waits::Until(_) | Waits::For { .. } => Vec::new(),
+        }
+    }
+
+    /// Takes it further.
+    pub(super) fn next(&mut self, now: Tick, answers: Vec<Answer>, backlog: &mut Backlog) -> Next {
+        match &mut self.task {
+            Task::Survey => survey(now, answers, backlog),
+            Task::Exchange(exchange) => exchange.next(now, answers),
+            Task::Handoff(handoff) => handoff.next(answers),
+            Task::Rebuild(rebuild) => rebuild.next(answers),
+        }
+    }
+}
+
+fn survey(now: Tick, answers: Vec<Answer>, backlog: &mut Backlog) -> Next {
+    match answers.into_iter().next() {
+        None => Next::Ask(alloc::vec![Ask::HintTargets]),
+        Some(Answer::Targets(targets)) => {
+            backlog.looked(now, Some(targets));
+            Next::End(End::Complete)
+        }
+        Some(
+            Answer::Tree(_) | Answer::Peer(_) | Answer::Written(_) | Answer::Hints(_) | Answer::NotSent | Answer::Lost,
+        ) => {
+            backlog.looked(now, None);
+            Next::End(End::Failed)
+        }
+    }
+}
