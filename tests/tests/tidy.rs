@@ -53,10 +53,11 @@ const DYNAMO_RANKS: &[(&str, u8)] = &[
     ("merkle", 5),
     ("hint", 5),
     ("coordinator", 6),
-    ("exchange", 6),
-    ("handoff", 6),
-    ("rebuild", 6),
-    ("steward", 7),
+    ("round", 6),
+    ("exchange", 7),
+    ("handoff", 7),
+    ("rebuild", 7),
+    ("steward", 8),
 ];
 
 /// Lines after which a file wants splitting.
