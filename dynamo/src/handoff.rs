@@ -10,13 +10,13 @@ use core::mem;
 
 use crate::{
     bug::{Bug, is_on},
-    hint::HintOperation,
+    hint::{HintKey, HintOperation},
     ident::{NodeId, StoreKey},
     layout::{Layout, NodeIndex, View},
     peer::{PeerAction, PeerOperation},
     record,
     replica::{WriteOperation, WriteOutcome},
-    round::{Answer, Ask, End, Hint, HintPage, HintPlace, Merged, Next, merged},
+    round::{Answer, Ask, End, Hint, HintPage, Merged, Next, merged},
 };
 
 /// Hints of one page: a few times what a group commit takes at once.
@@ -31,7 +31,7 @@ pub struct Handoff {
     me: NodeIndex,
     layout: Arc<Layout>,
     target: NodeId,
-    after: Option<HintPlace>,
+    after: Option<HintKey>,
     phase: Phase,
     report: Report,
 }
@@ -62,7 +62,7 @@ enum Phase {
 /// A hint that was sent.
 #[derive(Debug)]
 struct Sent {
-    place: HintPlace,
+    key: HintKey,
     digest: u128,
     /// To how many nodes.
     recipients: usize,
@@ -117,21 +117,21 @@ impl Handoff {
         let is_last_page = page.after.is_none();
         self.after = page.after;
         let (mut asks, mut sent) = (Vec::new(), Vec::new());
-        for Hint { place, record } in page.hints {
-            let Ok(digest) = record::verify(&place.store_key, &record) else {
+        for Hint { key, record } in page.hints {
+            let Ok(digest) = record::verify(&key.store_key, &record) else {
                 self.report.refused += 1;
                 continue;
             };
-            let partition = self.layout.partition(&place.store_key.id());
+            let partition = self.layout.partition(&key.store_key.id());
             let view = self.layout.view(partition);
             let before = asks.len();
             for to in self.recipients(partition) {
-                asks.push(self.merge(to, view, place.store_key, record.clone()));
+                asks.push(self.merge(to, view, key.store_key, record.clone()));
             }
             if is_on(Bug::DropHintOnSend) {
-                asks.push(self.drop_hint(place, digest));
+                asks.push(self.drop_hint(key, digest));
             }
-            sent.push(Sent { place, digest, recipients: asks.len() - before });
+            sent.push(Sent { key, digest, recipients: asks.len() - before });
         }
         if asks.is_empty() {
             return if is_last_page { Next::End(End::Complete) } else { self.scan() };
@@ -143,12 +143,12 @@ impl Handoff {
     /// Deletes what everybody it had to reach holds.
     fn sent(&mut self, sent: Vec<Sent>, answers: &[Answer]) -> Next {
         let (mut asks, mut rest, mut is_last) = (Vec::new(), answers, false);
-        for Sent { place, digest, recipients } in sent {
+        for Sent { key, digest, recipients } in sent {
             let (mine, others) = rest.split_at(recipients.min(rest.len()));
             rest = others;
             let is_delivered = mine.len() == recipients && mine.iter().all(|answer| merged(answer) == Merged::Stored);
             if is_delivered || is_on(Bug::DropHintOnAnyAnswer) {
-                asks.push(self.drop_hint(place, digest));
+                asks.push(self.drop_hint(key, digest));
                 continue;
             }
             let is_failure = mine.iter().any(|answer| matches!(merged(answer), Merged::Failed | Merged::Full));
@@ -191,9 +191,9 @@ impl Handoff {
         Ask::Peer { to, operation: PeerOperation { view, store_key, action: PeerAction::Merge(record) } }
     }
 
-    fn drop_hint(&self, place: HintPlace, digest: u128) -> Ask {
-        let HintPlace { bits, prefix, store_key } = place;
+    fn drop_hint(&self, key: HintKey, digest: u128) -> Ask {
+        let HintKey { target, bits, prefix, store_key } = key;
         let view = View { prefix, bits, lo: self.layout.epoch, hi: self.layout.epoch };
-        Ask::LocalHint { operation: HintOperation::Drop { target: self.target, view, store_key, digest } }
+        Ask::LocalHint { operation: HintOperation::Drop { target, view, store_key, digest } }
     }
 }

@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::{
-    hint::HintOperation,
-    ident::{NodeId, StoreKey},
+    hint::{HintKey, HintOperation},
+    ident::NodeId,
     layout::NodeIndex,
     operation::{ErrorCode, Failure},
     peer::{PeerAction, PeerOperation, PeerResult, TreeAnswer, TreeQuestion},
@@ -57,7 +57,7 @@ pub enum Ask {
         /// For whom.
         target: NodeId,
         /// Only those after this one.
-        after: Option<HintPlace>,
+        after: Option<HintKey>,
         /// At most so many.
         records_max: u32,
         /// At most so many bytes of records, unless the first alone is longer.
@@ -98,22 +98,11 @@ pub struct HintTarget {
     pub objects: u64,
 }
 
-/// Where a hint stands among those for one target: they ascend by partition and store key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HintPlace {
-    /// How many bits the partition's prefix has.
-    pub bits: u8,
-    /// The partition under which it is kept.
-    pub prefix: u32,
-    /// The key.
-    pub store_key: StoreKey,
-}
-
 /// A hint as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hint {
-    /// Where.
-    pub place: HintPlace,
+    /// Under what.
+    pub key: HintKey,
     /// The object, as a record.
     pub record: Bytes,
 }
@@ -124,7 +113,7 @@ pub struct HintPage {
     /// In their order. Those that can't be verified are left out.
     pub hints: Vec<Hint>,
     /// Where to go on; `None` when there are no more.
-    pub after: Option<HintPlace>,
+    pub after: Option<HintKey>,
 }
 
 /// How a conversation goes on.

@@ -9,14 +9,14 @@ use std::{
 use bytes::Bytes;
 use dynamo::{
     coordinator::CallId,
-    hint::HintOperation,
+    hint::{HintKey, HintOperation},
     ident::{NodeId, StoreKey},
     layout::{Layout, Member, MemberState, NodeIndex},
     operation::Address,
     peer::{PeerAction, PeerOperation, PeerResult, TreeAnswer, TreeAsk, TreePath, TreeQuestion, TreeSum},
     record,
     replica::{PartitionRow, WriteOperation, WriteOutcome, answer_read},
-    round::{Answer, Ask, Hint, HintPage, HintPlace, HintTarget},
+    round::{Answer, Ask, Hint, HintPage, HintTarget},
     steward::{Effect, Input, Steward, StewardConfig},
     tick::Tick,
 };
@@ -32,7 +32,7 @@ const EVENTS_MAX: u64 = 20_000_000;
 /// A node with its steward.
 pub(crate) struct Inhabitant {
     pub(crate) node: Node,
-    pub(crate) hints: BTreeMap<(NodeId, HintPlace), Bytes>,
+    pub(crate) hints: BTreeMap<HintKey, Bytes>,
     pub(crate) steward: Steward,
     pub(crate) is_up: bool,
     /// Merges of others are refused, as by a full disk.
@@ -137,8 +137,9 @@ impl World {
     /// Keeps a hint at a node.
     pub(crate) fn keep_hint(&mut self, at: usize, target: usize, address: &Address, record: &Bytes) {
         let prefix = address.store_key.id().prefix(BITS);
-        let place = HintPlace { bits: BITS, prefix, store_key: address.store_key };
-        self.members[at].hints.insert((self.layout.members[target].id, place), record.clone());
+        let target = self.layout.members[target].id;
+        let key = HintKey { target, bits: BITS, prefix, store_key: address.store_key };
+        self.members[at].hints.insert(key, record.clone());
     }
 
     /// Turns a bit of a record at a node.
@@ -382,38 +383,31 @@ fn write(node: &mut Node, operation: WriteOperation) -> WriteOutcome {
     }
 }
 
-fn targets(hints: &BTreeMap<(NodeId, HintPlace), Bytes>) -> Vec<HintTarget> {
+fn targets(hints: &BTreeMap<HintKey, Bytes>) -> Vec<HintTarget> {
     let mut counts = BTreeMap::new();
-    for (target, _) in hints.keys() {
-        *counts.entry(*target).or_insert(0) += 1;
+    for key in hints.keys() {
+        *counts.entry(key.target).or_insert(0) += 1;
     }
     counts.into_iter().map(|(target, objects)| HintTarget { target, objects }).collect()
 }
 
-fn scan(
-    hints: &BTreeMap<(NodeId, HintPlace), Bytes>,
-    target: NodeId,
-    after: Option<HintPlace>,
-    records_max: usize,
-) -> HintPage {
-    let of_target = hints.iter().filter(|((of, place), _)| *of == target && Some(*place) > after);
-    let mut hints: Vec<Hint> = of_target
-        .take(records_max + 1)
-        .map(|((_, place), record)| Hint { place: *place, record: record.clone() })
-        .collect();
+fn scan(hints: &BTreeMap<HintKey, Bytes>, target: NodeId, after: Option<HintKey>, records_max: usize) -> HintPage {
+    let of_target = hints.iter().filter(|(key, _)| key.target == target && Some(**key) > after);
+    let mut hints: Vec<Hint> =
+        of_target.take(records_max + 1).map(|(key, record)| Hint { key: *key, record: record.clone() }).collect();
     let is_last = hints.len() <= records_max;
     hints.truncate(records_max);
-    HintPage { after: if is_last { None } else { hints.last().map(|hint| hint.place) }, hints }
+    HintPage { after: if is_last { None } else { hints.last().map(|hint| hint.key) }, hints }
 }
 
-fn drop_hint(hints: &mut BTreeMap<(NodeId, HintPlace), Bytes>, operation: &HintOperation) -> WriteOutcome {
+fn drop_hint(hints: &mut BTreeMap<HintKey, Bytes>, operation: &HintOperation) -> WriteOutcome {
     let HintOperation::Drop { target, view, store_key, digest } = operation else {
         panic!("a steward only drops hints");
     };
-    let place = HintPlace { bits: view.bits, prefix: view.prefix, store_key: *store_key };
-    let is_unchanged = hints.get(&(*target, place)).is_some_and(|hint| record::verify(store_key, hint) == Ok(*digest));
+    let key = HintKey { target: *target, bits: view.bits, prefix: view.prefix, store_key: *store_key };
+    let is_unchanged = hints.get(&key).is_some_and(|hint| record::verify(store_key, hint) == Ok(*digest));
     if is_unchanged {
-        hints.remove(&(*target, place));
+        hints.remove(&key);
     }
     WriteOutcome::Stored
 }
