@@ -99,6 +99,8 @@ bugs! {
     DeleteCoversNothing,
     /// A write ends at its deadline with success although too few replicas have it.
     SucceedAtDeadline,
+    /// An answer is taken by whichever operation now stands where the one that asked stood.
+    TakeOthersAnswer,
     /// The failure of a write says that nothing was applied although a replica has it.
     DenyPartialWrite,
 }

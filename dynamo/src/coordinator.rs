@@ -12,11 +12,13 @@ use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use slab::Slab;
 
 use crate::{
+    bug::{self, Bug},
+    hint::HintOperation,
     layout::{Layout, NodeIndex},
-    operation::{Address, Operation, Outcome, Reply},
+    operation::{Failure, Operation, Outcome, Reply},
     peer::{PeerOperation, PeerResult},
     quorum::Places,
-    replica::{Minted, Write, WriteOperation, WriteOutcome},
+    replica::{Minted, WriteOperation, WriteOutcome},
     tick::Tick,
     token::TokenKey,
 };
@@ -28,8 +30,10 @@ mod demand;
 mod failing;
 mod flight;
 mod forwarding;
+mod hedging;
 mod reading;
 mod route;
+mod substitutes;
 mod writing;
 
 pub use call::CallId;
@@ -57,13 +61,15 @@ pub struct CoordinatorConfig {
     pub value_bytes_max: u64,
     /// Most operations whose clients wait. Beyond it new ones are refused with `Overloaded` before anything is done.
     pub operations_max: usize,
-    /// Most reads that were answered and still wait for late answers, for read repair. Beyond it a read ends with its
-    /// reply, and whoever was behind is repaired by a later one.
+    /// Most operations that were answered and still wait for late answers: reads for read repair, writes to leave hints for
+    /// owners that fail. Beyond it they end with their reply, and whoever was behind is repaired by a later read or an
+    /// exchange.
     pub lingering_max: usize,
     /// Longest time in milliseconds an operation may take, whatever its client allows: what bounds the life of its state.
     pub budget_max_ms: u64,
-    /// After so many milliseconds a read that is not answered yet asks one more owner for its record; 0 for never. Above
-    /// the usual p95 of a replica's answer, or every read becomes dearer.
+    /// After so many milliseconds a read that is not answered yet asks one more owner for its record, and an operation at
+    /// level `available` replaces who is silent by a stand-in; then again after twice, four times as many, and so on. 0 for
+    /// never. Above the usual p95 of a replica's answer, or every operation becomes dearer.
     pub hedge_after_ms: u64,
 }
 
@@ -110,12 +116,12 @@ pub enum Input {
     },
     /// A version was minted here and is not committed yet: enough to send it to the others, not to acknowledge it.
     Minted {
-        /// Which [`Effect::LocalWrite`].
+        /// Which [`Effect::LocalWrite`] or [`Effect::LocalHint`].
         call: CallId,
         /// The version.
         minted: Minted,
     },
-    /// The answer to [`Effect::LocalWrite`], after the commit.
+    /// The answer to [`Effect::LocalWrite`] or [`Effect::LocalHint`], after the commit.
     LocalWrite {
         /// Which.
         call: CallId,
@@ -172,7 +178,7 @@ pub enum Effect {
     LocalRead {
         /// Comes back with the answer.
         call: CallId,
-        /// A `Read` or `Digest`.
+        /// A `Read` or `Digest` of the record, or a `ReadHint` of what this node keeps for its owners.
         operation: PeerOperation,
     },
     /// Hand to the store's writer; answered by [`Input::Minted`] (for a mint, as soon as it is made) and
@@ -182,6 +188,13 @@ pub enum Effect {
         call: Option<CallId>,
         /// What to write.
         operation: WriteOperation,
+    },
+    /// Hand to the writer of this node's hints; answered like [`Effect::LocalWrite`].
+    LocalHint {
+        /// Comes back with the answers; `None` for a hint nobody waits for.
+        call: Option<CallId>,
+        /// What to keep.
+        operation: HintOperation,
     },
     /// Send to a peer; answered by [`Input::Peer`]. The driver groups what leaves together by peer.
     Peer {
@@ -219,10 +232,20 @@ pub struct Counters {
     pub repairs: u64,
     /// Records asked for after the reply because only their digest was known.
     pub fetches: u64,
-    /// Owners asked for their record because another failed to give its own.
+    /// Nodes asked for their record because another failed to give its own.
     pub upgrades: u64,
-    /// Owners asked for their record because others were slow.
+    /// Nodes asked for their record because others were slow.
     pub hedges: u64,
+    /// Hedges that were due and not made, because too many had been.
+    pub hedges_withheld: u64,
+    /// Objects sent to stand-ins, to be kept for owners that failed.
+    pub hints: u64,
+    /// Hints that a stand-in refused, or that nobody knows of.
+    pub hints_refused: u64,
+    /// Times that a stand-in, this node included, was asked what it keeps.
+    pub hints_read: u64,
+    /// Operations that this node coordinated in the owners' place.
+    pub stood_in: u64,
     /// Records that did not verify, here or at a peer.
     pub corrupt: u64,
     /// Answers that found nobody: late, doubled, or made up.
@@ -233,7 +256,7 @@ pub struct Counters {
     pub timeouts: u64,
     /// Operations refused because too many were waiting.
     pub overloads: u64,
-    /// Reads that ended without waiting for late answers because too many did.
+    /// Operations that ended without waiting for late answers because too many did.
     pub unlingered: u64,
 }
 
@@ -291,6 +314,7 @@ impl Coordinator {
 
     /// Takes one input and appends what is to be done to `effects`.
     pub fn step(&mut self, now: Tick, input: Input, effects: &mut Vec<Effect>) {
+        self.shared.now = now;
         match input {
             Input::Client { request, operation, hops, deadline, now_wall_ms } => {
                 self.admit(Arrival { request, hops, now, deadline, now_wall_ms }, operation, effects);
@@ -338,9 +362,11 @@ impl Coordinator {
             self.resume(calls, effects, |Flight { head, stage }, shared, effects| match stage {
                 Stage::Reading(reading) if now < head.deadline => reading.on_hedge(head, shared, effects),
                 Stage::Reading(reading) => reading.on_deadline(head, shared, effects),
+                Stage::Writing(writing) if now < head.deadline => writing.on_hedge(head, shared, effects),
                 Stage::Writing(writing) => writing.on_deadline(head, shared, effects),
                 Stage::Forwarding(forwarding) => forwarding.on_deadline(head, shared, effects),
             });
+            self.watch(calls.slot(), now);
         }
     }
 
@@ -351,7 +377,8 @@ impl Coordinator {
         effects: &mut Vec<Effect>,
         go_on: impl FnOnce(&mut Flight, &mut Shared, &mut Vec<Effect>) -> Flow,
     ) {
-        let Some(flight) = self.flights.get_mut(calls.slot()).filter(|flight| flight.head.calls == calls) else {
+        let is_it = |flight: &&mut Flight| flight.head.calls == calls || bug::is_on(Bug::TakeOthersAnswer);
+        let Some(flight) = self.flights.get_mut(calls.slot()).filter(is_it) else {
             self.shared.counters.unclaimed += 1;
             return;
         };
@@ -364,40 +391,58 @@ impl Coordinator {
                 self.shared.lingering -= usize::from(was_lingering);
                 self.flights.remove(calls.slot());
             }
-            Flow::Write(write) => self.go_on_writing(calls.slot(), *write, effects),
+            Flow::Write(write) => {
+                let (address, write) = *write;
+                self.go_on(calls.slot(), effects, |head, shared, effects| {
+                    head.route.dismiss();
+                    Writing::begin(address, write, head, shared, effects).map(Stage::Writing)
+                });
+            }
+            Flow::StandIn(operation) => self.go_on(calls.slot(), effects, |head, shared, effects| {
+                admission::stand_in(shared, head, *operation, effects)
+            }),
         }
     }
 
-    /// Turns the read before a delete into the delete. Its calls get new names: what was read is settled, and late answers
-    /// have nothing to add.
-    fn go_on_writing(&mut self, slot: usize, (address, write): (Address, Write), effects: &mut Vec<Effect>) {
-        let flight = &mut self.flights[slot];
-        flight.head.calls = self.shared.calls(slot);
-        match Writing::begin(address, write, &flight.head, &self.shared, effects) {
-            Ok(writing) => {
-                flight.stage = Stage::Writing(writing);
-                let (due, calls) = (flight.head.deadline, flight.head.calls);
+    /// Lets an operation enter another stage: the delete after its read, or the work itself when nobody took it over. Its
+    /// calls get new names: what was asked before is settled, and late answers have nothing to add.
+    fn go_on(
+        &mut self,
+        slot: usize,
+        effects: &mut Vec<Effect>,
+        enter: impl FnOnce(&mut Head, &mut Shared, &mut Vec<Effect>) -> Result<Stage, Failure>,
+    ) {
+        let Flight { head, stage } = &mut self.flights[slot];
+        head.calls = self.shared.calls(slot);
+        match enter(head, &mut self.shared, effects) {
+            Ok(next) => {
+                *stage = next;
+                let (due, calls) = (head.deadline, head.calls);
                 self.wake(due, calls);
+                self.watch(slot, self.shared.now);
             }
             Err(failure) => {
-                let receipt = flight.head.receipt(Places::NONE, flight.head.demand.write);
-                flight.head.reply(Outcome::Failed(failure), receipt, effects);
+                let receipt = head.receipt(Places::NONE, head.demand.write);
+                head.reply(Outcome::Failed(failure), receipt, effects);
                 self.flights.remove(slot);
             }
         }
     }
 
-    /// Sees to it that a new operation ends in time, and that a slow read is hedged.
-    fn watch(&mut self, head: &Head, stage: &Stage, now: Tick) {
+    /// Sees to it that an operation that is still waited for looks around for someone faster: after `hedge_after_ms`, and
+    /// then whenever it has become twice as old.
+    fn watch(&mut self, slot: usize, now: Tick) {
+        let Some(Flight { head, stage }) = self.flights.get(slot) else { return };
+        let may_hedge = match stage {
+            Stage::Reading(reading) => !head.is_answered && reading.may_hedge(head),
+            Stage::Writing(writing) => writing.may_hedge(head),
+            Stage::Forwarding(_) => false,
+        };
         let hedge_after_ms = self.shared.config.hedge_after_ms;
-        if let Stage::Reading(reading) = stage
-            && hedge_after_ms > 0
-            && now.after(hedge_after_ms) < head.deadline
-            && reading.may_hedge(head)
-        {
-            self.wake(now.after(hedge_after_ms), head.calls);
+        let due = now.after(hedge_after_ms.max(now.since(head.begun)));
+        if hedge_after_ms > 0 && may_hedge && due < head.deadline {
+            self.wake(due, head.calls);
         }
-        self.wake(head.deadline, head.calls);
     }
 
     fn wake(&mut self, due: Tick, calls: Calls) {

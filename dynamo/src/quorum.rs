@@ -4,13 +4,17 @@
 //! [`get::Get`] and [`put::Put`] share one shape: `new`, `on_reply`, `verdict`, `repairs`. While a partition moves, several
 //! configurations are active, and an operation needs its quorum in every one of them, all counted under exactly the
 //! operation's view; today there is always one.
+//!
+//! A quorum is sloppy (section 4.6) when [`Quorums::admit`] has let a stand-in count beside the owners. Each place is another
+//! node, so W answers stay W distinct nodes, whoever gave them.
 
 pub mod get;
 pub mod put;
 
 use crate::layout::View;
 
-/// Most places of one operation: two whole configurations of seven owners, and the sets fit a `u16`.
+/// Most places of one operation: two whole configurations of seven owners, or seven owners with as many stand-ins and more,
+/// and the sets fit a `u16`.
 pub const PLACES_MAX: usize = 16;
 
 /// Most configurations that may be active for a partition: one being left, one being entered, and one of slack for a
@@ -131,6 +135,7 @@ pub struct Quorums {
     /// The first `count` are in use.
     configurations: [Configuration; CONFIGURATIONS_MAX],
     count: u8,
+    stand_ins: Places,
 }
 
 impl Quorums {
@@ -144,7 +149,20 @@ impl Quorums {
         }
         let mut configurations = [Configuration::default(); CONFIGURATIONS_MAX];
         configurations[..active.len()].copy_from_slice(active);
-        Some(Self { view, configurations, count: active.len() as u8 })
+        Some(Self { view, configurations, count: active.len() as u8, stand_ins: Places::NONE })
+    }
+
+    /// Lets a place that is no owner's count in every configuration.
+    pub fn admit(&mut self, stand_in: Place) {
+        for asked in &mut self.configurations[..usize::from(self.count)] {
+            asked.places.insert(stand_in);
+        }
+        self.stand_ins.insert(stand_in);
+    }
+
+    /// The places that were admitted and are no owners'.
+    pub fn stand_ins(&self) -> Places {
+        self.stand_ins
     }
 
     /// The view under which answers count.

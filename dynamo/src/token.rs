@@ -12,6 +12,7 @@ use core::fmt;
 use bytes::{Buf, Bytes};
 
 use crate::{
+    bug::{self, Bug},
     ident::StoreKey,
     operation::{ErrorCode, Failure},
     version::{
@@ -98,7 +99,7 @@ pub fn open(key: &TokenKey, store_key: &StoreKey, token: &[u8]) -> Result<Seen, 
     let mut tagged = Vec::with_capacity(STORE_KEY_BYTES + content.len());
     tagged.extend_from_slice(&store_key.0);
     tagged.extend_from_slice(content);
-    if !equal_in_constant_time(&tag(key, &tagged), found) {
+    if !equal_in_constant_time(&tag(key, &tagged), found) && !bug::is_on(Bug::AcceptForeignContext) {
         return Err(TokenError::NotOurs);
     }
     parse(content)

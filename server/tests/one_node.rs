@@ -8,12 +8,9 @@ mod cluster;
 use std::time::Duration;
 
 use cluster::{
-    Client, Cluster, Options, address, at, code, context, delete, get, is_stored, local, open, put, values, versions,
+    Client, Cluster, Options, address, code, context, delete, get, is_stored, local, open, put, values, versions,
 };
-use dynamo::{
-    layout::Level,
-    operation::{Action, Basis, Consistency, ErrorCode, Operation, Outcome},
-};
+use dynamo::operation::{Action, Basis, Consistency, ErrorCode, Operation, Outcome};
 use schema::convert::{HelloRequest, PeerIntroduction, Role};
 use server::{RunningNode, ServeError};
 use tokio::{
@@ -53,10 +50,12 @@ fn a_batch_is_answered_in_order_and_each_operation_for_itself() {
         assert!(client.execute(&puts).await.iter().all(is_stored));
         let mut gets: Vec<Operation> = keys.iter().map(|key| get(key)).collect();
         gets.insert(500, get("absent"));
-        gets.insert(501, at(Level::Available, get("refused")));
+        let mut refused = get("refused");
+        refused.consistency.r = 9;
+        gets.insert(501, refused);
         let replies = client.execute(&gets).await;
         assert!(values(&replies[500]).is_empty());
-        assert_eq!(code(&replies[501]), Some(ErrorCode::Unsupported));
+        assert_eq!(code(&replies[501]), Some(ErrorCode::InvalidRequest));
         for (at, key) in keys.iter().enumerate() {
             let reply = &replies[if at < 500 { at } else { at + 2 }];
             assert_eq!(values(reply), [key.as_bytes()]);

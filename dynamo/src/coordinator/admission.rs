@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
-    Coordinator, Effect, RequestId,
+    Coordinator, CoordinatorConfig, Effect, RequestId,
     demand::Demand,
     failing,
     flight::{Flight, Head, Shared, Stage},
-    forwarding::Forwarding,
+    forwarding::{Forwarding, Handed},
     reading::{Purpose, Reading},
     route::Route,
     writing::Writing,
@@ -63,64 +63,99 @@ impl Coordinator {
         let slot = self.flights.vacant_key();
         let deadline = deadline.min(now.after(self.shared.config.budget_max_ms));
         let calls = self.shared.calls(slot);
-        let head = Head { calls, request, deadline, now_wall_ms, route, demand, is_answered: false };
-        let stage = self.first_stage(&head, hops, operation, &bucket, effects)?;
-        self.watch(&head, &stage, now);
-        self.flights.insert(Flight { head, stage });
+        let mut head = Head { calls, request, begun: now, deadline, now_wall_ms, route, demand, is_answered: false };
+        let stage = first_stage(&mut self.shared, &mut head, hops, operation, effects)?;
+        let slot = self.flights.insert(Flight { head, stage });
+        self.watch(slot, now);
+        self.wake(deadline, calls);
         Ok(())
     }
+}
 
-    fn first_stage(
-        &mut self,
-        head: &Head,
-        hops: u8,
-        operation: Operation,
-        bucket: &BucketProperties,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Stage, Failure> {
-        let shared = &mut self.shared;
-        if !head.route.is_mine() {
-            if hops > 0 {
-                return Err(failing::not_an_owner(head.route.nodes(head.route.places())));
-            }
-            return Forwarding::begin(operation, head, shared, effects).map(Stage::Forwarding);
+/// Finds out which node coordinates the operation, and begins it there.
+fn first_stage(
+    shared: &mut Shared,
+    head: &mut Head,
+    hops: u8,
+    operation: Operation,
+    effects: &mut Vec<Effect>,
+) -> Result<Stage, Failure> {
+    if head.route.is_mine() {
+        return coordinate(shared, head, operation, effects);
+    }
+    if hops == 0 {
+        return match Forwarding::begin(operation, head, shared, effects)? {
+            Handed::On(forwarding) => Ok(Stage::Forwarding(forwarding)),
+            Handed::Here(operation) => stand_in(shared, head, *operation, effects),
+        };
+    }
+    // Who forwarded it could reach no owner. That this node may be able to changes nothing: one hop is enough.
+    if head.demand.is_sloppy && !owns(shared, &operation.address) {
+        return stand_in(shared, head, operation, effects);
+    }
+    Err(failing::not_an_owner(head.route.nodes(head.route.owners())))
+}
+
+/// Begins an operation that this node coordinates in the owners' place.
+pub(super) fn stand_in(
+    shared: &mut Shared,
+    head: &mut Head,
+    operation: Operation,
+    effects: &mut Vec<Effect>,
+) -> Result<Stage, Failure> {
+    shared.counters.stood_in += 1;
+    head.route = head.route.standing_in(shared.config.me);
+    coordinate(shared, head, operation, effects)
+}
+
+/// Begins an operation that this node coordinates.
+fn coordinate(
+    shared: &mut Shared,
+    head: &mut Head,
+    operation: Operation,
+    effects: &mut Vec<Effect>,
+) -> Result<Stage, Failure> {
+    let Operation { address, consistency: _, action } = operation;
+    match action {
+        Action::Get { without_values } => {
+            let purpose = Purpose::Get { without_values, rule: properties(shared, &address).conflict_rule };
+            Reading::begin(address, purpose, head, shared, effects).map(Stage::Reading)
         }
-        let Operation { address, consistency: _, action } = operation;
-        match action {
-            Action::Get { without_values } => {
-                let purpose = Purpose::Get { without_values, rule: bucket.conflict_rule };
-                Reading::begin(address, purpose, head, shared, effects).map(Stage::Reading)
-            }
-            Action::Put { value, hash, basis, op_id, seen_clock, ttl_ms } => {
-                let hash = check_value(&value, hash, shared.config.value_bytes_max)?;
-                let content = Content::Value { bytes: value, hash };
-                let basis = open_basis(basis, &address.store_key, shared)?;
-                let write = Write {
-                    content,
-                    basis,
-                    op_id,
-                    seen_clock,
-                    wall_ms: head.now_wall_ms,
-                    expires: expiry(head.now_wall_ms, ttl_ms),
-                };
-                Writing::begin(address, write, head, shared, effects).map(Stage::Writing)
-            }
-            Action::Delete { basis: Basis::Local, op_id, seen_clock } => {
-                let purpose = Purpose::Delete { op_id, seen_clock };
-                Reading::begin(address, purpose, head, shared, effects).map(Stage::Reading)
-            }
-            Action::Delete { basis: Basis::Beside, .. } => Err(Failure::new(
-                ErrorCode::InvalidRequest,
-                "a delete beside what is there would delete nothing; nothing was done, give a context or none",
-            )),
-            Action::Delete { basis: basis @ Basis::Context(_), op_id, seen_clock } => {
-                let basis = open_basis(basis, &address.store_key, shared)?;
-                let content = Content::Tombstone;
-                let write = Write { content, basis, op_id, seen_clock, wall_ms: head.now_wall_ms, expires: 0 };
-                Writing::begin(address, write, head, shared, effects).map(Stage::Writing)
-            }
+        Action::Put { value, hash, basis, op_id, seen_clock, ttl_ms } => {
+            let hash = check_value(&value, hash, shared.config.value_bytes_max)?;
+            let content = Content::Value { bytes: value, hash };
+            let basis = open_basis(basis, &address.store_key, shared)?;
+            let write = Write {
+                content,
+                basis,
+                op_id,
+                seen_clock,
+                wall_ms: head.now_wall_ms,
+                expires: expiry(head.now_wall_ms, ttl_ms),
+            };
+            Writing::begin(address, write, head, shared, effects).map(Stage::Writing)
+        }
+        Action::Delete { basis: Basis::Local, op_id, seen_clock } => {
+            let purpose = Purpose::Delete { op_id, seen_clock };
+            Reading::begin(address, purpose, head, shared, effects).map(Stage::Reading)
+        }
+        Action::Delete { basis: Basis::Beside, .. } => Err(Failure::new(
+            ErrorCode::InvalidRequest,
+            "a delete beside what is there would delete nothing; nothing was done, give a context or none",
+        )),
+        Action::Delete { basis: basis @ Basis::Context(_), op_id, seen_clock } => {
+            let basis = open_basis(basis, &address.store_key, shared)?;
+            let content = Content::Tombstone;
+            let write = Write { content, basis, op_id, seen_clock, wall_ms: head.now_wall_ms, expires: 0 };
+            Writing::begin(address, write, head, shared, effects).map(Stage::Writing)
         }
     }
+}
+
+/// Whether this node is an owner of the key, in use or not.
+fn owns(shared: &Shared, address: &Address) -> bool {
+    let CoordinatorConfig { me, layout, .. } = &shared.config;
+    layout.owners(layout.partition(&address.store_key.id())).any(|owner| owner == *me)
 }
 
 /// The clock from which on a value that lives so long is no longer seen; 0 for never.

@@ -4,6 +4,7 @@
 use alloc::format;
 
 use crate::{
+    bug::{self, Bug},
     layout::{BucketProperties, Level},
     operation::{Consistency, ErrorCode, Failure},
 };
@@ -17,6 +18,8 @@ pub(super) struct Demand {
     pub(super) read: u8,
     /// Replicas that must have a write on disk before it is acknowledged.
     pub(super) write: u8,
+    /// Whether stand-ins count beside owners: level `available`.
+    pub(super) is_sloppy: bool,
 }
 
 impl Demand {
@@ -45,22 +48,16 @@ impl Demand {
         };
         let usual = match level {
             Level::One => 1,
-            Level::Quorum => in_use / 2 + 1,
+            Level::Available | Level::Quorum => in_use / 2 + 1,
             Level::All => in_use,
-            Level::Available => {
-                return Err(Failure::new(
-                    ErrorCode::Unsupported,
-                    "level `available` needs stand-ins and hints, which this version does not have yet; nothing was done, \
-                     use `one`, `quorum` or `all`",
-                ));
-            }
         };
         let number = |asked_number: u8, bucket_number: u8| match (asked_number, asked.level, bucket_number) {
             (1.., _, _) => asked_number.min(in_use),
             (0, None, 1..) => bucket_number.min(in_use),
             (0, Some(_), _) | (0, None, 0) => usual,
         };
-        Ok(Self { owners, read: number(asked.r, bucket.r), write: number(asked.w, bucket.w) })
+        let is_sloppy = level == Level::Available || bug::is_on(Bug::StandInCountsForQuorum);
+        Ok(Self { owners, read: number(asked.r, bucket.r), write: number(asked.w, bucket.w), is_sloppy })
     }
 }
 
@@ -96,6 +93,8 @@ mod tests {
         assert_eq!(resolve(Some(Level::Quorum), [0; 3], 2), Ok((2, 2, 2)));
         assert_eq!(resolve(Some(Level::Quorum), [0; 3], 1), Ok((1, 1, 1)));
         assert_eq!(resolve(Some(Level::All), [0, 0, 2], 3), Ok((2, 2, 2)));
+        assert_eq!(resolve(Some(Level::Available), [0; 3], 3), Ok((3, 2, 2)));
+        assert_eq!(resolve(Some(Level::Available), [0; 3], 1), Ok((1, 1, 1)));
     }
 
     #[test]
@@ -115,8 +114,19 @@ mod tests {
     }
 
     #[test]
-    fn the_level_available_is_refused_and_not_faked() {
-        assert_eq!(resolve(Some(Level::Available), [1, 1, 0], 3), Err(ErrorCode::Unsupported));
+    fn stand_ins_count_at_the_level_available_alone_whatever_the_numbers_are() {
+        let bucket = BucketProperties { level: Level::Available, ..BucketProperties::default() };
+        let is_sloppy = |level, w| {
+            let consistency = Consistency { level, w, ..Consistency::default() };
+            Demand::resolve(&consistency, &bucket, 3, 3).unwrap().is_sloppy
+        };
+        for level in [Level::One, Level::Quorum, Level::All, Level::Available] {
+            for w in 0..4 {
+                assert_eq!(is_sloppy(Some(level), w), level == Level::Available);
+                assert!(is_sloppy(None, w), "the bucket says so");
+            }
+        }
+        assert_eq!(resolve(Some(Level::Available), [1, 3, 0], 2), Ok((2, 1, 2)));
     }
 
     #[test]

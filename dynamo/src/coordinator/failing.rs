@@ -33,6 +33,11 @@ impl Trouble {
     }
 }
 
+/// Whether any other node would refuse for the same reason, so that nobody can stand in for the one that did.
+pub(super) fn is_final(code: ErrorCode) -> bool {
+    weight(code) >= weight(ErrorCode::StaleView)
+}
+
 /// Reasons that name a cause, and so a remedy, go before reasons that only name a symptom.
 fn weight(code: ErrorCode) -> u8 {
     match code {
@@ -141,7 +146,7 @@ impl Shortfall<'_> {
         failure.retryable |= code == ErrorCode::TooLarge && self.maybe_applied.is_none();
         failure.need = need;
         failure.got = got;
-        failure.owners = self.route.nodes(self.route.places());
+        failure.owners = self.route.nodes(self.route.owners());
         failure
     }
 }

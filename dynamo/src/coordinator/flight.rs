@@ -7,13 +7,15 @@ use super::{
     call::{Ask, Calls, next_serial},
     demand::Demand,
     forwarding::Forwarding,
+    hedging::HedgeBudget,
     reading::Reading,
     route::Route,
     writing::Writing,
 };
 use crate::{
+    ident::NodeId,
     layout::{Layout, NodeIndex},
-    operation::{Address, Outcome, Receipt, Reply},
+    operation::{Address, Operation, Outcome, Receipt, Reply},
     quorum::{Place, Places},
     replica::Write,
     tick::Tick,
@@ -32,6 +34,7 @@ pub(super) struct Head {
     /// The names of its calls in this stage.
     pub(super) calls: Calls,
     pub(super) request: RequestId,
+    pub(super) begun: Tick,
     pub(super) deadline: Tick,
     pub(super) now_wall_ms: u64,
     pub(super) route: Route,
@@ -41,11 +44,7 @@ pub(super) struct Head {
 }
 
 /// What it is doing.
-///
-/// A read is the largest and the most frequent: to put it on the heap would cost each of them more than the room that is
-/// saved in the others.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant)]
 pub(super) enum Stage {
     /// Reads: a get, or the read before a delete; after the reply, read repair.
     Reading(Reading),
@@ -66,6 +65,8 @@ pub(super) enum Flow {
     End,
     /// It has read what a delete replaces, and goes on to write this.
     Write(Box<(Address, Write)>),
+    /// No owner can be reached, and this node is the first to stand in for them: it coordinates this itself.
+    StandIn(Box<Operation>),
     /// The input was not for it.
     Unclaimed,
 }
@@ -77,6 +78,9 @@ pub(super) struct Shared {
     /// By node index: whether calls to it make no sense now.
     unreachable: Vec<bool>,
     pub(super) counters: Counters,
+    pub(super) hedges: HedgeBudget,
+    /// The time of the step that is being taken.
+    pub(super) now: Tick,
     /// Numbers the stages of operations, so that an answer can't be taken for one to whoever had the same slot before.
     serial: u64,
     /// Operations whose clients have their reply.
@@ -86,7 +90,15 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: CoordinatorConfig) -> Self {
         let unreachable = vec![false; config.layout.members.len()];
-        Self { config, unreachable, counters: Counters::default(), serial: 0, lingering: 0 }
+        Self {
+            config,
+            unreachable,
+            counters: Counters::default(),
+            hedges: HedgeBudget::new(),
+            now: Tick(0),
+            serial: 0,
+            lingering: 0,
+        }
     }
 
     /// Names for the calls of a new stage in this slot.
@@ -110,6 +122,12 @@ impl Shared {
         if let Some(unreachable) = self.unreachable.get_mut(usize::from(node.0)) {
             *unreachable = !reachable;
         }
+    }
+
+    /// Who a node is, for ever; `None` if the layout has changed since it got this number.
+    pub(super) fn id_of(&self, node: NodeIndex, route: &Route) -> Option<NodeId> {
+        let layout = &self.config.layout;
+        if layout.epoch == route.view.hi { layout.member(node).map(|member| member.id) } else { None }
     }
 
     pub(super) fn is_unreachable(&self, node: NodeIndex) -> bool {
@@ -147,7 +165,7 @@ impl Head {
             epoch: self.route.view.hi,
             need,
             durable: 0,
-            stand_ins: 0,
+            stand_ins: answered.intersection(self.route.stand_ins()).len(),
             repaired: false,
             replicas: self.route.replicas,
         }

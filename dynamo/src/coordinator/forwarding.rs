@@ -1,5 +1,6 @@
 //! An operation that another node does, because this one is no owner of its key: one hop, so that any node takes any
-//! request and none goes around in circles.
+//! request and none goes around in circles. At level `available` it goes to the first live stand-in when no owner can be
+//! reached, and if that is this node, it stays.
 
 use alloc::{boxed::Box, vec::Vec};
 
@@ -13,6 +14,21 @@ use crate::{
     operation::{Action, Failure, Operation, Outcome, Receipt, Reply},
     quorum::{Place, Places},
 };
+
+/// Who does an operation that this node owns nothing of.
+pub(super) enum Handed {
+    /// Another node, which has it now.
+    On(Forwarding),
+    /// This one: no owner can be reached, and it is the first to stand in for them.
+    Here(Box<Operation>),
+}
+
+/// What came of looking for someone to hand it to.
+enum Taker {
+    Found,
+    Me,
+    Nobody,
+}
 
 /// A forwarded operation.
 #[derive(Debug)]
@@ -29,20 +45,20 @@ impl Forwarding {
     /// Hands the operation to the first owner that can be reached.
     pub(super) fn begin(
         operation: Operation,
-        head: &Head,
+        head: &mut Head,
         shared: &mut Shared,
         effects: &mut Vec<Effect>,
-    ) -> Result<Self, Failure> {
-        let untried = head.route.places().without(shared.unreachable(&head.route));
+    ) -> Result<Handed, Failure> {
+        let untried = head.route.owners().without(shared.unreachable(&head.route));
         let mut forwarding = Self { operation: Box::new(operation), untried, at: Place::FIRST };
-        if forwarding.hand_on(head, shared, effects) {
-            Ok(forwarding)
-        } else {
-            Err(forwarding.shortfall(false, head).lost())
+        match forwarding.hand_on(head, shared, effects) {
+            Taker::Found => Ok(Handed::On(forwarding)),
+            Taker::Me => Ok(Handed::Here(forwarding.operation)),
+            Taker::Nobody => Err(forwarding.shortfall(false, head).lost()),
         }
     }
 
-    /// Takes the other node's reply, or tries the next owner if this one can't have done anything.
+    /// Takes the other node's reply, or tries the next one if this one can't have done anything.
     pub(super) fn on_reply(
         &mut self,
         call: CallId,
@@ -61,8 +77,12 @@ impl Forwarding {
             }
             Err(ForwardFailed { sent }) => {
                 let is_applied = sent && self.writes();
-                if !is_applied && self.hand_on(head, shared, effects) {
-                    return Flow::Wait;
+                if !is_applied {
+                    match self.hand_on(head, shared, effects) {
+                        Taker::Found => return Flow::Wait,
+                        Taker::Me => return Flow::StandIn(self.operation.clone()),
+                        Taker::Nobody => {}
+                    }
                 }
                 let failure = self.shortfall(is_applied, head).lost();
                 self.fail(failure, head, effects)
@@ -77,14 +97,18 @@ impl Forwarding {
         self.fail(failure, head, effects)
     }
 
-    fn hand_on(&mut self, head: &Head, shared: &mut Shared, effects: &mut Vec<Effect>) -> bool {
-        let Some(place) = self.untried.iter().next() else { return false };
+    fn hand_on(&mut self, head: &mut Head, shared: &mut Shared, effects: &mut Vec<Effect>) -> Taker {
+        let stand_in = |head: &mut Head| if head.demand.is_sloppy { head.route.recruit(shared) } else { None };
+        let Some(place) = self.untried.iter().next().or_else(|| stand_in(head)) else { return Taker::Nobody };
+        if head.route.node(place) == shared.config.me {
+            return Taker::Me;
+        }
         self.untried.remove(place);
         self.at = place;
         shared.counters.forwarded += 1;
         let (call, to) = (head.call(place, Ask::Whole), head.route.node(place));
         effects.push(Effect::Forward { call, to, operation: self.operation.clone(), deadline: head.deadline });
-        true
+        Taker::Found
     }
 
     fn writes(&self) -> bool {

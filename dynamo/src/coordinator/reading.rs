@@ -1,5 +1,6 @@
 //! A read (paper, section 4.5): R records, digests of the rest, the merge of what differs, and read repair of whoever is
-//! behind, before or after the reply.
+//! behind, before or after the reply. At level `available` (section 4.6) what stand-ins keep is read when owners do not
+//! suffice; owners always come first, for a stand-in knows no more than what they missed.
 
 use alloc::{boxed::Box, vec::Vec};
 
@@ -12,6 +13,7 @@ use super::{
     flight::{Flow, Head, Shared},
 };
 use crate::{
+    bug::{self, Bug},
     hlc,
     ident::OpId,
     layout::ConflictRule,
@@ -77,18 +79,19 @@ impl Reading {
     pub(super) fn begin(
         address: Address,
         purpose: Purpose,
-        head: &Head,
-        shared: &Shared,
+        head: &mut Head,
+        shared: &mut Shared,
         effects: &mut Vec<Effect>,
     ) -> Result<Self, Failure> {
+        shared.hedges.earn();
         let unreachable = shared.unreachable(&head.route);
         let tally = Get::new(head.route.quorums(head.demand.read)?, unreachable);
         let (records_pending, digests_pending) = (Places::NONE, Places::NONE);
         let trouble = Trouble::default();
         let mut reading = Self { address, purpose, tally, records_pending, digests_pending, merged: None, trouble };
-        if reading.tally.verdict() == Verdict::Lost {
+        if reading.verdict(head, shared) == Verdict::Lost {
             let (need, _) = reading.tally.quorums().need_and_got(Places::NONE);
-            let reachable = head.route.places().without(unreachable).len();
+            let reachable = reading.tally.quorums().places().without(unreachable).len();
             let need_and_got = (need, reachable);
             return Err(Shortfall {
                 need_and_got,
@@ -99,21 +102,22 @@ impl Reading {
             .lost());
         }
         let readers = reading.tally.next_readers();
-        readers.iter().for_each(|place| reading.ask(place, Ask::Whole, head, effects));
+        readers.iter().for_each(|place| reading.ask(place, Ask::Whole, head, shared, effects));
         if let Purpose::Get { .. } = reading.purpose {
-            let others = head.route.places().without(readers).without(unreachable);
-            others.iter().for_each(|place| reading.ask(place, Ask::Digest, head, effects));
+            let others = head.route.owners().without(readers).without(unreachable);
+            others.iter().for_each(|place| reading.ask(place, Ask::Digest, head, shared, effects));
         }
         Ok(reading)
     }
 
-    /// Whether it may be worth while to ask one more owner later: someone else is slow, or may be.
+    /// Whether it may be worth while to ask one more node later: someone else is slow, or may be.
     pub(super) fn may_hedge(&self, head: &Head) -> bool {
         let mut mine = Places::NONE;
         if head.route.is_mine() {
             mine.insert(Place::FIRST);
         }
-        !self.records_pending.without(mine).is_empty() && self.records_pending != head.route.places()
+        let has_others = head.demand.is_sloppy || self.records_pending != head.route.places();
+        !self.records_pending.without(mine).is_empty() && has_others
     }
 
     /// Takes what became of a call.
@@ -138,7 +142,7 @@ impl Reading {
         if head.is_answered {
             return self.go_on_repairing(head, shared, effects);
         }
-        match self.tally.verdict() {
+        match self.verdict(head, shared) {
             Verdict::Reached => self.finish(head, shared, effects),
             // Other owners would read as much again for an answer that does not fit either.
             Verdict::Pending if self.trouble.is_too_large() => {
@@ -148,7 +152,7 @@ impl Reading {
             Verdict::Pending => {
                 for place in self.tally.next_readers().iter() {
                     shared.counters.upgrades += 1;
-                    self.ask(place, Ask::Whole, head, effects);
+                    self.ask(place, Ask::Whole, head, shared, effects);
                 }
                 Flow::Wait
             }
@@ -160,12 +164,21 @@ impl Reading {
     }
 
     /// The readers are slow: asks one more.
-    pub(super) fn on_hedge(&mut self, head: &Head, shared: &mut Shared, effects: &mut Vec<Effect>) -> Flow {
-        if !head.is_answered
-            && let Some(place) = self.tally.next_hedge()
-        {
+    pub(super) fn on_hedge(&mut self, head: &mut Head, shared: &mut Shared, effects: &mut Vec<Effect>) -> Flow {
+        if head.is_answered || !self.may_hedge(head) {
+            return Flow::Wait;
+        }
+        if !shared.hedges.spend() {
+            shared.counters.hedges_withheld += 1;
+            return Flow::Wait;
+        }
+        let next = self.tally.next_hedge().or_else(|| {
+            self.recruit(head, shared);
+            self.tally.next_hedge()
+        });
+        if let Some(place) = next {
             shared.counters.hedges += 1;
-            self.ask(place, Ask::Whole, head, effects);
+            self.ask(place, Ask::Whole, head, shared, effects);
         }
         Flow::Wait
     }
@@ -179,6 +192,23 @@ impl Reading {
         shared.counters.timeouts += 1;
         let failure = self.shortfall(head).timeout();
         self.fail(failure, head, effects)
+    }
+
+    /// How the read stands, when as many stand-ins as it lacks have been found for it.
+    fn verdict(&mut self, head: &mut Head, shared: &Shared) -> Verdict {
+        loop {
+            let verdict = self.tally.verdict();
+            if verdict != Verdict::Lost || !self.recruit(head, shared) {
+                return verdict;
+            }
+        }
+    }
+
+    /// Lets one more stand-in count, if the level allows it and there is one.
+    fn recruit(&mut self, head: &mut Head, shared: &Shared) -> bool {
+        let stand_in = if head.demand.is_sloppy { head.route.recruit(shared) } else { None };
+        stand_in.into_iter().for_each(|place| self.tally.admit(place));
+        stand_in.is_some()
     }
 
     /// What an answer means to the tally; records are verified, and merged, on the way.
@@ -203,6 +233,8 @@ impl Reading {
             },
             (Ask::Digest, PeerResult::Absent) => Answer::Digest(None),
             (Ask::Digest, PeerResult::Digest(digest)) => Answer::Digest(Some(digest)),
+            (Ask::Whole, PeerResult::Failed(_)) if bug::is_on(Bug::ErrorReadAsAbsent) => Answer::Record(None),
+            (Ask::Whole, PeerResult::Stale(_)) if bug::is_on(Bug::CountOtherView) => Answer::Record(None),
             (Ask::Whole | Ask::Digest, useless) => {
                 shared.counters.corrupt += u64::from(useless == PeerResult::Corrupt);
                 self.trouble.add(reason(&useless));
@@ -222,7 +254,9 @@ impl Reading {
         if !self.tally.has_read(digest) {
             let (other, _) = record::read(&self.address, &bytes)?;
             merged.object.merge(&other);
-            merged.encoded = None;
+            if !bug::is_on(Bug::RepairWithFirst) {
+                merged.encoded = None;
+            }
         }
         Ok(digest)
     }
@@ -258,7 +292,7 @@ impl Reading {
         }
         match self.go_on_repairing(head, shared, effects) {
             Flow::End => Flow::End,
-            Flow::Wait | Flow::Linger | Flow::Write(_) | Flow::Unclaimed => Flow::Linger,
+            Flow::Wait | Flow::Linger | Flow::Write(_) | Flow::StandIn(_) | Flow::Unclaimed => Flow::Linger,
         }
     }
 
@@ -266,7 +300,7 @@ impl Reading {
     fn go_on_repairing(&mut self, head: &Head, shared: &mut Shared, effects: &mut Vec<Effect>) -> Flow {
         for place in self.tally.next_fetches().iter() {
             shared.counters.fetches += 1;
-            self.ask(place, Ask::Whole, head, effects);
+            self.ask(place, Ask::Whole, head, shared, effects);
         }
         // What a fetch brings changes what is to be sent, so it is waited for; digests may never come, and are not.
         if self.records_pending.is_empty() || !self.tally.has_unread() {
@@ -312,6 +346,7 @@ impl Reading {
     fn tombstone(&self, op_id: OpId, seen_clock: u64, head: &Head) -> (Address, Write) {
         let basis = match &self.merged {
             None => MintBasis::Context(Seen::default()),
+            Some(_) if bug::is_on(Bug::DeleteCoversNothing) => MintBasis::Beside,
             Some(Merged { object, .. }) => match object.recognise(&op_id, &Content::Tombstone) {
                 Recognition::Spent => MintBasis::Beside,
                 Recognition::New | Recognition::Standing(_) | Recognition::Contradicted => {
@@ -324,13 +359,14 @@ impl Reading {
         (self.address.clone(), write)
     }
 
-    fn ask(&mut self, place: Place, ask: Ask, head: &Head, effects: &mut Vec<Effect>) {
+    fn ask(&mut self, place: Place, ask: Ask, head: &Head, shared: &mut Shared, effects: &mut Vec<Effect>) {
         match ask {
             Ask::Whole => self.records_pending.insert(place),
             Ask::Digest => self.digests_pending.insert(place),
         }
         let call = head.call(place, ask);
-        let operation = head.route.read(self.address.store_key, ask);
+        let operation = head.route.read(self.address.store_key, place, ask);
+        shared.counters.hints_read += u64::from(operation.action == PeerAction::ReadHint);
         effects.push(if head.route.is_me(place) {
             Effect::LocalRead { call, operation }
         } else {

@@ -20,6 +20,7 @@ use crate::{
 mod admission;
 mod fuzz;
 mod reads;
+mod sloppy;
 mod writes;
 
 const TOKEN_KEY: TokenKey = TokenKey([7; 32]);
@@ -164,7 +165,11 @@ impl Desk {
     fn reply(&mut self) -> Reply {
         self.take(|effect| match effect {
             Effect::Reply { reply, .. } => Some(reply.clone()),
-            Effect::LocalRead { .. } | Effect::LocalWrite { .. } | Effect::Peer { .. } | Effect::Forward { .. } => None,
+            Effect::LocalRead { .. }
+            | Effect::LocalWrite { .. }
+            | Effect::LocalHint { .. }
+            | Effect::Peer { .. }
+            | Effect::Forward { .. } => None,
         })
     }
 
@@ -183,7 +188,11 @@ impl Desk {
     fn local_read(&mut self) -> CallId {
         self.take(|effect| match effect {
             Effect::LocalRead { call, .. } => Some(*call),
-            Effect::Reply { .. } | Effect::LocalWrite { .. } | Effect::Peer { .. } | Effect::Forward { .. } => None,
+            Effect::Reply { .. }
+            | Effect::LocalWrite { .. }
+            | Effect::LocalHint { .. }
+            | Effect::Peer { .. }
+            | Effect::Forward { .. } => None,
         })
     }
 

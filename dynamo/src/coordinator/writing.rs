@@ -1,17 +1,24 @@
 //! A write (paper, section 4.5): minted by this node's replica, sent to the other owners while the local commit runs, and
-//! acknowledged when W distinct replicas have it on disk.
+//! acknowledged when W distinct nodes have it on disk.
+//!
+//! An owner that fails is not forgotten: a stand-in keeps the write for it (section 4.6). At level `available` stand-ins are
+//! asked at once and count; at the others they are asked after the reply, and never count. So a write that was acknowledged
+//! stays here until every owner has answered or its time is up.
 
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use super::{
-    Effect, PeerCall,
+    CallId, Effect, PeerCall,
     call::Ask,
-    failing::{Shortfall, Trouble, reason},
+    failing::{Shortfall, Trouble, is_final, reason},
     flight::{Flow, Head, Shared},
+    substitutes::Substitutes,
 };
 use crate::{
+    bug::{self, Bug},
+    hint::HintOperation,
     ident::StoreKey,
     operation::{Address, ErrorCode, Failure, Outcome},
     peer::{PeerAction, PeerOperation, PeerResult},
@@ -29,10 +36,13 @@ use crate::{
 pub(super) struct Writing {
     store_key: StoreKey,
     tally: Put,
-    /// Replicas whose answer is out.
+    /// Replicas and stand-ins whose answer is out.
     pending: Places,
-    /// The version, once it has been minted.
+    /// Once it has been minted: the object with the version in it, as a record.
+    record: Option<Bytes>,
+    /// The same for the client, until it has its reply.
     version: Option<Told>,
+    substitutes: Substitutes,
     trouble: Trouble,
 }
 
@@ -46,41 +56,61 @@ struct Told {
 }
 
 impl Writing {
-    /// Hands the write to this node's replica, unless too few owners can be reached to bother.
+    /// Hands the write to this node's replica, or to its hints where it stands in; unless too few nodes can be reached to
+    /// bother.
     pub(super) fn begin(
         address: Address,
         write: Write,
-        head: &Head,
-        shared: &Shared,
+        head: &mut Head,
+        shared: &mut Shared,
         effects: &mut Vec<Effect>,
     ) -> Result<Self, Failure> {
         let unreachable = shared.unreachable(&head.route);
-        let store_key = address.store_key;
-        let tally = Put::new(head.route.quorums(head.demand.write)?, Place::FIRST, unreachable);
-        if tally.verdict() == Verdict::Lost {
-            let need_and_got = (head.demand.write, head.route.places().without(unreachable).len());
-            let (trouble, maybe_applied) = (Trouble::default(), Some(false));
-            return Err(Shortfall { need_and_got, trouble, maybe_applied, route: &head.route }.lost());
+        let mut writing = Self {
+            store_key: address.store_key,
+            tally: Put::new(head.route.quorums(head.demand.write)?, Place::FIRST, unreachable),
+            pending: Places::NONE,
+            record: None,
+            version: None,
+            substitutes: Substitutes::new(),
+            trouble: Trouble::default(),
+        };
+        let (call, view) = (head.call(Place::FIRST, Ask::Whole), head.route.view);
+        let local = if head.route.is_standing_in() {
+            let owner = unreachable.union(head.route.owners()).iter().next().unwrap_or(Place::FIRST);
+            writing.substitutes.assign(Place::FIRST, owner);
+            let target = shared.id_of(head.route.node(owner), &head.route).ok_or_else(|| hopeless(0, head))?;
+            Effect::LocalHint { call: Some(call), operation: HintOperation::Mint { view, target, address, write } }
+        } else {
+            Effect::LocalWrite { call: Some(call), operation: WriteOperation::Mint { view, address, write } }
+        };
+        if head.demand.is_sloppy {
+            writing.replace(head, shared, effects);
         }
-        let mut pending = Places::NONE;
-        pending.insert(Place::FIRST);
-        let operation = WriteOperation::Mint { view: head.route.view, address, write };
-        effects.push(Effect::LocalWrite { call: Some(head.call(Place::FIRST, Ask::Whole)), operation });
-        Ok(Self { store_key, tally, pending, version: None, trouble: Trouble::default() })
+        if writing.tally.verdict() == Verdict::Lost {
+            return Err(hopeless(writing.tally.quorums().places().without(unreachable).len(), head));
+        }
+        writing.pending.insert(Place::FIRST);
+        effects.push(local);
+        Ok(writing)
     }
 
     /// The version is minted: sends it to the other owners while it is being committed here.
     pub(super) fn on_minted(
         &mut self,
         minted: Minted,
-        head: &Head,
-        shared: &Shared,
+        head: &mut Head,
+        shared: &mut Shared,
         effects: &mut Vec<Effect>,
     ) -> Flow {
         if !self.pending.contains(Place::FIRST) {
             return Flow::Unclaimed;
         }
         self.replicate(minted, head, shared, effects);
+        if bug::is_on(Bug::AcknowledgeBeforeDurable) {
+            self.tally.on_reply(Place::FIRST, head.route.view, Answer::Durable);
+            return self.conclude(head, shared, effects);
+        }
         Flow::Wait
     }
 
@@ -113,15 +143,15 @@ impl Writing {
                 (if failure.maybe_applied { Answer::Unclear } else { Answer::Refused }, Some(failure))
             }
         };
-        self.tally.on_reply(Place::FIRST, head.route.view, answer);
-        match (refusal, &self.version) {
+        self.count(Place::FIRST, answer, head);
+        match (refusal, &self.record) {
             // Nothing was sent to anyone, so what the replica said is the whole story.
             (Some(failure), None) => self.fail(failure, head, effects),
-            (Some(_) | None, _) => self.conclude(head, effects),
+            (Some(_) | None, _) => self.conclude(head, shared, effects),
         }
     }
 
-    /// Takes what became of the version at another owner.
+    /// Takes what became of the version at another owner, or of its hint at a stand-in.
     pub(super) fn on_peer(
         &mut self,
         place: Place,
@@ -134,11 +164,18 @@ impl Writing {
             return Flow::Unclaimed;
         }
         self.pending.remove(place);
+        let is_stand_in = head.route.stand_ins().contains(place);
         let answer = match result {
             PeerCall::Answered(PeerResult::Stored) => Answer::Durable,
+            PeerCall::Answered(_) if is_stand_in && bug::is_on(Bug::CountRefusedHint) => Answer::Durable,
+            PeerCall::Answered(PeerResult::Stale(_)) if bug::is_on(Bug::CountOtherView) => Answer::Durable,
             PeerCall::Answered(result) => {
                 shared.counters.corrupt += u64::from(result == PeerResult::Corrupt);
-                self.trouble.add(reason(&result));
+                let code = reason(&result);
+                self.trouble.add(code);
+                if is_final(code) {
+                    self.substitutes.fence(if is_stand_in { self.substitutes.target(place) } else { place });
+                }
                 match result {
                     PeerResult::Stale(_) | PeerResult::Corrupt => Answer::Refused,
                     PeerResult::Failed(failure) if !failure.maybe_applied => Answer::Refused,
@@ -158,14 +195,43 @@ impl Writing {
                 Answer::Unclear
             }
         };
-        self.tally.on_reply(place, head.route.view, answer);
-        self.conclude(head, effects)
+        shared.counters.hints_refused += u64::from(is_stand_in && answer != Answer::Durable);
+        self.count(place, answer, head);
+        self.conclude(head, shared, effects)
+    }
+
+    /// Whoever has not answered yet is slow. At level `available` as many stand-ins are asked as W lacks; who answers late
+    /// counts all the same.
+    pub(super) fn on_hedge(&mut self, head: &mut Head, shared: &mut Shared, effects: &mut Vec<Effect>) -> Flow {
+        if !self.may_hedge(head) || self.record.is_none() {
+            return Flow::Wait;
+        }
+        let (need, got) = self.tally.quorums().need_and_got(self.tally.durable());
+        let mut late = Places::NONE;
+        for place in self.pending.iter().filter(|&place| !head.route.is_me(place)) {
+            let is_owner = head.route.owners().contains(place);
+            late.insert(if is_owner { place } else { self.substitutes.target(place) });
+        }
+        let lacking = (need - got).saturating_sub(u8::from(self.pending.contains(Place::FIRST)));
+        late.iter().take(usize::from(lacking)).for_each(|owner| self.substitutes.is_silent(owner));
+        self.conclude(head, shared, effects)
+    }
+
+    /// Whether silence is a reason to ask stand-ins.
+    pub(super) fn may_hedge(&self, head: &Head) -> bool {
+        head.demand.is_sloppy && !head.is_answered
     }
 
     /// Time is up. If W replicas have it and only the local disk is slow, that is a success after all.
     pub(super) fn on_deadline(&mut self, head: &mut Head, shared: &mut Shared, effects: &mut Vec<Effect>) -> Flow {
-        if self.tally.is_durable() && self.version.is_some() {
-            return self.succeed(head, effects);
+        if head.is_answered {
+            self.leave_hints(head, shared, effects);
+            return Flow::End;
+        }
+        if (self.tally.is_durable() || bug::is_on(Bug::SucceedAtDeadline)) && self.version.is_some() {
+            self.acknowledge(head, effects);
+            self.leave_hints(head, shared, effects);
+            return Flow::End;
         }
         shared.counters.timeouts += 1;
         let failure = self.shortfall(head).timeout();
@@ -177,35 +243,87 @@ impl Writing {
     /// A store whose transaction failed may apply the same write once more, and it is minted again: then both versions are
     /// the same operation, twins, and the second one only has to reach everyone some time, like a repair. Its context
     /// would not cover the first, so the client gets none.
-    fn replicate(&mut self, minted: Minted, head: &Head, shared: &Shared, effects: &mut Vec<Effect>) {
+    fn replicate(&mut self, minted: Minted, head: &Head, shared: &mut Shared, effects: &mut Vec<Effect>) {
         if let Some(told) = &mut self.version {
             if told.dot != minted.dot {
                 told.context = None;
                 told.siblings = told.siblings.max(minted.siblings);
+                self.record = Some(minted.record);
                 let others = self.tally.quorums().places().without(shared.unreachable(&head.route));
                 let others = others.iter().filter(|&place| !head.route.is_me(place));
-                others.for_each(|place| self.send(place, None, &minted.record, head, effects));
+                others.for_each(|place| self.send(place, None, head, shared, effects));
             }
             return;
         }
+        self.record = Some(minted.record);
         for place in self.tally.next_replicas().iter() {
             self.pending.insert(place);
-            self.send(place, Some(head.call(place, Ask::Whole)), &minted.record, head, effects);
+            self.send(place, Some(head.call(place, Ask::Whole)), head, shared, effects);
         }
         let context = minted.seen.map(|seen| token::seal(&shared.config.token_key, &self.store_key, &seen));
-        let Minted { dot, clock, siblings, .. } = minted;
-        self.version = Some(Told { dot, clock, siblings, context });
+        self.version = Some(Told { dot: minted.dot, clock: minted.clock, siblings: minted.siblings, context });
     }
 
-    fn send(&self, place: Place, call: Option<super::CallId>, record: &Bytes, head: &Head, effects: &mut Vec<Effect>) {
-        let action = PeerAction::Merge(record.clone());
+    /// Sends an owner the object, or a stand-in a hint for its owner.
+    fn send(&self, place: Place, call: Option<CallId>, head: &Head, shared: &mut Shared, effects: &mut Vec<Effect>) {
+        let Some(record) = self.record.clone() else { return };
+        let action = if head.route.owners().contains(place) {
+            PeerAction::Merge(record)
+        } else {
+            let owner = head.route.node(self.substitutes.target(place));
+            let Some(target) = shared.id_of(owner, &head.route) else { return };
+            shared.counters.hints += 1;
+            PeerAction::Hint { target, record }
+        };
         let operation = PeerOperation { view: head.route.view, store_key: self.store_key, action };
         effects.push(Effect::Peer { to: head.route.node(place), call, operation });
     }
 
-    fn conclude(&mut self, head: &mut Head, effects: &mut Vec<Effect>) -> Flow {
+    /// Counts what became of the version at a place.
+    fn count(&mut self, place: Place, answer: Answer, head: &Head) {
+        self.tally.on_reply(place, head.route.view, answer);
+        if answer != Answer::Durable && head.route.stand_ins().contains(place) {
+            self.substitutes.failed(place);
+        }
+    }
+
+    /// Puts a stand-in in the place of every owner that failed and has none, as far as there are any. They are asked as soon
+    /// as there is something to keep.
+    fn replace(&mut self, head: &mut Head, shared: &mut Shared, effects: &mut Vec<Effect>) {
+        for owner in self.substitutes.unkept(self.tally.repairs(), self.tally.failed()).iter() {
+            let Some(stand_in) = head.route.recruit(shared) else { return };
+            self.substitutes.assign(stand_in, owner);
+            if head.demand.is_sloppy {
+                self.tally.admit(stand_in);
+            }
+            if self.record.is_some() {
+                self.tally.next_replicas();
+                self.pending.insert(stand_in);
+                self.send(stand_in, Some(head.call(stand_in, Ask::Whole)), head, shared, effects);
+            }
+        }
+    }
+
+    /// Nothing is waited for any longer: leaves a hint, as far as anybody takes it, for every owner that is not known to have
+    /// the version.
+    fn leave_hints(&mut self, head: &mut Head, shared: &mut Shared, effects: &mut Vec<Effect>) {
+        let lacking = self.tally.repairs();
+        for owner in self.substitutes.unkept(lacking, lacking).iter() {
+            let Some(stand_in) = head.route.recruit(shared) else { return };
+            self.substitutes.assign(stand_in, owner);
+            self.send(stand_in, None, head, shared, effects);
+        }
+    }
+
+    fn conclude(&mut self, head: &mut Head, shared: &mut Shared, effects: &mut Vec<Effect>) -> Flow {
+        if head.demand.is_sloppy || head.is_answered {
+            self.replace(head, shared, effects);
+        }
+        if head.is_answered {
+            return if self.pending.is_empty() { Flow::End } else { Flow::Wait };
+        }
         match self.tally.verdict() {
-            Verdict::Reached => self.succeed(head, effects),
+            Verdict::Reached => self.succeed(head, shared, effects),
             Verdict::Pending => Flow::Wait,
             Verdict::Lost => {
                 let failure = self.shortfall(head).lost();
@@ -214,7 +332,21 @@ impl Writing {
         }
     }
 
-    fn succeed(&mut self, head: &mut Head, effects: &mut Vec<Effect>) -> Flow {
+    /// Answers, and stays for the owners that have not.
+    fn succeed(&mut self, head: &mut Head, shared: &mut Shared, effects: &mut Vec<Effect>) -> Flow {
+        self.acknowledge(head, effects);
+        self.replace(head, shared, effects);
+        if self.pending.is_empty() {
+            return Flow::End;
+        }
+        if shared.may_linger() {
+            return Flow::Linger;
+        }
+        shared.counters.unlingered += 1;
+        Flow::End
+    }
+
+    fn acknowledge(&mut self, head: &mut Head, effects: &mut Vec<Effect>) {
         let durable = self.tally.durable();
         let mut receipt = head.receipt(durable, head.demand.write);
         receipt.durable = durable.len();
@@ -223,8 +355,6 @@ impl Writing {
             None => Outcome::Failed(self.refusal(ErrorCode::Internal, head)),
         };
         head.reply(outcome, receipt, effects);
-        // The other owners' answers would change nothing: whoever is behind is brought level by read repair.
-        Flow::End
     }
 
     fn fail(&self, failure: Failure, head: &mut Head, effects: &mut Vec<Effect>) -> Flow {
@@ -238,7 +368,7 @@ impl Writing {
         Shortfall {
             need_and_got: self.tally.quorums().need_and_got(self.tally.durable()),
             trouble: self.trouble,
-            maybe_applied: Some(self.tally.maybe_applied()),
+            maybe_applied: Some(self.tally.maybe_applied() && !bug::is_on(Bug::DenyPartialWrite)),
             route: &head.route,
         }
     }
@@ -250,4 +380,10 @@ impl Writing {
         let maybe_applied = Some(code == ErrorCode::Internal);
         Shortfall { need_and_got, trouble: self.trouble, maybe_applied, route: &head.route }.lost()
     }
+}
+
+/// Too few nodes can be reached, so nothing was begun.
+fn hopeless(reachable: u8, head: &Head) -> Failure {
+    let (need_and_got, trouble) = ((head.demand.write, reachable), Trouble::default());
+    Shortfall { need_and_got, trouble, maybe_applied: Some(false), route: &head.route }.lost()
 }

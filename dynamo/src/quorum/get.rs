@@ -1,11 +1,17 @@
 //! The tally of a read (paper, section 4.5, get): whose record is wanted in full, whose digest is enough to see that it is
 //! behind, when R records are there, and who needs repair. It knows contents only by their digests; reading, merging and
 //! sending records is the coordinator's part.
+//!
+//! What an admitted stand-in keeps counts as read and can show that owners are behind. The stand-in itself never is: it keeps
+//! what owners missed and nothing else, so it is sent no repairs.
 
 use alloc::vec::Vec;
 
 use super::{Place, Places, Quorums, Verdict};
-use crate::layout::View;
+use crate::{
+    bug::{self, Bug},
+    layout::View,
+};
 
 /// What a replica holds: the digest of its record, or `None` when it has none.
 pub type Contents = Option<u128>;
@@ -62,6 +68,11 @@ impl Get {
             first: Group::default(),
             others: Vec::new(),
         }
+    }
+
+    /// Lets a stand-in count.
+    pub fn admit(&mut self, stand_in: Place) {
+        self.quorums.admit(stand_in);
     }
 
     /// The places to ask for their record now, so that every configuration can reach its quorum: at the start R of them,
@@ -123,10 +134,13 @@ impl Get {
 
     /// How the read stands.
     pub fn verdict(&self) -> Verdict {
+        if bug::is_on(Bug::ReadQuorumOfOne) && !self.read.is_empty() {
+            return Verdict::Reached;
+        }
         self.quorums.verdict(self.read, self.failed.without(self.read))
     }
 
-    /// The places that are known not to hold `merged`, the merge of every record that was read. Those whose contents
+    /// The owners that are known not to hold `merged`, the merge of every record that was read. Those whose contents
     /// nobody read are left out: they hold something that is not in `merged` yet ([`Get::next_fetches`]).
     pub fn repairs(&self, merged: Contents) -> Places {
         let Some(merged) = merged else { return Places::NONE };
@@ -179,10 +193,16 @@ impl Get {
     }
 
     fn holds(&mut self, place: Place, contents: Contents, read: bool) {
+        let is_owner = !self.quorums.stand_ins().contains(place);
         self.absent.remove(place);
         self.first.places.remove(place);
         self.others.iter_mut().for_each(|group| group.places.remove(place));
-        let Some(digest) = contents else { return self.absent.insert(place) };
+        let Some(digest) = contents else {
+            if is_owner {
+                self.absent.insert(place);
+            }
+            return;
+        };
         if !self.first.used {
             self.first = Group { digest, places: Places::NONE, read: false, used: true };
         }
@@ -196,7 +216,9 @@ impl Get {
             });
             &mut self.others[at]
         };
-        group.places.insert(place);
+        if is_owner {
+            group.places.insert(place);
+        }
         group.read |= read;
     }
 }

@@ -1,6 +1,7 @@
 //! The tally of a write (paper, section 4.5, put): how many distinct replicas have the version on disk, whether W can still
 //! be reached, and whether anything may have been stored when it can't. An acknowledgement is counted once per place, only
-//! after that replica's commit, and only under exactly the operation's view.
+//! after that replica's commit, and only under exactly the operation's view. A stand-in that was admitted counts like an owner,
+//! once its hint is durable; a hint that it refused counts for nothing.
 
 use super::{Place, Places, Quorums, Verdict};
 use crate::layout::View;
@@ -37,6 +38,11 @@ impl Put {
         let mut asked = Places::NONE;
         asked.insert(coordinator);
         Self { quorums, coordinator, asked, durable: Places::NONE, refused: unreachable, unclear: Places::NONE }
+    }
+
+    /// Lets a stand-in count.
+    pub fn admit(&mut self, stand_in: Place) {
+        self.quorums.admit(stand_in);
     }
 
     /// Every place the version shall be sent to now: all in use that can be reached. They are taken as asked.
@@ -83,9 +89,14 @@ impl Put {
         !self.asked.without(self.refused.without(self.unclear)).is_empty()
     }
 
-    /// The places in use that are not known to have it: whom read repair, and one day a hint, has to bring level.
+    /// The owners that are not known to have it: whom a hint has to bring level, if they do not answer any more.
     pub fn repairs(&self) -> Places {
-        self.quorums.places().without(self.durable)
+        self.quorums.places().without(self.quorums.stand_ins()).without(self.durable)
+    }
+
+    /// The places that can't be counted on any more.
+    pub fn failed(&self) -> Places {
+        self.refused.union(self.unclear).without(self.durable)
     }
 
     /// The places that have it on disk.

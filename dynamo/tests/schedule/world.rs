@@ -13,7 +13,7 @@ use dynamo::{
     coordinator::{CallId, Coordinator, CoordinatorConfig, Effect, ForwardFailed, Input, PeerCall, RequestId},
     ident::{NodeId, OpId},
     layout::{Layout, Member, MemberState, NodeIndex},
-    operation::{Address, Operation, Reply},
+    operation::{Address, ErrorCode, Failure, Operation, Reply},
     peer::PeerOperation,
     replica::{Limits, Nonce, Replica, WriteOperation, WriteOutcome},
     tick::Tick,
@@ -294,6 +294,11 @@ impl World {
                 Effect::Forward { call, to, operation, deadline } => {
                     let (to, from) = (usize::from(to.0), caller(Some(call)));
                     self.send(Message::Forward { to, from, operation: *operation, deadline });
+                }
+                Effect::LocalHint { call, .. } => {
+                    let failure = Failure::new(ErrorCode::Unavailable, "no hints are kept here");
+                    let outcome = WriteOutcome::Refused(failure);
+                    self.network.push(Message::LocalWritten { to: caller(call), outcome });
                 }
                 Effect::Reply { request, reply } => self.reply(at, request, reply),
             }

@@ -15,7 +15,7 @@ use std::{
 
 use dynamo::{
     coordinator::{CallId, Coordinator, CoordinatorConfig, Effect, ForwardFailed, Input, PeerCall, RequestId},
-    operation::{Action, Failure, Operation, Outcome, Receipt, Reply},
+    operation::{Action, ErrorCode, Failure, Operation, Outcome, Receipt, Reply},
     peer::{PeerOperation, PeerResult},
     replica::WriteOutcome,
     tick::Tick,
@@ -93,6 +93,8 @@ struct State {
     results: Vec<PeerResult>,
     /// Writes of this round, by shard.
     submissions: Vec<Vec<Submission>>,
+    /// Hints of this round that this node can't keep.
+    refused_hints: Vec<CallId>,
     /// When the task that waits for deadlines will wake.
     armed: Option<Tick>,
     /// Kept for their capacity.
@@ -116,6 +118,7 @@ impl Driver {
             reads: (Vec::new(), Vec::new()),
             results: Vec::new(),
             submissions: (0..node.store.identity().shards).map(|_| Vec::new()).collect(),
+            refused_hints: Vec::new(),
             armed: None,
             effects: Vec::new(),
             following: Vec::new(),
@@ -286,6 +289,7 @@ impl Driver {
                     state.submissions[shard].push(Submission { token: Some(call.0), operation });
                 }
                 Effect::LocalWrite { call: None, operation } => self.merges.repair(operation),
+                Effect::LocalHint { call, operation: _ } => state.refused_hints.extend(call),
                 Effect::Peer { to, call, operation } => {
                     let deadline = call.and_then(|call| state.coordinator.deadline(call));
                     state.links.ask(to, call, operation, deadline.unwrap_or(now.after(REPAIR_MS)));
@@ -314,6 +318,11 @@ impl Driver {
     /// Hands the writes of this round to the store; what it refuses has ended.
     fn submit(&self, now: Tick, state: &mut State, following: &mut Vec<Effect>) {
         self.merges.submit_repairs();
+        for call in mem::take(&mut state.refused_hints) {
+            let message = "this node keeps no hints yet; nothing was done, ask another node";
+            let outcome = WriteOutcome::Refused(Failure::new(ErrorCode::Unavailable, message));
+            state.coordinator.step(now, Input::LocalWrite { call, outcome }, following);
+        }
         for shard in 0..state.submissions.len() {
             if state.submissions[shard].is_empty() {
                 continue;

@@ -82,7 +82,9 @@ proptest! {
             for effect in desk.effects.drain(..) {
                 match effect {
                     Effect::LocalRead { call, .. } | Effect::Forward { call, .. } => calls.push(call),
-                    Effect::LocalWrite { call, .. } | Effect::Peer { call, .. } => calls.extend(call),
+                    Effect::LocalWrite { call, .. } | Effect::LocalHint { call, .. } | Effect::Peer { call, .. } => {
+                        calls.extend(call);
+                    }
                     Effect::Reply { request, .. } => {
                         prop_assert!(waiting.remove(&request), "{:?} was answered twice or never asked", request);
                     }
