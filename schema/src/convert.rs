@@ -17,6 +17,7 @@ mod peer;
 mod reply;
 mod ring;
 mod status;
+mod tree;
 
 use std::fmt::Display;
 
@@ -41,6 +42,10 @@ pub use ring::{PartialLayout, encode_ring};
 pub use status::{
     Counter, PeerStatus, SCAN_LIMIT_MAX, Scan, ScanKey, ScanPage, Status, decode_scan, decode_scan_page, decode_status,
     encode_scan, encode_scan_page, encode_status,
+};
+pub use tree::{
+    TREE_KEYS_MAX, TREE_QUESTIONS_MAX, decode_tree_answers, decode_tree_questions, encode_tree_answers,
+    encode_tree_questions, tree_answer_keys,
 };
 
 /// Most operations of one batch: beyond a thousand the call no longer gets cheaper per operation, only later.

@@ -224,7 +224,7 @@ fn peer_result(
     Ok(Draft::Whole(whole_result))
 }
 
-fn encode_view(mut wire: wire::view::Builder<'_>, view: &View) {
+pub(super) fn encode_view(mut wire: wire::view::Builder<'_>, view: &View) {
     wire.set_prefix(view.prefix);
     wire.set_bits(view.bits);
     wire.set_lo(view.lo);
@@ -232,7 +232,7 @@ fn encode_view(mut wire: wire::view::Builder<'_>, view: &View) {
 }
 
 /// A view whose prefix has more bits than it says, or whose range runs backwards, means nothing.
-fn decode_view(view: capnp::Result<wire::view::Reader<'_>>) -> Result<View, Failure> {
+pub(super) fn decode_view(view: capnp::Result<wire::view::Reader<'_>>) -> Result<View, Failure> {
     let view = view.map_err(|error| malformed("view", error))?;
     let view = View { prefix: view.get_prefix(), bits: view.get_bits(), lo: view.get_lo(), hi: view.get_hi() };
     if view.bits > 32 || u64::from(view.prefix) >> view.bits != 0 {
@@ -244,7 +244,7 @@ fn decode_view(view: capnp::Result<wire::view::Reader<'_>>) -> Result<View, Fail
     Ok(view)
 }
 
-fn broken(problem: String) -> Failure {
+pub(super) fn broken(problem: String) -> Failure {
     Failure {
         maybe_applied: true,
         ..Failure::with_message(ErrorCode::Internal, format!("the peer's reply can't be understood: {problem}"))
