@@ -20,7 +20,7 @@ use std::{
 
 use dynamo::{
     ident::NodeId,
-    layout::{Layout, NodeIndex},
+    layout::{Layout, Level, NodeIndex},
     operation::{Action, Operation, Reply},
 };
 use schema::convert::{BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, operation_bytes};
@@ -312,7 +312,9 @@ impl Engine {
         let operation = &entry.submission.operation;
         let id = operation.address.store_key.id();
         let owners_used = operation.consistency.n;
-        let route = Route { id: &id, kind: entry.kind, owners_used, tried: &entry.tried };
+        let level = operation.consistency.level.unwrap_or_else(|| level_of(&self.layout, &operation.address.bucket));
+        let stand_ins = level == Level::Available;
+        let route = Route { id: &id, kind: entry.kind, owners_used, stand_ins, tried: &entry.tried };
         let chosen = match entry.tried.len() < TRIED_MAX {
             true => routing::coordinator(&self.layout, &self.health, route, &mut self.random),
             false => None,
@@ -444,6 +446,12 @@ impl Engine {
         let node = self.links[link.0].member?;
         self.health.get_mut(usize::from(node.0))
     }
+}
+
+/// The level of a bucket's operations that name none.
+fn level_of(layout: &Layout, bucket: &[u8]) -> Level {
+    let known = std::str::from_utf8(bucket).ok().and_then(|name| layout.buckets.get(name));
+    known.map_or_else(Level::default, |properties| properties.level)
 }
 
 #[cfg(test)]

@@ -29,7 +29,8 @@ pub enum Error {
     Unauthenticated(Details),
     /// Known, but not allowed.
     Forbidden(Details),
-    /// No node could be reached, or what was reached is not the cluster that was expected.
+    /// No node could be reached, a connection broke before the answer came (`connection_lost`; a write may have been applied),
+    /// or what was reached is not the cluster that was expected.
     Connection(Details),
     /// The client was closed.
     ClientClosed(Details),
@@ -122,6 +123,14 @@ impl Error {
 
     pub(crate) fn connection(message: impl Into<String>) -> Self {
         Self::Connection(Details::new("connection", true, message))
+    }
+
+    pub(crate) fn connection_lost(message: impl Into<String>) -> Self {
+        Self::Connection(Details::new("connection_lost", true, message))
+    }
+
+    pub(crate) fn corrupt(message: impl Into<String>) -> Self {
+        Self::Corrupt(Details::new("corrupt", true, message))
     }
 
     pub(crate) fn wrong_cluster(message: impl Into<String>) -> Self {

@@ -185,6 +185,17 @@ impl Put {
         Self(self.0.replace_only(context.into()))
     }
 
+    /// Lets the version expire: reads that begin so much later, by the clock of the node that answers them, do not see it any
+    /// more. In whole milliseconds; a shorter time than one is one.
+    pub fn ttl(self, ttl: Duration) -> Self {
+        let milliseconds = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
+        Self(self.0.change(|operation| {
+            if let Action::Put { ttl_ms, .. } = &mut operation.action {
+                *ttl_ms = milliseconds;
+            }
+        }))
+    }
+
     /// Replaces nothing: adds a version beside whatever there is.
     pub fn beside(self) -> Self {
         self.context(Context::EMPTY)

@@ -30,8 +30,10 @@ const BUDGET_COST_REFUSED: u32 = 5;
 pub(crate) enum Trouble {
     /// It never left: no connection.
     NotSent,
-    /// It was sent and nobody knows what became of it.
-    Unclear,
+    /// It was sent, and no answer came in time: nobody knows what became of it.
+    Late,
+    /// It was sent, and the connection broke before the answer: nobody knows either.
+    Broken,
     /// A node answered with an error.
     Refused(Failure),
 }
@@ -41,7 +43,7 @@ impl Trouble {
     pub(crate) fn is_overload(&self) -> bool {
         match self {
             Self::Refused(failure) => failure.code == ErrorCode::Overloaded,
-            Self::NotSent | Self::Unclear => false,
+            Self::NotSent | Self::Late | Self::Broken => false,
         }
     }
 
@@ -49,7 +51,7 @@ impl Trouble {
     pub(crate) fn may_have_applied(&self) -> bool {
         match self {
             Self::NotSent => false,
-            Self::Unclear => true,
+            Self::Late | Self::Broken => true,
             Self::Refused(failure) => failure.maybe_applied,
         }
     }
@@ -72,7 +74,7 @@ pub(crate) enum Next {
 pub(crate) fn next(kind: Kind, trouble: &Trouble, repeats: u32) -> Next {
     let failure = match trouble {
         Trouble::NotSent => return Next::Other { cost: 0 },
-        Trouble::Unclear => {
+        Trouble::Late | Trouble::Broken => {
             return match kind {
                 Kind::Write if repeats == 0 => Next::Same { cost: BUDGET_COST_UNCLEAR },
                 Kind::Read | Kind::Write => Next::Other { cost: BUDGET_COST_UNCLEAR },
@@ -110,7 +112,7 @@ pub(crate) fn pause(trouble: &Trouble, attempt: u32, random: &mut Random) -> Dur
             (PAUSE_BASE_OVERLOADED, failure.retry_after_ms)
         }
         Trouble::Refused(failure) => (PAUSE_BASE, failure.retry_after_ms),
-        Trouble::NotSent | Trouble::Unclear => (PAUSE_BASE, 0),
+        Trouble::NotSent | Trouble::Late | Trouble::Broken => (PAUSE_BASE, 0),
     };
     let longest = base.saturating_mul(1 << attempt.min(10)).min(PAUSE_MAX);
     let jitter = Duration::from_micros(random.below(longest.as_micros() as u64 + 1));

@@ -3,7 +3,8 @@
 //! Writes go to the first healthy owner in the order of preference, always the same one while it is healthy: that keeps the
 //! number of actors per key low, and one node orders the writes of a key. Reads take the better of two owners drawn at
 //! random, by the work they have in flight and their latency, in the own zone first. A node that owns nothing of the key is
-//! taken only when no owner can be used; it forwards. When no node at all looks healthy, an owner is tried anyway: the
+//! taken only when no owner can be used: at level `available` the first stand-in, which coordinates in their place, so that all
+//! clients of the key meet at one node; at other levels any, which forwards. When no node at all looks healthy, an owner is tried anyway: the
 //! picture may be wrong, and an error is certain otherwise.
 
 use dynamo::{
@@ -42,6 +43,8 @@ pub(crate) struct Route<'a> {
     pub(crate) kind: Kind,
     /// Only the first so many owners count; 0 for all.
     pub(crate) owners_used: u8,
+    /// Whether stand-ins may take the owners' place.
+    pub(crate) stand_ins: bool,
     /// Nodes that have failed this operation.
     pub(crate) tried: &'a [NodeIndex],
 }
@@ -61,7 +64,12 @@ pub(crate) fn coordinator(
         Kind::Write => owners.clone().filter(untried).find(usable),
         Kind::Read => better_of_two(owners.clone().filter(untried).filter(usable), health, random),
     };
+    let stand_in = || {
+        let fits = |node: NodeIndex| untried(&node) && usable(&node);
+        route.stand_ins.then(|| layout.stand_ins(layout.partition(route.id), fits).next()).flatten()
+    };
     choice
+        .or_else(stand_in)
         .or_else(|| any_of(layout, random, |node| untried(node) && usable(node)))
         .or_else(|| owners.clone().find(untried))
         .or_else(|| any_of(layout, random, untried))

@@ -2,30 +2,33 @@
 //!
 //! A scan asks owners for the keys they hold and unites what they say. At level `one` a single owner of each partition is
 //! asked; at stronger levels as many as a read waits for, and each key is then read at that level, so that what one owner
-//! missed is not missed and what was deleted is not shown. When an owner fails, another takes its place where it stopped:
-//! all of them tell keys in the same order.
+//! missed is not missed and what was deleted is not shown. When an owner fails, or has records that it can't verify, another
+//! takes its place where it stopped ([`pieces`]).
+//!
+//! At level `available` as many owners are united as can be reached, up to a majority and at least one. Stand-ins are not
+//! asked: what only they hold is missed until they have handed it over.
+
+mod pieces;
 
 use std::{
-    collections::VecDeque,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use dynamo::{
-    ident::{NodeId, StoreKey},
+    ident::NodeId,
     layout::{Layout, Level},
     operation::{Action, Address, Consistency, Operation},
 };
 use futures_util::{Stream, StreamExt, stream};
-use schema::convert::{SCAN_LIMIT_MAX, Scan as Question, ScanPage};
+use schema::convert::{Scan as Question, ScanPage};
 
 use crate::{Bucket, Error, Found, Lookup};
+use pieces::Partition;
 
-/// Keys that are read together.
-const READ_TOGETHER: usize = 256;
-
-/// A scan. A stream of keys; it ends after the first error.
+/// A scan. A stream of keys; it ends after the first error. Where too few owners can verify their records it ends with
+/// [`Error::Corrupt`]: no key is left out in silence.
 #[must_use = "a scan does nothing unless it is polled"]
 pub struct Scan {
     bucket: Bucket,
@@ -74,7 +77,8 @@ impl Scan {
     }
 
     /// How many owners' keys are united, and the level at which keys are read: [`Level::One`] is quick and may miss what its
-    /// owners missed; the usual level is the bucket's.
+    /// owners missed, [`Level::Available`] goes on with the owners there are and may miss what only others or stand-ins
+    /// hold; the usual level is the bucket's.
     pub fn level(mut self, level: Level) -> Self {
         self.consistency.level = Some(level);
         self
@@ -99,10 +103,12 @@ impl Scan {
             values: self.values,
             consistency: self.consistency,
             layout: self.bucket.handle().shared.layout(),
+            failed: Vec::new(),
         };
         let partitions = plan.layout.partitions();
         let first = self.first_partition.min(partitions);
         let pieces = stream::try_unfold((plan, first, None), move |(plan, partition, open)| async move {
+            let mut plan: Plan = plan;
             let mut open: Option<Partition> = open;
             let mut partition: u32 = partition;
             loop {
@@ -114,7 +120,7 @@ impl Scan {
                         Partition::new(&plan, partition - 1)
                     }
                 };
-                let keys = current.next(&plan).await?;
+                let keys = current.next(&mut plan).await?;
                 if !keys.is_empty() {
                     let found = plan.read(keys).await?;
                     return Ok(Some((found, (plan, partition, Some(current)))));
@@ -153,6 +159,8 @@ struct Plan {
     values: bool,
     consistency: Consistency,
     layout: std::sync::Arc<Layout>,
+    /// Nodes that have failed to answer: they are asked last, or every partition would wait for them again.
+    failed: Vec<NodeId>,
 }
 
 /// A key as one owner tells it.
@@ -160,24 +168,6 @@ struct Told {
     address: Address,
     siblings: u16,
     value_bytes: u64,
-}
-
-/// The keys of one partition, told by several owners.
-struct Partition {
-    number: u32,
-    tellers: Vec<Teller>,
-    /// Owners that may take the place of one that fails.
-    spare: VecDeque<NodeId>,
-    /// The last key that was given out.
-    last: Option<StoreKey>,
-}
-
-/// One owner, with what it has told and not been given out.
-struct Teller {
-    node: NodeId,
-    told: VecDeque<Told>,
-    cursor: Bytes,
-    finished: bool,
 }
 
 impl Plan {
@@ -227,84 +217,17 @@ impl Plan {
         Ok(scanned)
     }
 
-    async fn ask(&self, node: NodeId, partition: u32, cursor: Bytes, with_tombstones: bool) -> Result<ScanPage, Error> {
+    /// Whether a piece may rest on fewer owners than are needed, when no more can be reached.
+    fn takes_what_is_there(&self) -> bool {
+        self.level() == Level::Available && self.consistency.r == 0
+    }
+
+    async fn ask(&self, node: NodeId, partition: u32, cursor: Bytes, limit: u32) -> Result<ScanPage, Error> {
         let bucket = self.only.clone();
-        let question = Question { bucket, partition, cursor, limit: SCAN_LIMIT_MAX, with_tombstones };
+        let question = Question { bucket, partition, cursor, limit, with_tombstones: false };
         let budget = self.bucket.defaults().timeout;
         let shared = &self.bucket.handle().shared;
         shared.on_thread(0, move |driver| driver.scan(node, question, budget)).await?
-    }
-}
-
-impl Partition {
-    fn new(plan: &Plan, number: u32) -> Self {
-        let owners = plan.layout.owners(number);
-        let mut owners: VecDeque<NodeId> =
-            owners.filter_map(|node| plan.layout.member(node)).map(|member| member.id).collect();
-        let needed = plan.owners_needed(owners.len()).min(owners.len());
-        let tellers = owners.drain(..needed).map(Teller::new).collect();
-        Self { number, tellers, spare: owners, last: None }
-    }
-
-    /// The next keys of the partition, united; none when it is done.
-    async fn next(&mut self, plan: &Plan) -> Result<Vec<Told>, Error> {
-        let mut keys = Vec::new();
-        while keys.len() < READ_TOGETHER {
-            self.refill(plan).await?;
-            let first = self.tellers.iter().filter_map(Teller::next_key).min();
-            let Some(first) = first else { break };
-            let mut united: Option<Told> = None;
-            for teller in self.tellers.iter_mut().filter(|teller| teller.next_key() == Some(first)) {
-                if let Some(told) = teller.told.pop_front() {
-                    united = Some(match united {
-                        Some(earlier) if earlier.siblings >= told.siblings => earlier,
-                        _ => told,
-                    });
-                }
-            }
-            self.last = Some(first);
-            keys.extend(united);
-        }
-        Ok(keys)
-    }
-
-    /// Has every owner tell more that has nothing left to give out, and replaces those that fail.
-    async fn refill(&mut self, plan: &Plan) -> Result<(), Error> {
-        for at in 0..self.tellers.len() {
-            while self.tellers[at].told.is_empty() && !self.tellers[at].finished {
-                let (node, cursor) = (self.tellers[at].node, self.tellers[at].cursor.clone());
-                match plan.ask(node, self.number, cursor, false).await {
-                    Ok(page) => self.tellers[at].take(page, self.last),
-                    Err(error) => match self.spare.pop_front() {
-                        Some(other) => self.tellers[at] = Teller::new(other),
-                        None => return Err(error),
-                    },
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Teller {
-    fn new(node: NodeId) -> Self {
-        Self { node, told: VecDeque::new(), cursor: Bytes::new(), finished: false }
-    }
-
-    fn next_key(&self) -> Option<StoreKey> {
-        self.told.front().map(|told| told.address.store_key)
-    }
-
-    /// Takes a page in, without what was given out before this owner took another's place.
-    fn take(&mut self, page: ScanPage, last: Option<StoreKey>) {
-        self.finished = page.cursor.is_empty();
-        self.cursor = page.cursor;
-        let told = page.keys.into_iter().map(|key| Told {
-            address: Address::new(key.bucket, key.key),
-            siblings: key.siblings,
-            value_bytes: key.value_bytes,
-        });
-        self.told.extend(told.filter(|told| last.is_none_or(|last| told.address.store_key > last)));
     }
 }
 

@@ -135,7 +135,7 @@ impl Driver {
     /// Where a read and a write of an identifier would go now.
     pub(crate) fn coordinators(&self, id: &Id) -> (Option<NodeIndex>, Option<NodeIndex>) {
         let mut engine = self.engine.borrow_mut();
-        let mut ask = |kind| engine.would_go_to(Route { id, kind, owners_used: 0, tried: &[] });
+        let mut ask = |kind| engine.would_go_to(Route { id, kind, owners_used: 0, stand_ins: true, tried: &[] });
         (ask(Kind::Read), ask(Kind::Write))
     }
 

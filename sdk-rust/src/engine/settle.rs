@@ -47,14 +47,18 @@ impl Engine {
         }
     }
 
-    /// A call was sent, and there will be no answer.
+    /// A call was sent, and its connection broke before the answer.
     pub(crate) fn lost(&mut self, now: Instant, call: u64) {
+        self.unanswered(now, call, &Trouble::Broken);
+    }
+
+    fn unanswered(&mut self, now: Instant, call: u64, why: &Trouble) {
         let Some(call) = self.calls.remove(&call) else { return };
         let link = &mut self.links[call.link.0];
         link.calls = link.calls.saturating_sub(1);
         self.mark_dirty(call.link);
         for ticket in call.tickets {
-            self.trouble(now, ticket, Trouble::Unclear);
+            self.trouble(now, ticket, why.clone());
         }
     }
 
@@ -118,6 +122,13 @@ impl Engine {
                 Error::connection(format!("no node could be reached (last tried: {last}); nothing was sent"))
             }
             None if entry.sent == 0 => Error::timeout("the time was over before the operation could be sent"),
+            Some(Trouble::Broken) if !sent_and_open && out_of_time => Error::timeout(
+                "the connection broke before the answer came, and the time was over before the next attempt",
+            ),
+            Some(Trouble::Broken) if !sent_and_open => Error::connection_lost(
+                "every connection that the operation was sent on broke before its answer came; the nodes may have been \
+                 stopped, try again when one can be reached",
+            ),
             _ if out_of_time => Error::timeout("the time was over before an answer came"),
             _ => Error::timeout("no attempt was answered in time"),
         };
@@ -127,11 +138,11 @@ impl Engine {
     }
 
     /// Whether a link that is gone or broken leaves anything behind: its calls are lost, what waited for it was not sent.
-    pub(super) fn abandon(&mut self, now: Instant, link: LinkId) {
+    pub(super) fn abandon(&mut self, now: Instant, link: LinkId, why: &Trouble) {
         self.counts.disconnects += 1;
         let mut calls: Vec<u64> = self.calls.iter().filter(|(_, call)| call.link == link).map(|(id, _)| *id).collect();
         calls.sort_unstable();
-        calls.into_iter().for_each(|call| self.lost(now, call));
+        calls.into_iter().for_each(|call| self.unanswered(now, call, why));
         self.turn_away(now, link);
     }
 

@@ -52,7 +52,7 @@ impl Engine {
                 Stage::Gathered { .. } => self.trouble(now, ticket, Trouble::NotSent),
                 Stage::Sent { .. } => {
                     self.call_is_late(now, stage);
-                    self.trouble(now, ticket, Trouble::Unclear);
+                    self.trouble(now, ticket, Trouble::Late);
                 }
             }
         }
@@ -83,7 +83,7 @@ impl Engine {
         let until = self.links[link.0].disconnected(now, &mut self.random);
         self.note(until);
         self.refresh_health(now, link);
-        self.abandon(now, link);
+        self.abandon(now, link, &Trouble::Broken);
     }
 
     /// Follows another layout. Links belong to nodes, not to places or addresses, and live on with them.
@@ -139,7 +139,7 @@ impl Engine {
         self.note(until);
         self.refresh_health(now, link);
         self.effects.push(Effect::Disconnect(link));
-        self.abandon(now, link);
+        self.abandon(now, link, &Trouble::Late);
     }
 
     fn sweep_links(&mut self, now: Instant) {

@@ -30,9 +30,11 @@ fn what_was_not_sent_goes_elsewhere_for_nothing() {
 
 #[test]
 fn what_is_unclear_goes_to_the_same_node_once_if_it_is_a_write() {
-    assert!(is_other(next(Read, &Trouble::Unclear, 0)));
-    assert!(is_same(next(Write, &Trouble::Unclear, 0)));
-    assert!(is_other(next(Write, &Trouble::Unclear, 1)));
+    for unclear in [Trouble::Late, Trouble::Broken] {
+        assert!(is_other(next(Read, &unclear, 0)));
+        assert!(is_same(next(Write, &unclear, 0)));
+        assert!(is_other(next(Write, &unclear, 1)));
+    }
 }
 
 #[test]
@@ -79,9 +81,9 @@ fn pauses_grow_and_are_drawn() {
     let mut random = Random::new(1);
     let mut longest =
         |trouble: &Trouble, attempt| (0..1000).map(|_| pause(trouble, attempt, &mut random)).max().unwrap_or_default();
-    assert!(longest(&Trouble::Unclear, 0) <= Duration::from_millis(10));
-    assert!(longest(&Trouble::Unclear, 3) > Duration::from_millis(60));
-    assert!(longest(&Trouble::Unclear, 60) <= Duration::from_secs(1));
+    assert!(longest(&Trouble::Late, 0) <= Duration::from_millis(10));
+    assert!(longest(&Trouble::Late, 3) > Duration::from_millis(60));
+    assert!(longest(&Trouble::Late, 60) <= Duration::from_secs(1));
     let failure = Failure { retry_after_ms: 300, ..Failure::new(ErrorCode::Overloaded, "busy") };
     let busy = Trouble::Refused(failure);
     let mut random = Random::new(2);

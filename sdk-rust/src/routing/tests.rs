@@ -45,7 +45,7 @@ fn id() -> Id {
 
 fn choose(health: &[Health], kind: Kind, tried: &[u16], seed: u64) -> Option<u16> {
     let tried: Vec<NodeIndex> = tried.iter().copied().map(NodeIndex).collect();
-    let route = Route { id: &id(), kind, owners_used: 0, tried: &tried };
+    let route = Route { id: &id(), kind, owners_used: 0, stand_ins: false, tried: &tried };
     coordinator(&layout(), health, route, &mut Random::new(seed)).map(|node| node.0)
 }
 
@@ -54,7 +54,7 @@ fn shares(health: &[Health]) -> [usize; 5] {
     let mut shares = [0; 5];
     let mut random = Random::new(7);
     for _ in 0..1000 {
-        let route = Route { id: &id(), kind: Kind::Read, owners_used: 0, tried: &[] };
+        let route = Route { id: &id(), kind: Kind::Read, owners_used: 0, stand_ins: false, tried: &[] };
         let node = coordinator(&layout(), health, route, &mut random).unwrap();
         shares[usize::from(node.0)] += 1;
     }
@@ -117,6 +117,29 @@ fn when_no_owner_is_healthy_another_node_forwards() {
 }
 
 #[test]
+fn where_stand_ins_may_coordinate_all_clients_choose_the_same_one() {
+    let layout = layout();
+    let partition = layout.partition(&id());
+    let owners: Vec<_> = layout.owners(partition).map(|owner| owner.0).collect();
+    let mut health = [HEALTHY; 5];
+    owners.iter().for_each(|owner| health[usize::from(*owner)] = DOWN);
+    let is_alive = |node: dynamo::layout::NodeIndex| !owners.contains(&node.0);
+    let first = layout.stand_ins(partition, is_alive).next().unwrap();
+    for seed in 0..20 {
+        for kind in [Kind::Read, Kind::Write] {
+            let route = Route { id: &id(), kind, owners_used: 0, stand_ins: true, tried: &[] };
+            assert_eq!(coordinator(&layout, &health, route, &mut Random::new(seed)), Some(first));
+        }
+    }
+    // One that has failed is not asked again, and an owner that is back is always better.
+    let route = Route { id: &id(), kind: Kind::Write, owners_used: 0, stand_ins: true, tried: &[first] };
+    assert_ne!(coordinator(&layout, &health, route, &mut Random::new(1)), Some(first));
+    health[usize::from(owners[2])] = HEALTHY;
+    let route = Route { tried: &[], ..route };
+    assert_eq!(coordinator(&layout, &health, route, &mut Random::new(1)).unwrap().0, owners[2]);
+}
+
+#[test]
 fn when_nobody_is_healthy_an_owner_is_tried_anyway() {
     let health = [DOWN; 5];
     assert_eq!(choose(&health, Kind::Write, &[], 1), Some(1));
@@ -131,12 +154,12 @@ fn only_the_owners_that_the_operation_uses_coordinate_it() {
     let mut health = [HEALTHY; 5];
     let mut random = Random::new(3);
     for _ in 0..100 {
-        let route = Route { id: &id(), kind: Kind::Read, owners_used: 2, tried: &[] };
+        let route = Route { id: &id(), kind: Kind::Read, owners_used: 2, stand_ins: false, tried: &[] };
         let node = coordinator(&layout(), &health, route, &mut random).unwrap().0;
         assert!(node == 1 || node == 2);
     }
     health[1] = DOWN;
-    let route = Route { id: &id(), kind: Kind::Write, owners_used: 1, tried: &[] };
+    let route = Route { id: &id(), kind: Kind::Write, owners_used: 1, stand_ins: false, tried: &[] };
     let node = coordinator(&layout(), &health, route, &mut random).unwrap();
     assert_ne!(node.0, 1, "a healthy node forwards to the only owner that counts");
 }

@@ -19,7 +19,10 @@ use schema::{
 use wire::ConnectionHandle;
 
 use super::{Arrival, list_length, status};
-use crate::worker::{Driver, Results, Room, Share, Terms, refusal};
+use crate::{
+    store::Chunk,
+    worker::{Driver, Results, Room, Share, Terms, refusal},
+};
 
 /// The `Kv` of one connection.
 pub(super) struct Kv {
@@ -106,6 +109,7 @@ impl Kv {
             .map_err(|error| Failure::with_message(ErrorCode::Corrupt, error.to_string()))?;
         self.driver.counters.corrupt_records.add(chunk.unreadable.len() as u64);
         let mut page = ScanPage::default();
+        let mut last = StoreKey([0; 32]);
         for (key, record) in &chunk.records {
             let Ok(summary) = record::summary(key, record) else { continue };
             let is_wanted = scan.bucket.as_ref().is_none_or(|bucket| *bucket.as_bytes() == *summary.bucket)
@@ -114,8 +118,10 @@ impl Kv {
                 continue;
             }
             if page.keys.len() >= scan.limit as usize {
+                page.unreadable = unreadable_until(&chunk, Some(last));
                 return Ok(page);
             }
+            last = *key;
             page.keys.push(ScanKey {
                 bucket: record.slice_ref(summary.bucket),
                 key: record.slice_ref(summary.key),
@@ -124,6 +130,7 @@ impl Kv {
             });
             page.cursor = bytes::Bytes::copy_from_slice(&key.0);
         }
+        page.unreadable = unreadable_until(&chunk, None);
         page.cursor = chunk.next.map_or_else(bytes::Bytes::new, |next| bytes::Bytes::copy_from_slice(&next.0));
         Ok(page)
     }
@@ -220,6 +227,13 @@ impl kv::Server for Kv {
         encode_status(wire.get().init_reply(), &status);
         Ok(())
     }
+}
+
+/// How many keys of a chunk, up to one or all of them, are left out because their records can't be verified. Whose bucket they
+/// are in can't be known either, so they count for every bucket.
+fn unreadable_until(chunk: &Chunk, last: Option<StoreKey>) -> u32 {
+    let unreadable = chunk.unreadable.iter().filter(|key| last.is_none_or(|last| **key <= last));
+    u32::try_from(unreadable.count()).unwrap_or(u32::MAX)
 }
 
 /// The reply of an operation that came alone.

@@ -6,7 +6,7 @@
 //! could be done per batch, and no borrow of the state is held across an await.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     mem,
     rc::Rc,
     sync::Arc,
@@ -78,6 +78,8 @@ pub(crate) struct Driver {
     pub(crate) merges: Merges,
     writes: Arc<CompletionQueue>,
     state: RefCell<State>,
+    /// How many of the coordinator's corrupt records `counters` has.
+    corrupt_published: Cell<u64>,
     /// Told when the coordinator wants to be woken earlier than it last said.
     earlier: Notify,
 }
@@ -130,6 +132,7 @@ impl Driver {
             number,
             writes: CompletionQueue::new(),
             state: RefCell::new(state),
+            corrupt_published: Cell::new(0),
             earlier: Notify::new(),
         })
     }
@@ -381,7 +384,8 @@ impl Driver {
         counters.read_fetches.set(counted.fetches);
         counters.read_hedges.set(counted.hedges);
         counters.quorum_timeouts.set(counted.timeouts);
-        counters.corrupt_records.set(counted.corrupt);
+        // Others count these too, so only what is new is added.
+        counters.corrupt_records.add(counted.corrupt - self.corrupt_published.replace(counted.corrupt));
     }
 
     fn send(self: &Rc<Self>, departure: Outgoing) {
