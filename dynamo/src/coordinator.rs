@@ -295,6 +295,11 @@ impl Coordinator {
         self.flights.len()
     }
 
+    /// How many of them are about keys of the partition with this prefix.
+    pub fn in_flight_on(&self, prefix: u32) -> usize {
+        self.flights.iter().filter(|(_, flight)| flight.head.route.view.prefix == prefix).count()
+    }
+
     /// How many clients wait for a reply.
     pub fn waiting(&self) -> usize {
         self.flights.len() - self.shared.lingering

@@ -138,8 +138,7 @@ impl Client {
 
     /// How one node is, as it says itself.
     pub async fn status(&self, node: NodeIndex) -> Result<Status, Error> {
-        let (id, budget) = (self.member(node)?, self.shared().config.timeout);
-        self.shared().on_thread(0, move |driver| driver.status(id, budget)).await?
+        self.node(node).status().await
     }
 
     /// Takes no more operations, waits until those that were taken have ended (none outlives its timeout), and closes the
@@ -168,7 +167,7 @@ impl Client {
         self.shared().cancel(operation);
     }
 
-    fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared {
         &self.bucket.handle().shared
     }
 

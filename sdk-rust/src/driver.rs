@@ -3,6 +3,7 @@
 //! One pass takes what has gathered in the queue, lets the machine sort and send it, and delivers results; the same happens
 //! when an answer arrives. Nothing here decides anything.
 
+mod administration;
 pub(crate) mod bootstrap;
 mod call;
 pub(crate) mod jobs;

@@ -133,6 +133,10 @@ impl Error {
         Self::Corrupt(Details::new("corrupt", true, message))
     }
 
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+        Self::InvalidRequest(Details::new("unsupported", false, message))
+    }
+
     pub(crate) fn wrong_cluster(message: impl Into<String>) -> Self {
         Self::Connection(Details::new("wrong_cluster", false, message))
     }

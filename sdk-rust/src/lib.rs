@@ -47,6 +47,7 @@ mod engine;
 mod error;
 mod found;
 mod many;
+mod node;
 mod random;
 mod request;
 mod retry;
@@ -64,14 +65,17 @@ pub use core::Completer;
 pub use error::{Details, Error};
 pub use found::{Absent, Found, Lookup, Stored};
 pub use many::Batch;
+pub use node::{Held, Hint, Inspection, Node};
 pub use request::{Delete, Exists, Get, Put};
 pub use scan::{Scan, Scanned};
 pub use view::{Explanation, NodeStats, Stats};
 
 pub use bytes::Bytes;
 pub use dynamo::{
+    hlc,
     ident::{Id, NodeId, OpId},
     layout::{Layout, Level, Member, MemberState, NodeIndex, View},
     operation::{Action, Address, Basis, Consistency, Operation, Outcome, Receipt, Reply, Sibling},
+    version::{Actor, CausalContext, Content, Dot, Object, Version},
 };
-pub use schema::convert::{Counter, PeerStatus, Status};
+pub use schema::convert::{Counter, HintBacklog, PeerStatus, RepairRun, RepairStatus, RepairTask, Status};

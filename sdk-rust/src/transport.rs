@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 
 use dynamo::ident::NodeId;
 use schema::{
+    admin_capnp::admin,
     convert::{HelloReply, HelloRequest, Role},
     kv_capnp::kv,
     node_capnp::{PROTOCOL_VERSION, node},
@@ -21,6 +22,8 @@ const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(crate) struct Connection {
     pub(crate) node: node::Client,
     pub(crate) kv: kv::Client,
+    /// `None` from a node that is too old to have it.
+    pub(crate) admin: Option<admin::Client>,
     pub(crate) hello: HelloReply,
     handle: Closing,
 }
@@ -75,7 +78,8 @@ async fn open(address: &str, name: &str, budget: &Budget) -> Result<Connection, 
     let reply = response.get().and_then(|results| results.get_reply()).map_err(unusable)?;
     let hello = HelloReply::decode(reply).map_err(Error::from_failure)?;
     let kv = reply.get_kv().map_err(unusable)?;
-    Ok(Connection { node, kv, hello, handle })
+    let admin = if reply.has_admin() { Some(reply.get_admin().map_err(unusable)?) } else { None };
+    Ok(Connection { node, kv, admin, hello, handle })
 }
 
 fn introduction(name: &str) -> HelloRequest {

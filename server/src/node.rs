@@ -34,7 +34,7 @@ use crate::{
     counters::Counters,
     service::Backlog,
     store::{OpenError, Store, StoreConfig},
-    worker::{Room, Worker},
+    worker::{Inquiries, Room, Worker},
 };
 
 pub(crate) use self::{
@@ -150,6 +150,8 @@ pub(crate) struct Node {
     pub(crate) budgets: Budgets,
     /// Large replies on their way out.
     pub(crate) backlog: Arc<Backlog>,
+    /// Where each worker is asked what it does.
+    pub(crate) inquiries: Inquiries,
     /// Open connections.
     pub(crate) connections: AtomicUsize,
     stage: watch::Sender<Stage>,
@@ -308,6 +310,7 @@ impl Node {
             acquaintances,
             budgets: Budgets::new(&config),
             backlog: Backlog::new(BACKLOG_BYTES_MAX),
+            inquiries: Inquiries::new(workers),
             connections: AtomicUsize::new(0),
             stage: watch::Sender::new(Stage::Serving),
             has_failed: watch::Sender::new(false),

@@ -2,6 +2,7 @@
 //! worker's driver, waits, and encodes; it decides nothing. When it is dropped because its caller went away, what it handed
 //! over ends all the same.
 
+mod admin;
 mod backlog;
 mod introduction;
 mod kv;

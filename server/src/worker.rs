@@ -7,6 +7,7 @@ mod batches;
 mod breaker;
 mod dialling;
 mod driver;
+mod inquiries;
 mod links;
 mod merges;
 mod outbox;
@@ -24,6 +25,7 @@ pub(crate) use self::{
     batches::Results,
     breaker::Trouble,
     driver::{Driver, Terms, refusal},
+    inquiries::Inquiries,
 };
 
 /// A worker that runs.
@@ -113,6 +115,7 @@ fn start_tasks(driver: &Rc<Driver>) -> Vec<JoinHandle<()>> {
         tokio::task::spawn_local(Rc::clone(driver).complete_writes()),
         tokio::task::spawn_local(merges::Merges::complete(Rc::clone(driver))),
         tokio::task::spawn_local(Rc::clone(driver).watch_deadlines()),
+        tokio::task::spawn_local(inquiries::answer(Rc::clone(driver))),
     ];
     for at in 0..driver.node.layout.members.len() as u16 {
         if NodeIndex(at) != driver.node.me {

@@ -10,6 +10,7 @@ use dynamo::{
     layout::NodeIndex,
 };
 use schema::{
+    admin_capnp::admin,
     convert::{self, RequestHeader, Scan, ScanPage, Status},
     kv_capnp::kv,
     node_capnp::node,
@@ -51,6 +52,13 @@ pub(crate) struct ThreadView {
     pub(crate) nodes: Vec<NodeView>,
 }
 
+/// What a node offers on one connection.
+pub(super) struct Capabilities {
+    pub(super) node: node::Client,
+    pub(super) kv: kv::Client,
+    pub(super) admin: Option<admin::Client>,
+}
+
 impl Shared {
     /// Does `work` on an I/O thread.
     pub(crate) async fn on_thread<T, F>(
@@ -77,7 +85,7 @@ impl Driver {
     /// A piece of a scan from one node.
     pub(crate) async fn scan(self: Rc<Self>, node: NodeId, scan: Scan, budget: Duration) -> Result<ScanPage, Error> {
         self.within(budget, async {
-            let (_, kv) = self.capabilities(node).await?;
+            let kv = self.capabilities(node).await?.kv;
             let mut request = kv.scan_request();
             let mut wire = request.get().init_request();
             self.header(budget).encode(wire.reborrow().init_header());
@@ -92,7 +100,7 @@ impl Driver {
     /// How a node is.
     pub(crate) async fn status(self: Rc<Self>, node: NodeId, budget: Duration) -> Result<Status, Error> {
         self.within(budget, async {
-            let (_, kv) = self.capabilities(node).await?;
+            let kv = self.capabilities(node).await?.kv;
             let mut request = kv.status_request();
             self.header(budget).encode(request.get().init_request().init_header());
             let response = request.send().promise.await.map_err(broken)?;
@@ -105,7 +113,7 @@ impl Driver {
     /// How long a node takes to answer when it has nothing to do.
     pub(crate) async fn ping(self: Rc<Self>, node: NodeId, budget: Duration) -> Result<Duration, Error> {
         self.within(budget, async {
-            let (node, _) = self.capabilities(node).await?;
+            let node = self.capabilities(node).await?.node;
             let started = Instant::now();
             let mut request = node.ping_request();
             request.get().init_request();
@@ -140,7 +148,7 @@ impl Driver {
     }
 
     /// The capabilities of a node, on a connection that is opened if there is none.
-    async fn capabilities(self: &Rc<Self>, node: NodeId) -> Result<(node::Client, kv::Client), Error> {
+    pub(super) async fn capabilities(self: &Rc<Self>, node: NodeId) -> Result<Capabilities, Error> {
         let gone = || Error::connection("the node is no part of the layout any more");
         let link = {
             let mut engine = self.engine.borrow_mut();
@@ -153,7 +161,11 @@ impl Driver {
         self.perform();
         loop {
             if let Some(connection) = self.connections.borrow().get(&link) {
-                return Ok((connection.node.clone(), connection.kv.clone()));
+                return Ok(Capabilities {
+                    node: connection.node.clone(),
+                    kv: connection.kv.clone(),
+                    admin: connection.admin.clone(),
+                });
             }
             if self.engine.borrow().link(link).is_down() {
                 let name = self.engine.borrow().link(link).name.clone();
@@ -163,12 +175,16 @@ impl Driver {
         }
     }
 
-    fn header(&self, budget: Duration) -> RequestHeader {
+    pub(super) fn header(&self, budget: Duration) -> RequestHeader {
         let epoch = self.engine.borrow().layout().epoch;
         RequestHeader { epoch, budget_ms: milliseconds(budget), ..Default::default() }
     }
 
-    async fn within<T>(&self, budget: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    pub(super) async fn within<T>(
+        &self,
+        budget: Duration,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         match timeout(budget, work).await {
             Ok(result) => result,
             Err(_) => Err(Error::timeout(format!("no answer within {budget:?}"))),
@@ -176,6 +192,6 @@ impl Driver {
     }
 }
 
-fn broken(error: capnp::Error) -> Error {
-    Error::connection(format!("the connection broke: {error}"))
+pub(super) fn broken(error: capnp::Error) -> Error {
+    Error::connection_lost(format!("the connection broke before the answer came: {error}"))
 }

@@ -18,7 +18,7 @@ use schema::{
 };
 use wire::{ConnectionHandle, Limits};
 
-use super::{Arrival, kv::Kv, peer::Peer};
+use super::{Arrival, admin::Admin, kv::Kv, peer::Peer};
 use crate::{
     node::{Node, Stranger, peer_proof},
     worker::{Driver, Share},
@@ -110,6 +110,7 @@ impl Introduction {
         };
         let Some(connection) = self.connection.borrow().clone() else { return };
         connection.admit(budget.clone());
+        wire.set_admin(new_client(Admin::new(Rc::clone(driver), connection.clone())));
         wire.set_kv(new_client(Kv::new(Rc::clone(driver), Rc::clone(&share), connection)));
         if let Caller::Peer(index) = caller {
             wire.set_peer(new_client(Peer::new(Rc::clone(driver), share, index)));

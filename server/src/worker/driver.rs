@@ -142,6 +142,11 @@ impl Driver {
         self.node.now()
     }
 
+    /// How many operations are in flight on the partition with this prefix: clients', and those that only wait for late answers.
+    pub(super) fn in_flight_on(&self, prefix: u32) -> usize {
+        self.state.borrow().coordinator.in_flight_on(prefix)
+    }
+
     /// Begins a client's operations, at least one, and returns their replies now or later. What could not be decoded has its
     /// reply already.
     pub(crate) fn execute(

@@ -1,0 +1,212 @@
+//! `Admin`: what operators ask of this node alone. Nothing here is fast or frequent; all of it is bounded, and every answer tells
+//! what is, not what should be.
+
+use std::rc::Rc;
+
+use capnp::Error;
+use dynamo::{
+    layout::View,
+    operation::{Address, ErrorCode, Failure},
+    peer::{PeerAction, PeerOperation, PeerResult},
+    replica::{WriteOperation, WriteOutcome},
+};
+use schema::{
+    admin_capnp::admin,
+    convert::{
+        Held, INSPECT_BYTES_MAX, Inspection, Reap, RepairRun, RepairStatus, decode_inspect, decode_reap, encode_reaped,
+    },
+};
+use wire::ConnectionHandle;
+
+use super::Arrival;
+use crate::{
+    store::{Completion, CompletionQueue, Progress, Submission},
+    worker::Driver,
+};
+
+/// The `Admin` of one connection.
+pub(super) struct Admin {
+    driver: Rc<Driver>,
+    connection: ConnectionHandle,
+}
+
+impl Admin {
+    /// For a connection.
+    pub(super) fn new(driver: Rc<Driver>, connection: ConnectionHandle) -> Self {
+        Self { driver, connection }
+    }
+
+    fn view(&self, address: &Address) -> View {
+        let layout = &self.driver.node.layout;
+        layout.view(layout.partition(&address.store_key.id()))
+    }
+
+    /// Everything this node holds under a key.
+    async fn everything_under(&self, address: &Address) -> Result<Inspection, Failure> {
+        let node = &self.driver.node;
+        let view = self.view(address);
+        let is_owner = node.layout.owners(view.prefix).any(|owner| owner == node.me);
+        let held = if is_owner { self.held(address, view)? } else { Held::Absent };
+        let inspection =
+            Inspection { is_owner, held, hints: self.hints(address, view), running: self.running(view).await? };
+        match inspection.record_bytes() {
+            bytes if bytes > INSPECT_BYTES_MAX => Err(Failure::with_message(
+                ErrorCode::TooLarge,
+                format!("this node holds {bytes} bytes under the key, and an answer takes at most {INSPECT_BYTES_MAX}"),
+            )),
+            _ => Ok(inspection),
+        }
+    }
+
+    fn held(&self, address: &Address, view: View) -> Result<Held, Failure> {
+        let question = PeerOperation { view, store_key: address.store_key, action: PeerAction::Read };
+        held(self.driver.node.store.snapshot().read(&question))
+    }
+
+    /// What this node keeps of the key for others.
+    fn hints(&self, _address: &Address, _view: View) -> Vec<(dynamo::ident::NodeId, Held)> {
+        Vec::new()
+    }
+
+    async fn running(&self, view: View) -> Result<u32, Failure> {
+        let unknown =
+            || Failure::new(ErrorCode::Overloaded, "not all workers of this node say what they do; try again");
+        let running = self.driver.node.inquiries.running(view.prefix).await.ok_or_else(unknown)?;
+        Ok(u32::try_from(running).unwrap_or(u32::MAX))
+    }
+
+    /// Removes a record for good, if nothing here speaks against it. Whether something elsewhere does, whoever asks has found out.
+    async fn remove(&self, reap: &Reap) -> Result<bool, Failure> {
+        let view = self.view(&reap.address);
+        let refused = |message: String| Failure {
+            retryable: true,
+            ..Failure::with_message(ErrorCode::Unavailable, format!("{message}; nothing was removed here"))
+        };
+        match self.running(view).await? {
+            0 => {}
+            running => return Err(refused(format!("{running} operation(s) run here on the key's partition"))),
+        }
+        match self.hints(&reap.address, view).len() {
+            0 => {}
+            hints => return Err(refused(format!("this node keeps {hints} hint(s) for the key"))),
+        }
+        let store_key = reap.address.store_key;
+        match self.write(WriteOperation::Reap { view, store_key, digest: reap.digest }).await? {
+            WriteOutcome::Stored => Ok(true),
+            WriteOutcome::Stale(_) => Err(refused("the partition has another view here".to_owned())),
+            WriteOutcome::Corrupt => Err(refused("the record here can't be verified".to_owned())),
+            WriteOutcome::Refused(failure) => Err(failure),
+            WriteOutcome::Minted(_) => {
+                Err(Failure::new(ErrorCode::Internal, "a reap minted a version; please report this"))
+            }
+        }
+    }
+
+    /// Has the store carry out one write, and waits until it is durable.
+    async fn write(&self, operation: WriteOperation) -> Result<WriteOutcome, Failure> {
+        let (store, completions) = (&self.driver.node.store, CompletionQueue::new());
+        let shard = store.shard_of(operation.store_key());
+        let submission = Submission { token: Some(0), operation };
+        store.submit(shard, &completions, vec![submission]).map_err(|rejected| rejected.failure)?;
+        let mut arrived = Vec::new();
+        loop {
+            completions.arrived().await;
+            completions.drain(&mut arrived);
+            for Completion { progress, .. } in arrived.drain(..) {
+                if let Progress::Finished(outcome) = progress {
+                    return Ok(outcome);
+                }
+            }
+        }
+    }
+
+    fn repairs(&self) -> Result<RepairStatus, Failure> {
+        Err(Failure::new(ErrorCode::Unsupported, "this node does not repair by itself yet"))
+    }
+
+    fn begin_repairs(&self, _run: RepairRun) -> Result<RepairStatus, Failure> {
+        self.repairs()
+    }
+}
+
+impl admin::Server for Admin {
+    async fn repair_status(
+        self: Rc<Self>,
+        _: admin::RepairStatusParams,
+        mut wire: admin::RepairStatusResults,
+    ) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let header = arrival.reply_header(&self.driver.node.clients);
+        match self.repairs() {
+            Ok(status) => status.encode(&header, wire.get().init_reply()),
+            Err(failure) => RepairStatus::encode_failure(&header, &failure, wire.get().init_reply()),
+        }
+        Ok(())
+    }
+
+    async fn repair_run(
+        self: Rc<Self>,
+        params: admin::RepairRunParams,
+        mut wire: admin::RepairRunResults,
+    ) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let run = RepairRun::decode(params.get()?.get_request()?);
+        let status = arrival.check_serving().and_then(|()| self.begin_repairs(run));
+        let header = arrival.reply_header(&self.driver.node.clients);
+        match status {
+            Ok(status) => status.encode(&header, wire.get().init_reply()),
+            Err(failure) => RepairStatus::encode_failure(&header, &failure, wire.get().init_reply()),
+        }
+        Ok(())
+    }
+
+    async fn inspect(
+        self: Rc<Self>,
+        params: admin::InspectParams,
+        mut wire: admin::InspectResults,
+    ) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let address = arrival.check_serving().and(decode_inspect(params.get()?.get_request()?));
+        drop(params);
+        let inspection = match address {
+            Ok(address) => self.everything_under(&address).await,
+            Err(failure) => Err(failure),
+        };
+        // A caller who reads slowly waits for its own answers.
+        self.connection.outgoing_room().await;
+        let header = arrival.reply_header(&self.driver.node.clients);
+        match inspection {
+            Ok(inspection) => inspection.encode(&header, wire.get().init_reply()),
+            Err(failure) => Inspection::encode_failure(&header, &failure, wire.get().init_reply()),
+        }
+        Ok(())
+    }
+
+    async fn reap(self: Rc<Self>, params: admin::ReapParams, mut wire: admin::ReapResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let reap = arrival.check_serving().and(decode_reap(params.get()?.get_request()?));
+        drop(params);
+        let reaped = match reap {
+            Ok(reap) => self.remove(&reap).await,
+            Err(failure) => Err(failure),
+        };
+        let header = arrival.reply_header(&self.driver.node.clients);
+        encode_reaped(&header, &reaped, wire.get().init_reply());
+        Ok(())
+    }
+}
+
+fn held(result: PeerResult) -> Result<Held, Failure> {
+    match result {
+        PeerResult::Record(record) => Ok(Held::Record(record)),
+        PeerResult::Absent => Ok(Held::Absent),
+        PeerResult::Corrupt => Ok(Held::Corrupt),
+        PeerResult::Failed(failure) => Err(failure),
+        PeerResult::Stale(_) => {
+            Err(Failure::new(ErrorCode::StaleView, "the partition has another view here; try again"))
+        }
+        PeerResult::Digest(_) | PeerResult::Stored => {
+            Err(Failure::new(ErrorCode::Internal, "a read was answered like another operation; please report this"))
+        }
+    }
+}
