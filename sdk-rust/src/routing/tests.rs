@@ -123,7 +123,7 @@ fn where_stand_ins_may_coordinate_all_clients_choose_the_same_one() {
     let owners: Vec<_> = layout.owners(partition).map(|owner| owner.0).collect();
     let mut health = [HEALTHY; 5];
     owners.iter().for_each(|owner| health[usize::from(*owner)] = DOWN);
-    let is_alive = |node: dynamo::layout::NodeIndex| !owners.contains(&node.0);
+    let is_alive = |node: NodeIndex| !owners.contains(&node.0);
     let first = layout.stand_ins(partition, is_alive).next().unwrap();
     for seed in 0..20 {
         for kind in [Kind::Read, Kind::Write] {
