@@ -77,3 +77,32 @@ pub fn cut_power<'d>(disks: impl IntoIterator<Item = &'d Disk>) -> bool {
     let paths = disks.into_iter().map(Disk::path);
     Command::new("python3").args(["-c", POWER_CUT]).args(paths).status().is_ok_and(|status| status.success())
 }
+
+/// A file that takes all the room of a disk, until it is dropped.
+#[derive(Debug)]
+pub struct Hog(PathBuf);
+
+impl Hog {
+    /// Writes until there is no byte left.
+    ///
+    /// # Panics
+    /// When not even an empty file can be made.
+    pub fn fill(disk: &Disk) -> Self {
+        use std::io::Write;
+        let path = disk.mounted.join("hog");
+        let mut file = File::create(&path).expect("a file needs no room");
+        for block in [1 << 20, 4 << 10, 1 << 10, 1] {
+            let bytes = vec![0xab; block];
+            while file.write_all(&bytes).is_ok() {}
+        }
+        // On a full disk there may be no room for this either.
+        let _ = file.sync_all();
+        Self(path)
+    }
+}
+
+impl Drop for Hog {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}

@@ -77,9 +77,17 @@ fn scenarios(settings: &Settings) -> Vec<Scenario> {
         let settings = settings.clone();
         Box::new(move || run(&settings, count))
     };
-    let kills = settings.scaled(30);
+    let (kills, cuts) = (settings.scaled(30), settings.scaled(50));
+    let (damaged, harms) = (settings.scaled(100), settings.scaled(16));
     vec![
         ("kills", format!("{kills} kill -9 cycles under load, 0 acknowledged lost"), with(scenario::kills, kills)),
+        ("power", format!("{cuts} power cuts under load, 0 acknowledged lost"), with(scenario::power, cuts)),
+        (
+            "corruptions",
+            format!("{damaged} records damaged on disk: 0 wrong bytes served, all repaired"),
+            with(scenario::corruptions, damaged),
+        ),
+        ("harms", format!("{harms} harms of 8 kinds in turn, 0 acknowledged lost"), with(scenario::harms, harms)),
         (
             "availability",
             format!(

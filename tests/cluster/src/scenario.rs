@@ -2,7 +2,10 @@
 //! and how everything that was seen is checked.
 
 mod availability;
+mod corruptions;
+mod harms;
 mod kills;
+mod power;
 mod rest;
 
 use std::{fs, future::Future, path::PathBuf, time::Duration};
@@ -12,7 +15,9 @@ use quorate_history::{Event, Report, Rules, check, print};
 
 use crate::{proxied::Proxied, recorder::Recorder, replicas, workload::BUCKET};
 
-pub use self::{availability::availability, kills::kills, rest::come_to_rest};
+pub use self::{
+    availability::availability, corruptions::corruptions, harms::harms, kills::kills, power::power, rest::come_to_rest,
+};
 
 /// How large a run is.
 #[derive(Clone, Debug)]
