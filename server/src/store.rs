@@ -22,6 +22,7 @@ use dynamo::{
     replica::{Limits, Nonce, Replica, WriteOperation},
 };
 
+mod aborted;
 mod answers;
 mod bounds;
 mod completion;
@@ -110,20 +111,20 @@ pub struct Identity {
 
 /// A write on its way to the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Submission {
+pub struct Submission<O = WriteOperation> {
     /// What the worker calls it; `None` if nobody waits for the answer.
     pub token: Option<u64>,
     /// What to do.
-    pub operation: WriteOperation,
+    pub operation: O,
 }
 
 /// Why writes were not taken in. Nothing was done with any of them.
 #[derive(Debug)]
-pub struct Rejected {
+pub struct Rejected<O = WriteOperation> {
     /// What to tell whoever asked for them.
     pub failure: Failure,
     /// The writes, handed back.
-    pub submissions: Vec<Submission>,
+    pub submissions: Vec<Submission<O>>,
 }
 
 /// An open store.

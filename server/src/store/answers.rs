@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use dynamo::replica::{Minted, WriteOperation, WriteOutcome};
+use dynamo::replica::{Minted, WriteOutcome};
 
 use super::{Completion, CompletionQueue, Progress, Submission, error, queue::Batch};
 
@@ -24,7 +24,7 @@ struct Owed {
 
 impl Answers {
     /// Splits batches into what is to be done, numbered, and the answers owed for it.
-    pub(super) fn new(batches: Vec<Batch>) -> (Self, Vec<(usize, WriteOperation)>) {
+    pub(super) fn new<O>(batches: Vec<Batch<O>>) -> (Self, Vec<(usize, O)>) {
         let mut answers = Self { owed: Vec::new(), queues: Vec::new() };
         let mut operations = Vec::new();
         for Batch { completions, submissions, .. } in batches {

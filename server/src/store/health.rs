@@ -1,9 +1,12 @@
-//! Whether a shard can be trusted. It only ever gets worse while the process runs: neither damage nor a failed commit is
+//! Whether a part of the store, a shard say, can be trusted. It only ever gets worse while the process runs: neither damage nor a failed commit is
 //! undone by trying again.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    fmt::Display,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 /// The state of a shard.
@@ -20,7 +23,7 @@ pub enum Health {
     Failed(String),
 }
 
-/// A shard's health, cheap to ask.
+/// The health of a part of the store, cheap to ask.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     level: AtomicU8,
@@ -47,23 +50,23 @@ impl Watch {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes damage. A failed shard that turns out to be damaged counts as damaged: that is the stricter of the two.
-    pub(super) fn damaged(&self, shard: u8, what: impl Into<String>) {
+    /// Notes damage of a part of the store, named for the log. A failed shard that turns out to be damaged counts as damaged: that is the stricter of the two.
+    pub(super) fn damaged(&self, part: impl Display, what: impl Into<String>) {
         let what = what.into();
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         if !matches!(*health, Health::Damaged(_)) {
-            tracing::error!(shard, what, "the store is damaged: it is read-only now, and the node should be replaced");
+            tracing::error!(%part, what, "the store is damaged: it is read-only now, and the node should be replaced");
             *health = Health::Damaged(what);
             self.level.store(DAMAGED, Ordering::Release);
         }
     }
 
     /// Notes a failed commit.
-    pub(super) fn failed(&self, shard: u8, what: impl Into<String>) {
+    pub(super) fn failed(&self, part: impl Display, what: impl Into<String>) {
         let what = what.into();
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*health, Health::Sound) {
-            tracing::error!(shard, what, "the store failed: it is read-only until the node is started again");
+            tracing::error!(%part, what, "the store failed: it is read-only until the node is started again");
             *health = Health::Failed(what);
             self.level.store(FAILED, Ordering::Release);
         }

@@ -1,4 +1,4 @@
-//! The queue before a shard's writer. Bounded by count and by bytes; whoever comes when it is full is refused at once,
+//! The queue before a writer, of a shard or of the hints. Bounded by count and by bytes; whoever comes when it is full is refused at once,
 //! because waiting longer than a deadline helps nobody.
 
 use std::{
@@ -7,7 +7,13 @@ use std::{
     time::Duration,
 };
 
-use dynamo::{layout::View, operation::Failure, replica::WriteOperation, version::Content};
+use bytes::Bytes;
+use dynamo::{
+    hint::HintOperation,
+    layout::View,
+    operation::{Address, Failure},
+    replica::{Write, WriteOperation},
+};
 
 use super::{CompletionQueue, Rejected, Submission, error};
 
@@ -18,10 +24,19 @@ pub const QUEUE_WRITES_MAX: usize = 16_384;
 /// Bytes waiting for one shard: what a slow disk (100 MB/s) writes in that time, and bounded memory for large values.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 
+/// What a writer can be asked to do.
+pub(super) trait Payload {
+    /// Bytes it brings: what it holds in memory, and about what it writes.
+    fn payload_bytes(&self) -> usize;
+}
+
+/// What an operation takes besides: itself, and a record's head around a value.
+const AROUND_BYTES: usize = 256;
+
 /// What is waiting.
-pub(super) enum Job {
+enum Job<O> {
     /// Writes of one worker.
-    Writes(Batch),
+    Writes(Batch<O>),
     /// Rows to be created for partitions this node owns.
     Adopt(Adoption),
 }
@@ -33,45 +48,49 @@ pub(super) struct Adoption {
 }
 
 /// Writes that one worker handed in together.
-pub(super) struct Batch {
+pub(super) struct Batch<O> {
     pub(super) completions: Arc<CompletionQueue>,
-    pub(super) submissions: Vec<Submission>,
+    pub(super) submissions: Vec<Submission<O>>,
     pub(super) bytes: usize,
 }
 
-/// The queue of a shard.
-#[derive(Default)]
-pub(super) struct Queue {
-    state: Mutex<State>,
+/// The queue of a writer.
+pub(super) struct Queue<O> {
+    state: Mutex<State<O>>,
     changed: Condvar,
 }
 
-#[derive(Default)]
-struct State {
-    jobs: VecDeque<Job>,
+struct State<O> {
+    jobs: VecDeque<Job<O>>,
     writes: usize,
     bytes: usize,
     is_closed: bool,
 }
 
 /// What the writer takes at once.
-#[derive(Default)]
-pub(super) struct Group {
-    pub(super) batches: Vec<Batch>,
+pub(super) struct Group<O> {
+    pub(super) batches: Vec<Batch<O>>,
     pub(super) adoptions: Vec<Adoption>,
     pub(super) writes: usize,
     pub(super) bytes: usize,
 }
 
-impl Queue {
+impl<O> Default for Queue<O> {
+    fn default() -> Self {
+        let state = State { jobs: VecDeque::new(), writes: 0, bytes: 0, is_closed: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+}
+
+impl<O: Payload> Queue<O> {
     /// Takes in a batch, or gives it back if there is no room. A single batch may be larger than the bound in bytes, when
     /// nothing else waits: refusing it would refuse it for ever.
     pub(super) fn submit(
         &self,
         completions: &Arc<CompletionQueue>,
-        submissions: Vec<Submission>,
-    ) -> Result<(), Rejected> {
-        let bytes = submissions.iter().map(|submission| cost_bytes(&submission.operation)).sum::<usize>();
+        submissions: Vec<Submission<O>>,
+    ) -> Result<(), Rejected<O>> {
+        let bytes = submissions.iter().map(|submission| AROUND_BYTES + submission.operation.payload_bytes()).sum();
         let mut state = self.lock();
         let refuse = |failure, submissions| Err(Rejected { failure, submissions });
         if state.is_closed {
@@ -103,7 +122,7 @@ impl Queue {
 
     /// Waits for work and takes whole batches until the group has `writes_max` writes or `bytes_max` bytes. `None` when the
     /// queue is closed and empty; an empty group when nothing came in time.
-    pub(super) fn take(&self, writes_max: usize, bytes_max: usize, patience: Duration) -> Option<Group> {
+    pub(super) fn take(&self, writes_max: usize, bytes_max: usize, patience: Duration) -> Option<Group<O>> {
         let mut state = self.lock();
         if state.jobs.is_empty() && !state.is_closed {
             let waited =
@@ -113,7 +132,7 @@ impl Queue {
         if state.jobs.is_empty() && state.is_closed {
             return None;
         }
-        let mut group = Group::default();
+        let mut group = Group { batches: Vec::new(), adoptions: Vec::new(), writes: 0, bytes: 0 };
         while let Some(job) = state.jobs.pop_front() {
             match job {
                 Job::Adopt(adoption) => group.adoptions.push(adoption),
@@ -146,26 +165,32 @@ impl Queue {
         (state.writes, state.bytes)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<O>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What an operation holds in memory, and about what it writes.
-fn cost_bytes(operation: &WriteOperation) -> usize {
-    /// The operation itself, and a record's head around a value.
-    const AROUND_BYTES: usize = 256;
-    let payload = match operation {
-        WriteOperation::Merge { record, .. } => record.len(),
-        WriteOperation::Rebuild { record, .. } => record.as_ref().map_or(0, bytes::Bytes::len),
-        WriteOperation::Reap { .. } => 0,
-        WriteOperation::Mint { address, write, .. } => {
-            let value = match &write.content {
-                Content::Value { bytes, .. } => bytes.len(),
-                Content::Tombstone => 0,
-            };
-            address.key.len() + value
+impl Payload for WriteOperation {
+    fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Merge { record, .. } => record.len(),
+            Self::Rebuild { record, .. } => record.as_ref().map_or(0, Bytes::len),
+            Self::Reap { .. } => 0,
+            Self::Mint { address, write, .. } => minted_bytes(address, write),
         }
-    };
-    AROUND_BYTES + payload
+    }
+}
+
+impl Payload for HintOperation {
+    fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Keep { record, .. } => record.len(),
+            Self::Mint { address, write, .. } => minted_bytes(address, write),
+            Self::Drop { .. } => 0,
+        }
+    }
+}
+
+fn minted_bytes(address: &Address, write: &Write) -> usize {
+    address.key.len() + write.content.bytes().map_or(0, Bytes::len)
 }

@@ -9,7 +9,11 @@ use std::{
     },
 };
 
-use dynamo::{ident::StoreKey, layout::View, replica::PartitionRow};
+use dynamo::{
+    ident::StoreKey,
+    layout::View,
+    replica::{PartitionRow, WriteOperation},
+};
 
 use super::{
     bounds::Bounds,
@@ -28,7 +32,7 @@ pub(super) type Rows = HashMap<(u8, u32), PartitionRow>;
 pub(super) struct Shard {
     pub(super) number: u8,
     pub(super) tables: Tables,
-    pub(super) queue: Queue,
+    pub(super) queue: Queue<WriteOperation>,
     pub(super) health: Watch,
     pub(super) gauges: Gauges,
     /// The rows as they are committed; of an entry only the view is kept up to date. Readers compare it after they have
@@ -70,9 +74,9 @@ impl Shard {
         let expected = rows.values().map(|row| row.records).sum::<u64>();
         let health = Watch::default();
         if tables.is_truncated {
-            health.damaged(number, "the file had lost its end when it was opened");
+            health.damaged(name(number), "the file had lost its end when it was opened");
         } else if expected != found {
-            health.damaged(number, format!("the partitions say {expected} records, the table says {found}"));
+            health.damaged(name(number), format!("the partitions say {expected} records, the table says {found}"));
         }
         let (queue, gauges) = (Queue::default(), Gauges::default());
         Ok(Self { number, tables, queue, health, gauges, views: RwLock::new(rows) })
@@ -113,9 +117,14 @@ impl Shard {
     /// Notes damage, and hands back what it is.
     pub(super) fn damaged(&self, what: impl Into<String>) -> String {
         let what = what.into();
-        self.health.damaged(self.number, &*what);
+        self.health.damaged(name(self.number), &*what);
         what
     }
+}
+
+/// What a shard is called in the log.
+pub(super) fn name(number: u8) -> String {
+    format!("shard {number}")
 }
 
 /// The shard of a key: the first bits of its id, so that a partition is not torn apart however many there are.

@@ -11,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use heed::RoTxn;
+use heed::{Env, RoTxn, WithoutTls};
 
-use super::{filesystem, tables::Tables};
+use super::{filesystem, tables::Table};
 
 /// From here on values are no longer accepted from clients, while peers may still replicate what they accepted.
 const SOFT_PERCENT: u64 = 85;
@@ -78,7 +78,7 @@ pub(super) struct Need {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// The room of one shard.
+/// The room of one shard, or of the hints.
 #[derive(Debug)]
 pub(super) struct Space {
     file: Arc<File>,
@@ -95,20 +95,23 @@ impl Space {
         Self { file, budget_bytes, shards: u64::from(shards), allocated_bytes: 0 }
     }
 
-    /// Looks how full the shard is.
-    pub(super) fn survey(&self, tables: &Tables, transaction: &RoTxn<'_>) -> heed::Result<Survey> {
-        let records = tables.records.stat(transaction)?;
-        let partitions = tables.partitions.stat(transaction)?;
-        let page_bytes = u64::from(records.page_size);
-        let live = records.non_free_page_size() + partitions.non_free_page_size();
+    /// Looks how full an environment is; `tables` are all it has, the stamps left out.
+    pub(super) fn survey(&self, env: &Env<WithoutTls>, tables: &[Table], read: &RoTxn<'_>) -> heed::Result<Survey> {
+        let (mut live, mut depth, mut page_bytes) = (0, 0, 0);
+        for table in tables {
+            let stat = table.stat(read)?;
+            live += stat.non_free_page_size();
+            depth = stat.depth.max(depth);
+            page_bytes = u64::from(stat.page_size);
+        }
         let available = filesystem::available_bytes(&self.file) / self.shards;
         let disk = filesystem::occupied_bytes(&self.file).saturating_add(available);
         Ok(Survey {
             live_bytes: live as u64,
             capacity_bytes: self.budget_bytes.map_or(disk, |budget| budget.min(disk)),
-            end_bytes: (tables.env.info().last_page_number as u64 + 1) * page_bytes,
+            end_bytes: (env.info().last_page_number as u64 + 1) * page_bytes,
             page_bytes,
-            depth: u64::from(records.depth),
+            depth: u64::from(depth),
         })
     }
 

@@ -113,6 +113,11 @@ impl Tables {
         Ok(Self { env, records, partitions, stamps, is_truncated, mapping, file: Arc::new(file) })
     }
 
+    /// All tables whose size changes.
+    pub(super) fn all(&self) -> [Table; 2] {
+        [self.records, self.partitions]
+    }
+
     /// Opens the environment of a shard. Writes nothing: a table that is not there any more is damage, never a new table.
     pub(super) fn open(directory: &Path, map_bytes: u64) -> Result<Self, OpenError> {
         let path = directory.join(DATA_FILE);

@@ -20,12 +20,12 @@ use dynamo::{
 };
 
 use super::{
+    aborted::{self, Aborted},
     answers::Answers,
-    error::{self, Trouble},
-    health::Health,
-    queue::{Adoption, Group},
+    error,
+    queue::{Adoption, Group, Payload},
     rows::{LmdbRows, RowsError},
-    shard::{Shard, place},
+    shard::{self, Shard, place},
     space::{Ballast, DELETES_AT_ONCE, Full, Need, Pressure, Space, Survey},
 };
 
@@ -56,25 +56,13 @@ pub(super) struct Writer {
 /// An operation with the number of the answer it is owed.
 type Numbered = (usize, WriteOperation);
 
-/// Why a group's transaction was aborted. Nothing of it was done.
-enum Aborted {
-    /// No space.
-    Full,
-    /// The shard can't be trusted any more.
-    Damage(String),
-    /// LMDB refused for another reason.
-    Other(String),
-    /// The commit itself failed: whether it was done is unknown.
-    Commit(String),
-}
-
 impl Writer {
     /// Works until the queue is closed and empty. If the writer panics, which is a bug, the shard has failed: what was taken
     /// is answered as unknown, and what waits or comes as refused.
     pub(super) fn run_guarded(self) {
         let shard = Arc::clone(&self.shard);
         if panic::catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
-            shard.health.failed(shard.number, "its writer panicked");
+            shard.health.failed(shard::name(shard.number), "its writer panicked");
             while let Some(group) = shard.queue.take(GROUP_WRITES_MAX, GROUP_BYTES_MAX, IDLE) {
                 let (mut answers, _) = Answers::new(group.batches);
                 answers.end_rest(&WriteOutcome::Refused(error::stopped("its writer panicked")));
@@ -98,11 +86,16 @@ impl Writer {
     }
 
     fn writes_max(&self) -> usize {
-        let survey = self.shard.tables.env.read_txn().and_then(|read| self.space.survey(&self.shard.tables, &read));
+        let survey = self
+            .shard
+            .tables
+            .env
+            .read_txn()
+            .and_then(|read| self.space.survey(&self.shard.tables.env, &self.shard.tables.all(), &read));
         survey.map_or(GROUP_WRITES_MIN, |survey| survey.writes_max())
     }
 
-    fn serve(&mut self, group: Group) {
+    fn serve(&mut self, group: Group<WriteOperation>) {
         for Adoption { views, answer } in group.adoptions {
             // Whoever asked may be gone; the rows are there all the same.
             let _ = answer.send(self.adopt(&views));
@@ -157,41 +150,22 @@ impl Writer {
 
     /// What every write is told while the shard accepts none.
     fn refusal(&self) -> Option<WriteOutcome> {
-        if self.shard.health.is_sound() {
-            return None;
-        }
-        match self.shard.health.read() {
-            Health::Sound => None,
-            Health::Damaged(_) => Some(WriteOutcome::Corrupt),
-            Health::Failed(why) => Some(WriteOutcome::Refused(error::stopped(&why))),
-        }
+        aborted::refusal(&self.shard.health)
     }
 
     fn outcome_of(&self, aborted: Aborted) -> WriteOutcome {
-        let shard = self.shard.number;
-        match aborted {
-            Aborted::Full => WriteOutcome::Refused(error::full()),
-            Aborted::Damage(what) => {
-                self.shard.health.damaged(shard, what);
-                WriteOutcome::Corrupt
-            }
-            Aborted::Other(what) => {
-                self.shard.health.failed(shard, &*what);
-                WriteOutcome::Refused(error::stopped(&what))
-            }
-            Aborted::Commit(what) => {
-                self.shard.health.failed(shard, &*what);
-                WriteOutcome::Refused(error::unknown(&what))
-            }
-        }
+        aborted.outcome(shard::name(self.shard.number), &self.shard.health)
     }
 
     /// Applies and commits a group, admitting what may be written under at least this pressure. On success and on failure
     /// alike, what was not admitted has been answered.
     fn commit(&mut self, answers: &mut Answers, operations: &[Numbered], least: Pressure) -> Result<(), Aborted> {
         let shard = Arc::clone(&self.shard);
-        let mut rows = LmdbRows::begin(&shard.tables).map_err(aborted_by_engine)?;
-        let survey = self.space.survey(&shard.tables, rows.transaction()).map_err(aborted_by_engine)?;
+        let mut rows = LmdbRows::begin(&shard.tables).map_err(Aborted::by_engine)?;
+        let survey = self
+            .space
+            .survey(&shard.tables.env, &shard.tables.all(), rows.transaction())
+            .map_err(Aborted::by_engine)?;
         self.gauge(&survey);
         let pressure = survey.pressure().max(least);
         let (admitted, refused): (Vec<_>, Vec<_>) =
@@ -204,7 +178,7 @@ impl Writer {
         }
         let need = Need {
             writes: admitted.len() as u64,
-            bytes: admitted.iter().map(|(_, operation)| operation_bytes(operation)).sum(),
+            bytes: admitted.iter().map(|(_, operation)| operation.payload_bytes() as u64).sum(),
             is_delete: admitted.iter().all(|(_, operation)| is_admitted(Pressure::Hard, operation)),
         };
         self.space.prepare(&survey, &need).map_err(|Full| Aborted::Full)?;
@@ -253,8 +227,11 @@ impl Writer {
             // So that a store on a full disk still opens.
             return Ok(());
         }
-        let mut rows = LmdbRows::begin(&shard.tables).map_err(aborted_by_engine)?;
-        let survey = self.space.survey(&shard.tables, rows.transaction()).map_err(aborted_by_engine)?;
+        let mut rows = LmdbRows::begin(&shard.tables).map_err(Aborted::by_engine)?;
+        let survey = self
+            .space
+            .survey(&shard.tables.env, &shard.tables.all(), rows.transaction())
+            .map_err(Aborted::by_engine)?;
         let need = Need { writes: views.len() as u64, bytes: 0, is_delete: false };
         self.space.prepare(&survey, &need).map_err(|Full| Aborted::Full)?;
         for view in views {
@@ -275,11 +252,7 @@ impl Writer {
 
 fn commit(rows: LmdbRows<'_>, shard: &Shard) -> Result<Vec<PartitionRow>, Aborted> {
     let (began, has_changes) = (Instant::now(), rows.has_changes());
-    let changed = rows.commit().map_err(|error| match Trouble::of(&error) {
-        // Pages ran out while LMDB made its list of free ones, before it wrote anything: known not to be done.
-        Trouble::Full => Aborted::Full,
-        Trouble::Damage | Trouble::Other => Aborted::Commit(error.to_string()),
-    })?;
+    let changed = rows.commit().map_err(Aborted::by_commit)?;
     if has_changes {
         let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         shard.gauges.commit_us.fetch_add(took, Ordering::Relaxed);
@@ -302,25 +275,8 @@ fn is_admitted(pressure: Pressure, operation: &WriteOperation) -> bool {
     }
 }
 
-fn operation_bytes(operation: &WriteOperation) -> u64 {
-    match operation {
-        WriteOperation::Merge { record, .. } => record.len() as u64,
-        WriteOperation::Rebuild { record, .. } => record.as_ref().map_or(0, |record| record.len() as u64),
-        WriteOperation::Reap { .. } => 0,
-        WriteOperation::Mint { address, write, .. } => address.key.len() as u64 + write.content.len(),
-    }
-}
-
-fn aborted_by_engine(error: heed::Error) -> Aborted {
-    aborted_by_rows(RowsError::Engine(error))
-}
-
 fn aborted_by_rows(error: RowsError) -> Aborted {
-    match error.trouble() {
-        Trouble::Full => Aborted::Full,
-        Trouble::Damage => Aborted::Damage(error.to_string()),
-        Trouble::Other => Aborted::Other(error.to_string()),
-    }
+    Aborted::by(error.trouble(), &error)
 }
 
 #[cfg(test)]
