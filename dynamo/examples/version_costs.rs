@@ -206,6 +206,19 @@ impl Rows for Memory {
         Ok(())
     }
 
+    fn remove_record(&mut self, key: &StoreKey) -> Result<(), Infallible> {
+        self.records.remove(key);
+        Ok(())
+    }
+
+    fn changed(&mut self, _: &StoreKey, _: Option<u128>, _: Option<u128>) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn replaced_unknown(&mut self, _: &StoreKey, _: Option<u128>) -> Result<(), Infallible> {
+        Ok(())
+    }
+
     fn partition(&mut self, prefix: u32, bits: u8) -> Result<Option<PartitionRow>, Infallible> {
         Ok(self.rows.get(&(bits, prefix)).copied())
     }

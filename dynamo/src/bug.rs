@@ -43,6 +43,8 @@ bugs! {
     SkipTreeBucket,
     /// A write does not reach the hash tree.
     TreeMissesWrite,
+    /// The rebuilding of an unreadable record does not reach the hash tree.
+    TreeMissesRebuild,
     /// A tree is compared by its keys alone, not by what is stored under them.
     TreeIgnoresVersions,
     /// An exchange pulls what it lacks and never pushes what the other lacks.
@@ -81,6 +83,8 @@ bugs! {
     RebuildKeepsActor,
     /// A tombstone is reaped while an owner is away.
     ReapWithOwnerAway,
+    /// A record is reaped although it was changed since it was looked at.
+    ReapChanged,
     /// A read at quorum is answered after one record.
     ReadQuorumOfOne,
     /// Read repair sends the record that came first instead of the merge.

@@ -23,6 +23,7 @@ pub mod hint;
 pub mod hlc;
 pub mod ident;
 pub mod layout;
+pub mod merkle;
 pub mod operation;
 pub mod peer;
 pub mod planner;

@@ -25,11 +25,13 @@ mod merge;
 mod mint;
 mod partition;
 mod read;
+mod reap;
+mod rebuild;
 mod standing;
 
 pub use actors::Nonce;
 pub use batch::{Batch, Staged};
-pub use partition::{PARTITION_ROW_BYTES, PartitionRow, RowError};
+pub use partition::{Counted, PARTITION_ROW_BYTES, PartitionRow, RowError};
 pub use read::{answer_read, check_read};
 pub(crate) use {
     actors::Actors,
@@ -47,6 +49,13 @@ pub trait Rows {
     fn record(&mut self, key: &StoreKey) -> Result<Option<Bytes>, Self::Error>;
     /// Stores a record under a key.
     fn put_record(&mut self, key: &StoreKey, record: &[u8]) -> Result<(), Self::Error>;
+    /// Removes the record under a key for good.
+    fn remove_record(&mut self, key: &StoreKey) -> Result<(), Self::Error>;
+    /// A record is other than before in this transaction, by the digests of what stood and of what stands: a hash tree is fed with
+    /// this, so what it leaves must be durable together with the record.
+    fn changed(&mut self, key: &StoreKey, before: Option<u128>, after: Option<u128>) -> Result<(), Self::Error>;
+    /// The same when what stood there could not be read, so that its digest is unknown: the sums around it must be made anew.
+    fn replaced_unknown(&mut self, key: &StoreKey, after: Option<u128>) -> Result<(), Self::Error>;
     /// The row of a partition.
     fn partition(&mut self, prefix: u32, bits: u8) -> Result<Option<PartitionRow>, Self::Error>;
     /// Stores the row of a partition.
@@ -84,7 +93,8 @@ pub enum WriteOperation {
         /// The merge, as a record; `None` if all of them hold nothing.
         record: Option<Bytes>,
     },
-    /// Remove a record for good, if exactly this one stands here and no version in it is live.
+    /// Remove a record for good, if exactly this one stands here and a reader would be shown nothing of it. An operator's act: nothing
+    /// else ever forgets a tombstone or an expired version.
     Reap {
         /// The view under which all owners were asked.
         view: View,
@@ -92,6 +102,8 @@ pub enum WriteOperation {
         store_key: StoreKey,
         /// The checksum of the record that every owner holds.
         digest: u128,
+        /// Versions that have expired by this clock are not live; 0 if all that have not been deleted are.
+        clock: u64,
     },
 }
 

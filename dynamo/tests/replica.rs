@@ -27,7 +27,9 @@ fn under(view: View, operation: WriteOperation) -> WriteOperation {
         WriteOperation::Merge { store_key, record, .. } => WriteOperation::Merge { view, store_key, record },
         WriteOperation::Mint { address, write, .. } => WriteOperation::Mint { view, address, write },
         WriteOperation::Rebuild { store_key, record, .. } => WriteOperation::Rebuild { view, store_key, record },
-        WriteOperation::Reap { store_key, digest, .. } => WriteOperation::Reap { view, store_key, digest },
+        WriteOperation::Reap { store_key, digest, clock, .. } => {
+            WriteOperation::Reap { view, store_key, digest, clock }
+        }
     }
 }
 
@@ -471,7 +473,14 @@ fn a_row_survives_its_encoding_and_no_flipped_bit_does() {
     let view = View { prefix: 5, bits: 4, lo: 2, hi: 3 };
     let rows = [
         PartitionRow::new(view),
-        PartitionRow { last: Some(Dot { actor: Actor(9), seq: 8 }), records: 7, deleted: 6, sum: 5 << 90, view },
+        PartitionRow {
+            last: Some(Dot { actor: Actor(9), seq: 8 }),
+            records: 7,
+            deleted: 6,
+            sum: 5 << 90,
+            forgotten: 4,
+            view,
+        },
     ];
     for row in rows {
         let bytes = row.encode();
@@ -486,5 +495,5 @@ fn a_row_survives_its_encoding_and_no_flipped_bit_does() {
         assert_eq!(PartitionRow::decode(5, 4, &bytes[..bytes.len() - 1]), Err(RowError::Damaged));
     }
     assert_eq!(PartitionRow::decode(5, 4, &[]), Err(RowError::Damaged));
-    assert_eq!(PartitionRow::decode(5, 4, &[2]), Err(RowError::UnknownFormat(2)));
+    assert_eq!(PartitionRow::decode(5, 4, &[3]), Err(RowError::UnknownFormat(3)));
 }

@@ -4,7 +4,10 @@
 use alloc::collections::BTreeMap;
 
 use super::Place;
-use crate::version::{Actor, CausalContext, Dot};
+use crate::{
+    bug::{self, Bug},
+    version::{Actor, CausalContext, Dot},
+};
 
 /// Fresh randomness for one process start of one shard.
 #[derive(Clone, Copy)]
@@ -47,6 +50,9 @@ impl Actors {
 
     /// Gives up a partition's actor; the next dot there has a new one.
     pub(crate) fn retire(&mut self, place: Place) {
+        if bug::is_on(Bug::ReuseDotAfterForgetting) {
+            return;
+        }
         self.current.remove(&place);
     }
 

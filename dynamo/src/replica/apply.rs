@@ -6,11 +6,13 @@
 
 use alloc::collections::BTreeSet;
 
-use super::{Place, Refusal, Replica, Rows, WriteOperation, WriteOutcome, read::check_view, standing::Standing};
+use super::{
+    PartitionRow, Place, Refusal, Replica, Rows, WriteOperation, WriteOutcome, read::check_view, standing::Standing,
+};
 use crate::{
+    bug::{self, Bug},
     ident::StoreKey,
     layout::View,
-    operation::{ErrorCode, Failure},
     record,
     version::Object,
 };
@@ -28,8 +30,8 @@ pub(super) struct Work<'w, R> {
 /// What must be known of the record before, once its object has been changed.
 #[derive(Clone, Copy)]
 pub(super) struct Before {
-    digest: u128,
-    is_deleted: bool,
+    pub(super) digest: u128,
+    pub(super) is_deleted: bool,
 }
 
 impl Replica {
@@ -51,17 +53,16 @@ impl Replica {
         let work = Work { replica: self, rows, changed, place: (view.bits, view.prefix), store_key };
         let bytes = work.rows.record(&store_key)?;
         let Ok(standing) = bytes.map(|bytes| Standing::read(&store_key, bytes)).transpose() else {
-            // Whatever this record held is forgotten here, dots of the current actor among it.
-            work.replica.actors.retire(work.place);
-            return Ok(WriteOutcome::Corrupt);
+            return work.apply_to_unreadable(&operation);
         };
         match operation {
-            WriteOperation::Merge { record, .. } => work.merge(standing, &record),
-            WriteOperation::Mint { address, write, .. } => work.mint(standing, &address, write),
-            WriteOperation::Rebuild { .. } | WriteOperation::Reap { .. } => {
-                let message = "this replica can't rebuild or reap yet; nothing was done";
-                Ok(WriteOutcome::Refused(Failure::new(ErrorCode::Unsupported, message)))
+            WriteOperation::Merge { record, .. } | WriteOperation::Rebuild { record: Some(record), .. } => {
+                work.merge(standing, &record)
             }
+            WriteOperation::Mint { address, write, .. } => work.mint(standing, &address, write),
+            // What can be read needs no rebuilding, and others that hold nothing add nothing to it.
+            WriteOperation::Rebuild { record: None, .. } => Ok(WriteOutcome::Stored),
+            WriteOperation::Reap { digest, clock, .. } => work.reap(standing, digest, clock),
         }
     }
 
@@ -72,13 +73,18 @@ impl Replica {
         view: &View,
         store_key: &StoreKey,
     ) -> Result<Result<(), Refusal>, R::Error> {
-        let place = (view.bits, view.prefix);
+        let row = self.row(rows, (view.bits, view.prefix))?;
+        Ok(check_view(row.as_deref(), store_key, view))
+    }
+
+    /// The row of a partition as the open batch has left it.
+    pub(super) fn row<R: Rows>(&mut self, rows: &mut R, place: Place) -> Result<Option<&mut PartitionRow>, R::Error> {
         if !self.partitions.contains_key(&place)
-            && let Some(row) = rows.partition(view.prefix, view.bits)?
+            && let Some(row) = rows.partition(place.1, place.0)?
         {
             self.partitions.insert(place, row);
         }
-        Ok(check_view(self.partitions.get(&place), store_key, view))
+        Ok(self.partitions.get_mut(&place))
     }
 }
 
@@ -101,7 +107,30 @@ impl<R: Rows> Work<'_, R> {
             row.sum = row.sum.wrapping_add(after.digest);
             row.deleted = row.deleted.saturating_add(u64::from(after.is_deleted));
         }
-        self.rows.put_record(&self.store_key, encoded)
+        self.rows.put_record(&self.store_key, encoded)?;
+        self.feed(before.map(|before| before.digest), Some(after.digest))
+    }
+
+    /// Lets the hash tree know.
+    pub(super) fn feed(&mut self, before: Option<u128>, after: Option<u128>) -> Result<(), R::Error> {
+        if bug::is_on(Bug::TreeMissesWrite) {
+            return Ok(());
+        }
+        self.rows.changed(&self.store_key, before, after)
+    }
+
+    /// A record that can't be verified is no object: nothing is merged with it and nothing counts on it.
+    fn apply_to_unreadable(self, operation: &WriteOperation) -> Result<WriteOutcome, R::Error> {
+        match operation {
+            WriteOperation::Rebuild { record, .. } => return self.rebuild(record.as_ref()),
+            WriteOperation::Merge { record, .. } if bug::is_on(Bug::CorruptOverwrittenByMerge) => {
+                return self.merge(None, record);
+            }
+            WriteOperation::Merge { .. } | WriteOperation::Mint { .. } | WriteOperation::Reap { .. } => {}
+        }
+        // Whatever this record held is forgotten here, dots of the current actor among it.
+        self.replica.actors.retire(self.place);
+        Ok(WriteOutcome::Corrupt)
     }
 }
 
@@ -111,6 +140,6 @@ impl Before {
     }
 }
 
-fn is_deleted(object: &Object) -> bool {
+pub(super) fn is_deleted(object: &Object) -> bool {
     object.live().next().is_none()
 }

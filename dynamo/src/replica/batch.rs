@@ -8,7 +8,7 @@
 use alloc::{collections::BTreeSet, vec::Vec};
 use core::mem;
 
-use super::{Minted, Place, Replica, Rows, WriteOperation, WriteOutcome};
+use super::{Counted, Minted, Place, Replica, Rows, WriteOperation, WriteOutcome};
 
 /// Operations that are being applied in an open transaction.
 #[derive(Debug)]
@@ -42,6 +42,27 @@ impl<'r> Batch<'r> {
             Some(WriteOutcome::Stored | WriteOutcome::Stale(_) | WriteOutcome::Corrupt | WriteOutcome::Refused(_))
             | None => None,
         })
+    }
+
+    /// Corrects a row that is unsure of what it has added up, by what somebody has counted who has read the whole partition as it is at this
+    /// point of the batch. `false` if the count contradicts the row's: records are missing, and nothing was done.
+    pub fn recounted<R: Rows>(
+        &mut self,
+        rows: &mut R,
+        prefix: u32,
+        bits: u8,
+        counted: &Counted,
+    ) -> Result<bool, R::Error> {
+        let place = (bits, prefix);
+        let Some(row) = self.guard.replica.row(rows, place)? else {
+            return Ok(false);
+        };
+        if row.records != counted.records {
+            return Ok(false);
+        }
+        (row.deleted, row.sum, row.forgotten) = (counted.deleted, counted.sum, 0);
+        self.guard.changed.insert(place);
+        Ok(true)
     }
 
     /// Writes the rows of the partitions that changed; the transaction is then ready to be committed.

@@ -8,9 +8,13 @@ use crate::{
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 /// Length of an encoded row.
-pub const PARTITION_ROW_BYTES: usize = 17 + 5 + 16 + 16 + 16 + 16;
+pub const PARTITION_ROW_BYTES: usize = FORMAT_1_BYTES + 8;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+
+/// The format before, which did not have [`PartitionRow::forgotten`]. Still read, no longer written.
+const FORMAT_1: u8 = 1;
+const FORMAT_1_BYTES: usize = 17 + 5 + 16 + 16 + 16 + 16;
 
 /// What a replica knows of one of its partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +31,20 @@ pub struct PartitionRow {
     /// The digests of all its records added up, modulo 2^128. Together with the count it shows a scrub whether records are
     /// *missing*, which no checksum inside a record can.
     pub sum: u128,
+    /// How many records were rebuilt without anybody knowing what those that stood there had added to `deleted` and `sum`. Unless it is 0
+    /// those two are not to be relied on; `records` always is.
+    pub forgotten: u64,
+}
+
+/// What somebody counted who has read a whole partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// How many records.
+    pub records: u64,
+    /// How many of them have no live version.
+    pub deleted: u64,
+    /// Their digests, added up.
+    pub sum: u128,
 }
 
 /// Why an encoded row can't be used: the shard has forgotten something unknown, and must stop.
@@ -41,11 +59,12 @@ pub enum RowError {
 impl PartitionRow {
     /// The row of a partition without records.
     pub fn new(view: View) -> Self {
-        Self { view, last: None, records: 0, deleted: 0, sum: 0 }
+        Self { view, last: None, records: 0, deleted: 0, sum: 0, forgotten: 0 }
     }
 
-    /// The row as bytes: `version u8 = 1 | xxh3-128 over the rest, seeded by bits and prefix | bits u8 | prefix u32 | lo u64 |
-    /// hi u64 | actor u64 | seq u64 | records u64 | deleted u64 | sum u128`, integers little end first. A `seq` of 0 stands
+    /// The row as bytes: `version u8 = 2 | xxh3-128 over the rest, seeded by bits and prefix | bits u8 | prefix u32 | lo u64 |
+    /// hi u64 | actor u64 | seq u64 | records u64 | deleted u64 | sum u128 |
+    /// forgotten u64`, integers little end first. A `seq` of 0 stands
     /// for no dot.
     pub fn encode(&self) -> [u8; PARTITION_ROW_BYTES] {
         let last = self.last.unwrap_or(Dot { actor: Actor(0), seq: 0 });
@@ -57,7 +76,8 @@ impl PartitionRow {
         for (at, word) in words.into_iter().enumerate() {
             bytes[22 + 8 * at..30 + 8 * at].copy_from_slice(&word.to_le_bytes());
         }
-        bytes[70..].copy_from_slice(&self.sum.to_le_bytes());
+        bytes[70..86].copy_from_slice(&self.sum.to_le_bytes());
+        bytes[86..].copy_from_slice(&self.forgotten.to_le_bytes());
         let checksum = xxh3_128_with_seed(&bytes[17..], seed(self.view.prefix, self.view.bits));
         bytes[1..17].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -65,11 +85,13 @@ impl PartitionRow {
 
     /// Reads the row of the partition `prefix` of `bits` bits.
     pub fn decode(prefix: u32, bits: u8, bytes: &[u8]) -> Result<Self, RowError> {
-        let bytes: &[u8; PARTITION_ROW_BYTES] = match (bytes.first(), bytes.try_into()) {
-            (Some(&FORMAT), Ok(bytes)) => bytes,
-            (Some(&format), _) if format != FORMAT => return Err(RowError::UnknownFormat(format)),
-            _ => return Err(RowError::Damaged),
-        };
+        match (bytes.first(), bytes.len()) {
+            (Some(&FORMAT), PARTITION_ROW_BYTES) | (Some(&FORMAT_1), FORMAT_1_BYTES) => {}
+            (Some(&format), _) if format != FORMAT && format != FORMAT_1 => {
+                return Err(RowError::UnknownFormat(format));
+            }
+            (_, _) => return Err(RowError::Damaged),
+        }
         let (body, mut checksum) = (&bytes[17..], [0; 16]);
         checksum.copy_from_slice(&bytes[1..17]);
         if xxh3_128_with_seed(body, seed(prefix, bits)) != u128::from_le_bytes(checksum) || body[0] != bits {
@@ -81,7 +103,8 @@ impl PartitionRow {
             u64::from_le_bytes(word)
         };
         let mut sum = [0; 16];
-        sum.copy_from_slice(&bytes[70..]);
+        sum.copy_from_slice(&bytes[70..86]);
+        let forgotten = if bytes[0] == FORMAT { word(8) } else { 0 };
         let last = Dot { actor: Actor(word(2)), seq: word(3) };
         Ok(Self {
             view: View { prefix, bits, lo: word(0), hi: word(1) },
@@ -89,6 +112,7 @@ impl PartitionRow {
             records: word(4),
             deleted: word(5),
             sum: u128::from_le_bytes(sum),
+            forgotten,
         })
     }
 }

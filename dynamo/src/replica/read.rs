@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::{PartitionRow, Refusal};
 use crate::{
+    bug::{self, Bug},
     ident::StoreKey,
     layout::View,
     operation::{ErrorCode, Failure},
@@ -22,7 +23,7 @@ pub fn answer_read(operation: &PeerOperation, record: Option<&Bytes>, row: Optio
         return PeerResult::Absent;
     };
     let Ok(digest) = record::verify(&operation.store_key, record) else {
-        return PeerResult::Corrupt;
+        return if bug::is_on(Bug::CorruptReadAsAbsent) { PeerResult::Absent } else { PeerResult::Corrupt };
     };
     match operation.action {
         PeerAction::Read => PeerResult::Record(record.clone()),

@@ -9,9 +9,13 @@ use bytes::Bytes;
 use dynamo::{
     ident::{OpId, StoreKey},
     layout::View,
+    merkle::{Change, Notice, Tree, term},
     operation::Address,
+    peer::TreeSum,
     record,
-    replica::{Limits, MintBasis, Minted, Nonce, PartitionRow, Replica, Rows, Write, WriteOperation, WriteOutcome},
+    replica::{
+        Counted, Limits, MintBasis, Minted, Nonce, PartitionRow, Replica, Rows, Write, WriteOperation, WriteOutcome,
+    },
     version::{Content, Object, put::Seen},
 };
 use xxhash_rust::xxh3::xxh3_128;
@@ -24,13 +28,61 @@ pub(crate) const BITS: u8 = 4;
 pub(crate) struct Disk {
     pub(crate) records: BTreeMap<StoreKey, Bytes>,
     pub(crate) rows: BTreeMap<(u8, u32), Vec<u8>>,
+    /// One tree for each partition that has changed, fed by nothing but what the replica said.
+    pub(crate) trees: BTreeMap<u32, Tree>,
+    /// How many changes there were.
+    pub(crate) position: u64,
+}
+
+impl Disk {
+    /// Feeds the trees with what a transaction has left, as a store does after its commit.
+    fn feed(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            self.position += 1;
+            let prefix = (change.at >> (64 - u32::from(BITS))) as u32;
+            let tree = self.trees.entry(prefix).or_insert_with(|| Tree::new(prefix, BITS));
+            let mut unknown = Vec::new();
+            tree.apply(&change, self.position, &mut |notice| {
+                if let Notice::Unknown(range) = notice {
+                    unknown.push(range);
+                }
+            });
+            for range in unknown {
+                let keys: Vec<_> = self.records.range(range.first_key()..=range.last_key()).map(digest_of).collect();
+                tree.recount(&range, &keys, self.position, &mut |_| {}).expect("no key is lost in these tests");
+            }
+        }
+    }
+
+    /// What the trees must be, by the records alone. A record that can't be read counts and adds nothing.
+    pub(crate) fn sums(&self) -> BTreeMap<u32, TreeSum> {
+        let mut sums: BTreeMap<u32, TreeSum> = BTreeMap::new();
+        for (key, digest) in self.records.iter().map(digest_of) {
+            let sum = sums.entry(key.id().prefix(BITS)).or_default();
+            sum.count += 1;
+            sum.sum = sum.sum.wrapping_add(digest.map_or(0, |digest| term(&key, digest)));
+        }
+        sums
+    }
+
+    /// What the trees are; those of empty partitions left out.
+    pub(crate) fn totals(&self) -> BTreeMap<u32, TreeSum> {
+        let totals = self.trees.iter().map(|(prefix, tree)| (*prefix, tree.total()));
+        totals.filter(|(_, total)| *total != TreeSum::default()).collect()
+    }
+}
+
+fn digest_of((key, record): (&StoreKey, &Bytes)) -> (StoreKey, Option<u128>) {
+    (*key, record::verify(key, record).ok())
 }
 
 /// An open transaction.
 #[derive(Debug)]
 pub(crate) struct Transaction<'d> {
     disk: &'d mut Disk,
-    records: BTreeMap<StoreKey, Bytes>,
+    /// `None` for those it has removed.
+    records: BTreeMap<StoreKey, Option<Bytes>>,
+    changes: Vec<Change>,
     rows: BTreeMap<(u8, u32), Vec<u8>>,
     /// How many records were written.
     pub(crate) writes: usize,
@@ -38,11 +90,17 @@ pub(crate) struct Transaction<'d> {
 
 impl<'d> Transaction<'d> {
     pub(crate) fn begin(disk: &'d mut Disk) -> Self {
-        Self { disk, records: BTreeMap::new(), rows: BTreeMap::new(), writes: 0 }
+        Self { disk, records: BTreeMap::new(), changes: Vec::new(), rows: BTreeMap::new(), writes: 0 }
     }
 
     pub(crate) fn commit(self) {
-        self.disk.records.extend(self.records);
+        for (key, record) in self.records {
+            match record {
+                Some(record) => drop(self.disk.records.insert(key, record)),
+                None => drop(self.disk.records.remove(&key)),
+            }
+        }
+        self.disk.feed(self.changes);
         self.disk.rows.extend(self.rows);
     }
 }
@@ -51,12 +109,28 @@ impl Rows for Transaction<'_> {
     type Error = Infallible;
 
     fn record(&mut self, key: &StoreKey) -> Result<Option<Bytes>, Infallible> {
-        Ok(self.records.get(key).or_else(|| self.disk.records.get(key)).cloned())
+        Ok(self.records.get(key).cloned().unwrap_or_else(|| self.disk.records.get(key).cloned()))
     }
 
     fn put_record(&mut self, key: &StoreKey, record: &[u8]) -> Result<(), Infallible> {
         self.writes += 1;
-        self.records.insert(*key, Bytes::copy_from_slice(record));
+        self.records.insert(*key, Some(Bytes::copy_from_slice(record)));
+        Ok(())
+    }
+
+    fn remove_record(&mut self, key: &StoreKey) -> Result<(), Infallible> {
+        self.writes += 1;
+        self.records.insert(*key, None);
+        Ok(())
+    }
+
+    fn changed(&mut self, key: &StoreKey, before: Option<u128>, after: Option<u128>) -> Result<(), Infallible> {
+        self.changes.push(Change::of(key, before, after));
+        Ok(())
+    }
+
+    fn replaced_unknown(&mut self, key: &StoreKey, after: Option<u128>) -> Result<(), Infallible> {
+        self.changes.push(Change::of_unknown(key, after));
         Ok(())
     }
 
@@ -124,6 +198,24 @@ impl Node {
     /// Merges a record that another node sent.
     pub(crate) fn merge(&mut self, address: &Address, record: &Bytes) -> WriteOutcome {
         self.apply(merge(address, record))
+    }
+
+    /// Counts a key's partition and corrects its row, as a store does that has read all of it.
+    pub(crate) fn recount(&mut self, address: &Address) {
+        let View { prefix, bits, .. } = view(address);
+        let mut counted = Counted::default();
+        for (key, record) in self.disk.records.iter().filter(|(key, _)| key.id().prefix(bits) == prefix) {
+            let summary = record::summary(key, record).expect("no record is damaged any more");
+            counted.records += 1;
+            counted.deleted += u64::from(summary.live == 0);
+            counted.sum = counted.sum.wrapping_add(summary.digest);
+        }
+        let mut transaction = Transaction::begin(&mut self.disk);
+        let mut batch = self.replica.begin();
+        assert_eq!(batch.recounted(&mut transaction, prefix, bits, &counted), Ok(true));
+        let Ok(staged) = batch.stage(&mut transaction);
+        transaction.commit();
+        staged.committed();
     }
 
     /// The record of a key.

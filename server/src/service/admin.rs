@@ -1,10 +1,14 @@
 //! `Admin`: what operators ask of this node alone. Nothing here is fast or frequent; all of it is bounded, and every answer tells
 //! what is, not what should be.
 
-use std::rc::Rc;
+use std::{
+    rc::Rc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use capnp::Error;
 use dynamo::{
+    hlc,
     layout::View,
     operation::{Address, ErrorCode, Failure},
     peer::{PeerAction, PeerOperation, PeerResult},
@@ -91,7 +95,9 @@ impl Admin {
             hints => return Err(refused(format!("this node keeps {hints} hint(s) for the key"))),
         }
         let store_key = reap.address.store_key;
-        match self.write(WriteOperation::Reap { view, store_key, digest: reap.digest }).await? {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let clock = hlc::clock_of(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
+        match self.write(WriteOperation::Reap { view, store_key, digest: reap.digest, clock }).await? {
             WriteOutcome::Stored => Ok(true),
             WriteOutcome::Stale(_) => Err(refused("the partition has another view here".to_owned())),
             WriteOutcome::Corrupt => Err(refused("the record here can't be verified".to_owned())),

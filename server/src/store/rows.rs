@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use dynamo::{
     ident::StoreKey,
+    merkle::Change,
     replica::{PartitionRow, RowError, Rows},
 };
 use heed::RwTxn;
@@ -60,6 +61,8 @@ pub(super) struct LmdbRows<'e> {
     read: Option<(StoreKey, usize)>,
     /// The rows this transaction has written.
     changed: Vec<PartitionRow>,
+    /// What it has changed in the hash trees, in order.
+    changes: Vec<Change>,
 }
 
 impl<'e> LmdbRows<'e> {
@@ -67,7 +70,15 @@ impl<'e> LmdbRows<'e> {
     pub(super) fn begin(tables: &'e Tables) -> heed::Result<Self> {
         let transaction = tables.env.write_txn()?;
         let bounds = tables.mapping.bounds(&tables.env);
-        Ok(Self { tables, transaction, bounds, written: BTreeSet::new(), read: None, changed: Vec::new() })
+        Ok(Self {
+            tables,
+            transaction,
+            bounds,
+            written: BTreeSet::new(),
+            read: None,
+            changed: Vec::new(),
+            changes: Vec::new(),
+        })
     }
 
     /// The transaction, to look at its tables.
@@ -83,7 +94,7 @@ impl<'e> LmdbRows<'e> {
 
     /// Whether this transaction has changed anything.
     pub(super) fn has_changes(&self) -> bool {
-        !self.written.is_empty() || !self.changed.is_empty()
+        !self.written.is_empty() || !self.changed.is_empty() || !self.changes.is_empty()
     }
 }
 
@@ -109,6 +120,22 @@ impl Rows for LmdbRows<'_> {
         }
         self.tables.records.put(&mut self.transaction, &key.0, record)?;
         self.written.insert(*key);
+        Ok(())
+    }
+
+    fn remove_record(&mut self, key: &StoreKey) -> Result<(), RowsError> {
+        self.tables.records.delete(&mut self.transaction, &key.0)?;
+        self.written.insert(*key);
+        Ok(())
+    }
+
+    fn changed(&mut self, key: &StoreKey, before: Option<u128>, after: Option<u128>) -> Result<(), RowsError> {
+        self.changes.push(Change::of(key, before, after));
+        Ok(())
+    }
+
+    fn replaced_unknown(&mut self, key: &StoreKey, after: Option<u128>) -> Result<(), RowsError> {
+        self.changes.push(Change::of_unknown(key, after));
         Ok(())
     }
 
