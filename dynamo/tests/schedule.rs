@@ -1,5 +1,5 @@
-//! Random schedules: real coordinators and real replicas over an in-memory store, under a scheduler that delays, reorders,
-//! doubles, damages and drops messages, lets transactions fail, and kills nodes between a mint and its commit. Clients put,
+//! Random schedules: real coordinators, replicas and books of hints over an in-memory store, under a scheduler that delays,
+//! reorders, doubles, damages and drops messages, lets transactions fail, and kills nodes between a mint and its commit. Clients put,
 //! delete, read and retry through any node; a history of what they asked and were told judges every answer (design, proof,
 //! "Invariants, by name").
 //!
@@ -8,6 +8,8 @@
 
 #[path = "schedule/clients.rs"]
 mod clients;
+#[path = "support/hints.rs"]
+mod hints;
 #[path = "schedule/history.rs"]
 mod history;
 #[path = "support/node.rs"]
@@ -40,6 +42,11 @@ pub(crate) struct Sometimes {
     pub(crate) minted_and_lost_in_a_crash: u64,
     pub(crate) acknowledged_without_own_commit: u64,
     pub(crate) crashes: u64,
+    pub(crate) acknowledged_with_stand_ins: u64,
+    pub(crate) acknowledged_by_stand_ins_alone: u64,
+    pub(crate) reads_of_stand_ins: u64,
+    pub(crate) minted_by_stand_ins: u64,
+    pub(crate) handed_off: u64,
     pub(crate) coordinator: Counters,
 }
 
@@ -56,11 +63,20 @@ impl AddAssign for Sometimes {
         self.minted_and_lost_in_a_crash += other.minted_and_lost_in_a_crash;
         self.acknowledged_without_own_commit += other.acknowledged_without_own_commit;
         self.crashes += other.crashes;
+        self.acknowledged_with_stand_ins += other.acknowledged_with_stand_ins;
+        self.acknowledged_by_stand_ins_alone += other.acknowledged_by_stand_ins_alone;
+        self.reads_of_stand_ins += other.reads_of_stand_ins;
+        self.minted_by_stand_ins += other.minted_by_stand_ins;
+        self.handed_off += other.handed_off;
         let (sum, more) = (&mut self.coordinator, other.coordinator);
         sum.repairs += more.repairs;
         sum.fetches += more.fetches;
         sum.upgrades += more.upgrades;
         sum.hedges += more.hedges;
+        sum.hints += more.hints;
+        sum.hints_refused += more.hints_refused;
+        sum.hints_read += more.hints_read;
+        sum.stood_in += more.stood_in;
         sum.corrupt += more.corrupt;
         sum.unclaimed += more.unclaimed;
         sum.forwarded += more.forwarded;
@@ -124,10 +140,19 @@ fn assert_met(met: &Sometimes) {
         ("minted and lost in a crash", met.minted_and_lost_in_a_crash),
         ("acknowledged without the own commit", met.acknowledged_without_own_commit),
         ("crashes", met.crashes),
+        ("acknowledged with stand-ins", met.acknowledged_with_stand_ins),
+        ("acknowledged by stand-ins alone", met.acknowledged_by_stand_ins_alone),
+        ("reads that counted stand-ins", met.reads_of_stand_ins),
+        ("minted by stand-ins", met.minted_by_stand_ins),
+        ("hints handed off", met.handed_off),
         ("repairs", met.coordinator.repairs),
         ("fetches", met.coordinator.fetches),
         ("upgrades", met.coordinator.upgrades),
         ("hedges", met.coordinator.hedges),
+        ("hints", met.coordinator.hints),
+        ("hints refused", met.coordinator.hints_refused),
+        ("hints read", met.coordinator.hints_read),
+        ("coordinated in the owners' place", met.coordinator.stood_in),
         ("damaged records", met.coordinator.corrupt),
         ("unclaimed answers", met.coordinator.unclaimed),
         ("forwarded", met.coordinator.forwarded),

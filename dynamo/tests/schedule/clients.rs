@@ -64,7 +64,10 @@ impl Client {
         }
         let key = random.below(KEYS);
         let quorum = (Level::Quorum, 2);
-        let (level, need) = *random.pick(&[(Level::One, 1), quorum, quorum, quorum, (Level::All, 3)]);
+        // Whoever answers at `available` may be a stand-in, so nobody is sure to be met.
+        let sloppy = (Level::Available, 0);
+        let levels = [(Level::One, 1), quorum, quorum, sloppy, sloppy, sloppy, (Level::All, 3)];
+        let (level, need) = *random.pick(&levels);
         let consistency = Consistency { level: Some(level), ..Consistency::default() };
         if random.chance(450) {
             let asked = Asked { key, consistency, action: Action::Get { without_values: false } };

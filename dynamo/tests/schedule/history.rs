@@ -36,7 +36,7 @@ pub(crate) struct Written {
     maybe_applied: bool,
     /// Whether an attempt ended unclear: it may go on behind the client's back and act at any later time.
     may_still_act: bool,
-    /// The best acknowledgement: when, and by how many replicas.
+    /// Acknowledgements: when, and by how many owners.
     acknowledged: Vec<(u64, u8)>,
     was_seen: bool,
 }
@@ -60,7 +60,7 @@ pub(crate) struct History {
 pub(crate) struct Read<'r> {
     pub(crate) key: usize,
     pub(crate) begun: u64,
-    /// How many replicas' records it merged, and how many the key has.
+    /// How many owners' records it merged, and how many the key has.
     pub(crate) need: u8,
     pub(crate) replicas: u8,
     pub(crate) values: &'r [String],
@@ -113,6 +113,12 @@ impl History {
         written.acknowledged.push((at, durable));
         written.maybe_applied = true;
         written.ended = Some(at);
+    }
+
+    /// Everything that stand-ins kept has reached an owner.
+    pub(crate) fn handed_off(&mut self) {
+        let all = self.writes.iter_mut().flat_map(|written| &mut written.acknowledged);
+        all.for_each(|(_, durable)| *durable = (*durable).max(1));
     }
 
     /// An attempt failed.
@@ -168,9 +174,11 @@ impl History {
     /// How many writes of a key may have been overwritten: as long as replicas remember all of them, no twin of theirs may
     /// ever be seen again.
     pub(crate) fn overwritten(&self, key: usize) -> usize {
-        let writes = self.writes.iter().filter(|written| written.key == key);
+        let writes = self.writes.iter().enumerate().filter(|(_, written)| written.key == key);
         let mut all: BTreeSet<WriteId> = BTreeSet::new();
-        for written in writes {
+        for (id, written) in writes {
+            // Whoever reads is not shown tombstones, and overwrites them too.
+            all.extend(written.value.is_none().then_some(id));
             match &written.replaces {
                 Replaces::Exactly(replaced) => all.extend(replaced),
                 Replaces::Unknown => return usize::MAX,

@@ -22,13 +22,23 @@ impl World {
         let receipt = &reply.receipt;
         let answered: BTreeSet<NodeIndex> = receipt.answered.iter().copied().collect();
         assert_eq!(answered.len(), receipt.answered.len(), "nobody counts twice: {reply:?}");
+        let owners = self.owners_of(&operation);
+        let stand_ins = answered.iter().filter(|node| !owners.contains(&usize::from(node.0))).count();
+        assert_eq!(stand_ins, usize::from(receipt.stand_ins), "{reply:?}");
+        let is_sloppy = operation.consistency.level == Some(Level::Available);
+        assert!(stand_ins == 0 || is_sloppy, "a strict level counted a stand-in: {reply:?}");
         match &reply.outcome {
             Outcome::Stored { .. } => {
                 assert!(answered.len() >= usize::from(receipt.need) && receipt.durable >= receipt.need);
                 self.check_durable(&operation, &answered);
+                self.sometimes.acknowledged_with_stand_ins += u64::from(stand_ins > 0);
+                self.sometimes.acknowledged_by_stand_ins_alone += u64::from(stand_ins == answered.len());
                 self.sometimes.acknowledged_without_own_commit += u64::from(!answered.contains(&NodeIndex(at as u16)));
             }
-            Outcome::Found { .. } | Outcome::NotFound { .. } => assert!(answered.len() >= usize::from(receipt.need)),
+            Outcome::Found { .. } | Outcome::NotFound { .. } => {
+                assert!(answered.len() >= usize::from(receipt.need));
+                self.sometimes.reads_of_stand_ins += u64::from(stand_ins > 0);
+            }
             Outcome::Failed(_) => {}
         }
         match asker {
@@ -47,18 +57,35 @@ impl World {
             panic!("only writes are stored");
         };
         // A forwarder passes on what an owner has checked; then the disks are those of the owner's time, and only more.
-        for node in answered {
-            let disk = &self.nodes[usize::from(node.0)].disk;
-            let record = disk.records.get(&operation.address.store_key).expect("a durable write has left a record");
+        let owners = self.owners_of(operation);
+        let knows = |record: &Bytes| {
             let object = dynamo::record::decode_of(&operation.address, record).expect("records are sound");
-            let is_there = self.minted[op_id].iter().any(|dot| object.context.covers(*dot));
+            self.minted[op_id].iter().any(|dot| object.context.covers(*dot))
+        };
+        let store_key = &operation.address.store_key;
+        let owns_it = |node: usize| self.nodes[node].disk.records.get(store_key).is_some_and(knows);
+        for node in answered.iter().map(|node| usize::from(node.0)) {
+            let hints = &self.nodes[node].hints.hints;
+            let keeps_it = hints.iter().any(|(key, hint)| key.store_key == *store_key && knows(hint));
+            // What a stand-in acknowledged may have been handed off since.
+            let is_there = if owners.contains(&node) {
+                owns_it(node)
+            } else {
+                keeps_it || owners.iter().any(|&owner| owns_it(owner))
+            };
             assert!(is_there, "{op_id:?} was acknowledged by {node:?}, which does not have it");
         }
+    }
+
+    fn owners_of(&self, operation: &Operation) -> Vec<usize> {
+        let partition = self.layout.partition(&operation.address.store_key.id());
+        self.layout.owners(partition).map(|owner| usize::from(owner.0)).collect()
     }
 
     pub(super) fn client_answered(&mut self, client: usize, reply: Reply) {
         let Pending { asked, write, begun } = self.clients[client].pending.take().expect("it waited");
         let key = asked.key;
+        let owners_read = (reply.receipt.answered.len() as u8) - reply.receipt.stand_ins;
         match (reply.outcome, write) {
             (Outcome::Found { siblings, context }, None) => {
                 let text = |value: &Bytes| String::from_utf8(value.to_vec()).expect("values are text");
@@ -66,7 +93,7 @@ impl World {
                 self.sometimes.reads_with_siblings += u64::from(values.len() > 1);
                 self.client_read(
                     client,
-                    &Read { key, begun, need: reply.receipt.need, replicas: REPLICAS, values: &values },
+                    &Read { key, begun, need: owners_read, replicas: REPLICAS, values: &values },
                     context,
                 );
             }
@@ -75,13 +102,14 @@ impl World {
                 self.sometimes.reads_of_deleted += u64::from(is_written);
                 self.client_read(
                     client,
-                    &Read { key, begun, need: reply.receipt.need, replicas: REPLICAS, values: &[] },
+                    &Read { key, begun, need: owners_read, replicas: REPLICAS, values: &[] },
                     context,
                 );
             }
             (Outcome::Stored { context, .. }, Some(write)) => {
                 self.sometimes.acknowledged += 1;
-                self.history.acknowledge(write, reply.receipt.durable, self.events);
+                let owners = reply.receipt.durable - reply.receipt.stand_ins;
+                self.history.acknowledge(write, owners, self.events);
                 if let Some(context) = context {
                     self.clients[client].learn(key, context, BTreeSet::from([write]));
                 }
@@ -119,8 +147,8 @@ impl World {
         }
     }
 
-    /// Ends all faults, lets everything end that is under way, and demands that every replica then holds the same: one read
-    /// of every key at `all` repairs what there is to repair, and after it nothing is left to do.
+    /// Ends all faults, lets everything end that is under way, hands off all hints, and demands that every replica then holds
+    /// the same: one read of every key at `all` repairs what there is to repair, and after it nothing is left to do.
     pub(crate) fn heal_and_check(&mut self) {
         self.has_faults = false;
         for at in 0..NODES {
@@ -132,6 +160,11 @@ impl World {
             }
         }
         self.settle();
+        while self.kept() > 0 {
+            (0..NODES).for_each(|at| self.hand_off(at));
+            self.settle();
+        }
+        self.history.handed_off();
         for key in 0..KEYS {
             // Replicas that once had to forget that an operation was overwritten may differ in its twin after one merge;
             // merging what came of that makes them equal.
@@ -179,7 +212,9 @@ impl World {
             self.events += 1;
             let is_idle = |node: &Node| {
                 node.process.as_ref().is_some_and(|process| {
-                    process.queue.is_empty() && process.committing.is_none() && process.coordinator.in_flight() == 0
+                    let has_written = process.queue.is_empty() && process.committing.is_none();
+                    let has_kept = process.hints.is_empty() && process.keeping.is_none();
+                    has_written && has_kept && process.coordinator.in_flight() == 0
                 })
             };
             if self.network.is_empty() && self.requests.is_empty() && self.nodes.iter().all(is_idle) {
@@ -191,6 +226,8 @@ impl World {
             for at in 0..NODES {
                 self.write(at);
                 self.commit(at);
+                self.write_hints(at);
+                self.commit_hints(at);
             }
             assert!(self.events < 10_000_000, "it never ends: {:?}", self.network);
         }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use dynamo::{
     coordinator::{ForwardFailed, Input, PeerCall},
+    hint::HintOperation,
     peer::{PeerAction, PeerOperation, PeerResult},
     replica::WriteOperation,
 };
@@ -78,6 +79,8 @@ impl World {
                     self.request(to, Asker::Forwarder(from), operation, 1, deadline);
                 }
             }
+            Message::Handoff { from, key, record } => self.take_handoff(from, key, record),
+            Message::HandedOff { to, key, digest } => self.handed_off(to, key, digest),
             Message::Forwarded { to, result } => {
                 if let Some(call) = to.call.filter(|_| self.is_same_process(to)) {
                     self.input(to.node, Input::Forwarded { call, result });
@@ -99,7 +102,12 @@ impl World {
                 let record = if self.has_faults && self.random.chance(10) { damaged(record) } else { record.clone() };
                 process.queue.push((Origin::Peer(from), WriteOperation::Merge { view, store_key, record }));
             }
-            PeerAction::Read | PeerAction::Digest | PeerAction::ReadHint | PeerAction::Hint { .. } => {
+            PeerAction::Hint { target, record } => {
+                let record = if self.has_faults && self.random.chance(10) { damaged(record) } else { record.clone() };
+                let operation = HintOperation::Keep { view, target: *target, store_key, record };
+                process.hints.push((Origin::Peer(from), operation));
+            }
+            PeerAction::Read | PeerAction::Digest | PeerAction::ReadHint => {
                 let result = PeerCall::Answered(self.read(at, &operation));
                 self.send(Message::Response { to: from, result });
             }

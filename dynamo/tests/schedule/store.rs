@@ -3,7 +3,7 @@
 use dynamo::{
     coordinator::{Input, PeerCall},
     operation::{ErrorCode, Failure},
-    peer::{PeerOperation, PeerResult},
+    peer::{PeerAction, PeerOperation, PeerResult},
     replica::{PartitionRow, WriteOperation, WriteOutcome, answer_read},
 };
 
@@ -42,6 +42,7 @@ impl World {
                 // Whatever was in the failed transaction may live on inside a record that was shown before it failed.
                 let maybe_applied = !minted.is_empty();
                 let failure = Failure { maybe_applied, ..Failure::new(ErrorCode::StorageFull, "no space") };
+                process.queue.retain(|(origin, _)| !matches!(origin, Origin::Handoff(..)));
                 for (origin, _) in process.queue.split_off(0) {
                     self.network.push(ended(origin, WriteOutcome::Refused(failure.clone())));
                 }
@@ -72,11 +73,18 @@ impl World {
             match origin {
                 Origin::Here(_) => self.network.push(ended(origin, outcome)),
                 Origin::Peer(_) => self.send(ended(origin, outcome)),
+                Origin::Handoff(to, key, digest) if outcome == WriteOutcome::Stored => {
+                    self.send(Message::HandedOff { to, key, digest });
+                }
+                Origin::Handoff(..) => {}
             }
         }
     }
 
     pub(super) fn read(&self, at: usize, operation: &PeerOperation) -> PeerResult {
+        if operation.action == PeerAction::ReadHint {
+            return self.read_hints(at, operation);
+        }
         let disk = &self.nodes[at].disk;
         let place = (operation.view.bits, operation.view.prefix);
         let row = disk.rows.get(&place).map(|row| PartitionRow::decode(place.1, place.0, row).expect("rows are sound"));
@@ -85,7 +93,7 @@ impl World {
 }
 
 /// The news that a write has ended, for whoever waits for it.
-fn ended(origin: Origin, outcome: WriteOutcome) -> Message {
+pub(super) fn ended(origin: Origin, outcome: WriteOutcome) -> Message {
     match origin {
         Origin::Here(to) => Message::LocalWritten { to, outcome },
         Origin::Peer(to) => {
@@ -99,5 +107,6 @@ fn ended(origin: Origin, outcome: WriteOutcome) -> Message {
             };
             Message::Response { to, result }
         }
+        Origin::Handoff(..) => unreachable!("nobody is told of a handoff that failed"),
     }
 }

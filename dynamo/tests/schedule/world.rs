@@ -2,6 +2,7 @@
 
 mod judging;
 mod network;
+mod standing_in;
 mod store;
 
 use std::{
@@ -9,11 +10,13 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use dynamo::{
     coordinator::{CallId, Coordinator, CoordinatorConfig, Effect, ForwardFailed, Input, PeerCall, RequestId},
+    hint::{Book, HintKey, HintOperation},
     ident::{NodeId, OpId},
     layout::{Layout, Member, MemberState, NodeIndex},
-    operation::{Address, ErrorCode, Failure, Operation, Reply},
+    operation::{Address, Operation, Reply},
     peer::PeerOperation,
     replica::{Limits, Nonce, Replica, WriteOperation, WriteOutcome},
     tick::Tick,
@@ -24,12 +27,14 @@ use dynamo::{
 use super::{
     Sometimes,
     clients::{Client, KEYS, REPLICAS},
+    hints,
     history::History,
     node::{self, BITS, Disk},
     random::Random,
 };
 
-const NODES: usize = 4;
+/// As many again as a key has owners: all of them may be away, and others do their work.
+const NODES: usize = 6;
 const CLIENTS: u64 = 5;
 const BUDGET_MS: u64 = 300;
 const WALL_MS: u64 = 1_700_000_000_000;
@@ -38,6 +43,7 @@ const WALL_MS: u64 = 1_700_000_000_000;
 #[derive(Debug)]
 struct Node {
     disk: Disk,
+    hints: hints::Disk,
     process: Option<Process>,
 }
 
@@ -51,6 +57,10 @@ struct Process {
     queue: Vec<(Origin, WriteOperation)>,
     /// What the running transaction will have made durable when its commit returns.
     committing: Option<(Disk, Vec<(Origin, WriteOutcome)>)>,
+    book: Book,
+    /// The same for hints.
+    hints: Vec<(Origin, HintOperation)>,
+    keeping: Option<(hints::Disk, Vec<(Origin, WriteOutcome)>)>,
 }
 
 /// Who waits for a write.
@@ -58,6 +68,8 @@ struct Process {
 enum Origin {
     Here(Caller),
     Peer(Caller),
+    /// Who hands off this hint, and what its record is.
+    Handoff(Caller, HintKey, u128),
 }
 
 /// A coordinator's call, as the other side knows it.
@@ -86,6 +98,8 @@ enum Message {
     Response { to: Caller, result: PeerCall },
     Forward { to: usize, from: Caller, operation: Operation, deadline: Tick },
     Forwarded { to: Caller, result: Result<Reply, ForwardFailed> },
+    Handoff { from: Caller, key: HintKey, record: Bytes },
+    HandedOff { to: Caller, key: HintKey, digest: u128 },
 }
 
 #[derive(Debug)]
@@ -139,7 +153,9 @@ impl World {
             random: Random(seed),
             now: Tick(0),
             events: 0,
-            nodes: (0..NODES).map(|_| Node { disk: node::Node::new(0).disk, process: None }).collect(),
+            nodes: (0..NODES)
+                .map(|_| Node { disk: node::Node::new(0).disk, hints: hints::Disk::default(), process: None })
+                .collect(),
             incarnations: 0,
             network: Vec::new(),
             clients: (1..=CLIENTS).map(Client::new).collect(),
@@ -172,8 +188,12 @@ impl World {
 
     fn start(&mut self, at: usize) {
         self.incarnations += 1;
-        let mut nonce = [0; 32];
-        nonce[..8].copy_from_slice(&self.random.next().to_le_bytes());
+        let [nonce, other_nonce] = [(); 2].map(|()| {
+            let mut nonce = [0; 32];
+            nonce[..8].copy_from_slice(&self.random.next().to_le_bytes());
+            nonce
+        });
+        let limits = Limits { value_bytes_max: 1 << 20 };
         let config = CoordinatorConfig {
             operations_max: 3,
             lingering_max: self.random.below(3),
@@ -183,9 +203,12 @@ impl World {
         self.nodes[at].process = Some(Process {
             incarnation: self.incarnations,
             coordinator: Coordinator::new(config),
-            replica: Replica::new(Nonce(nonce), Limits { value_bytes_max: 1 << 20 }),
+            replica: Replica::new(Nonce(nonce), limits),
             queue: Vec::new(),
             committing: None,
+            book: Book::new(Nonce(other_nonce), limits, hints::WIDE),
+            hints: Vec::new(),
+            keeping: None,
         });
     }
 
@@ -218,15 +241,18 @@ impl World {
         let at = self.random.below(NODES);
         match self.random.below(1_000) {
             0..500 => self.deliver(),
-            500..650 => self.write(at),
-            650..800 => self.commit(at),
+            500..580 => self.write(at),
+            580..650 => self.write_hints(at),
+            650..730 => self.commit(at),
+            730..790 => self.commit_hints(at),
+            790..800 => self.hand_off(at),
             800..960 => {
                 let client = self.random.below(self.clients.len());
                 self.ask(client, at);
             }
             960..964 => {
                 let down = self.nodes.iter().filter(|node| node.process.is_none()).count();
-                if self.has_faults && down < 2 && self.nodes[at].process.is_some() {
+                if self.has_faults && down < 4 && self.nodes[at].process.is_some() {
                     self.sometimes.crashes += 1;
                     self.stop(at);
                 }
@@ -295,10 +321,9 @@ impl World {
                     let (to, from) = (usize::from(to.0), caller(Some(call)));
                     self.send(Message::Forward { to, from, operation: *operation, deadline });
                 }
-                Effect::LocalHint { call, .. } => {
-                    let failure = Failure::new(ErrorCode::Unavailable, "no hints are kept here");
-                    let outcome = WriteOutcome::Refused(failure);
-                    self.network.push(Message::LocalWritten { to: caller(call), outcome });
+                Effect::LocalHint { call, operation } => {
+                    let process = self.nodes[at].process.as_mut().expect("it was just stepped");
+                    process.hints.push((Origin::Here(caller(call)), operation));
                 }
                 Effect::Reply { request, reply } => self.reply(at, request, reply),
             }
