@@ -20,6 +20,7 @@ use crate::{
 mod admission;
 mod fuzz;
 mod reads;
+mod routes;
 mod sloppy;
 mod writes;
 

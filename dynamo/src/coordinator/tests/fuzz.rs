@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use proptest::{collection::vec, prelude::any, prop_assert, prop_assert_eq, proptest, sample::Index};
 
-use super::*;
+use super::{
+    sloppy::{NODES, ring},
+    *,
+};
 use crate::layout::View;
 
 /// An answer of any kind, fitting or not.
@@ -52,12 +55,11 @@ fn any_action(choice: u8) -> Action {
 proptest! {
     #[test]
     fn every_request_has_exactly_one_reply_by_its_deadline_whatever_comes(
-        me in 0..4_u16,
+        me in 0..NODES,
         steps in vec((any::<u8>(), any::<u8>(), any::<Index>(), any::<u64>()), 0..120),
     ) {
-        let layout = Layout { replicas: 3, slots: vec![0, 1, 2], ..layout(4, 3) };
-        let mut desk = Desk::with(4, 3, |config| {
-            config.layout = Arc::new(layout);
+        let mut desk = Desk::with(NODES, 3, |config| {
+            config.layout = Arc::new(ring());
             config.me = NodeIndex(me);
             config.operations_max = 8;
             config.lingering_max = 4;
@@ -67,7 +69,8 @@ proptest! {
             match kind {
                 0..80 => {
                     let numbers = [choice / 64, noise as u8 % 4, (noise >> 8) as u8 % 4];
-                    let consistency = Consistency { level: None, r: numbers[0], w: numbers[1], n: numbers[2] };
+                    let level = (noise >> 24 & 1 == 0).then_some(Level::Available);
+                    let consistency = Consistency { level, r: numbers[0], w: numbers[1], n: numbers[2] };
                     let hops = (noise >> 16) as u8 % 2;
                     waiting.insert(desk.ask_with_hops(hops, consistency, any_action(choice)));
                 }
@@ -85,7 +88,11 @@ proptest! {
                     Effect::LocalWrite { call, .. } | Effect::LocalHint { call, .. } | Effect::Peer { call, .. } => {
                         calls.extend(call);
                     }
-                    Effect::Reply { request, .. } => {
+                    Effect::Reply { request, reply: Reply { receipt, .. } } => {
+                        let answered: BTreeSet<_> = receipt.answered.iter().collect();
+                        prop_assert_eq!(answered.len(), receipt.answered.len(), "nobody counts twice");
+                        let stand_ins = answered.iter().filter(|node| node.0 > 2).count();
+                        prop_assert_eq!(stand_ins, usize::from(receipt.stand_ins));
                         prop_assert!(waiting.remove(&request), "{:?} was answered twice or never asked", request);
                     }
                 }

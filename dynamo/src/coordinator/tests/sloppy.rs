@@ -5,10 +5,10 @@ use super::*;
 use crate::{hint::HintOperation, ident::NodeId, replica::MintBasis};
 
 const OWNERS: u16 = 3;
-const NODES: u16 = 5;
+pub(super) const NODES: u16 = 5;
 
 /// A layout in which the key's owners are the nodes 0 to 2 and every node owns something.
-fn ring() -> Layout {
+pub(super) fn ring() -> Layout {
     let bits = 6;
     let first = address().store_key.id().prefix(bits) as usize;
     let owners = |partition: usize| (0..OWNERS).map(move |slot| (partition as u16 + slot) % NODES);
