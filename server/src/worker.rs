@@ -5,12 +5,14 @@ mod accepting;
 mod admission;
 mod batches;
 mod breaker;
+mod calls;
 mod dialling;
 mod driver;
 mod inquiries;
 mod links;
 mod merges;
 mod outbox;
+mod patience;
 mod reading;
 
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc, thread, time::Duration};

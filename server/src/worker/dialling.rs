@@ -2,7 +2,7 @@
 //! connection, operations for the node are not sent ([`super::links`]); an introduction that succeeds is the probe that
 //! closes the breaker.
 
-use std::{rc::Rc, time::Duration};
+use std::{pin::pin, rc::Rc, time::Duration};
 
 use dynamo::{layout::NodeIndex, operation::Failure};
 use schema::{
@@ -11,11 +11,11 @@ use schema::{
 };
 use tokio::{
     net::TcpStream,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use wire::{ConnectionHandle, Limits};
 
-use super::{Driver, Trouble, links::Capabilities};
+use super::{Driver, Trouble, breaker::SILENCE_MAX, links::Capabilities, patience::answer_within};
 use crate::{
     node::{Node, Visible, peer_proof},
     service,
@@ -26,9 +26,6 @@ const INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often a connection is tried out when nothing else happens: a node that hangs is noticed before a client needs it.
 const PING_EVERY: Duration = Duration::from_secs(5);
-
-/// How long a ping may take.
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection that stands.
 struct Line {
@@ -49,7 +46,7 @@ enum NoLine {
 
 /// Keeps the connection to a node, for ever.
 pub(super) async fn keep(driver: Rc<Driver>, to: NodeIndex) {
-    let gauge = &driver.node.gauges[driver.number][usize::from(to.0)];
+    let gauge = driver.gauge(to);
     let name = driver.node.layout.member(to).map_or("?", |member| &member.name).to_owned();
     let mut told = None;
     loop {
@@ -136,21 +133,51 @@ fn introduction(node: &Node) -> HelloRequest {
     }
 }
 
-/// Waits until a connection has ended or is to be given up.
+/// Waits until a connection has ended or is to be given up. Meanwhile it pings, because somebody wants to know or because
+/// nobody asked for long, and gives a peer that was too slow its trial when it has rested.
 async fn watch(driver: &Rc<Driver>, to: NodeIndex, line: &Line) -> (Trouble, String) {
-    let mut broken = None;
-    driver.change_links(|_, links| broken = Some(links.broken(to)));
-    let Some(broken) = broken else { return (Trouble::Silent, "no such node".to_owned()) };
+    let probe = driver.links(|links| links.probe(to));
+    let mut next_ping = Instant::now() + PING_EVERY;
     loop {
+        let mut rest = None;
+        driver.change_peer(to, |now, links| rest = links.rest(now, to));
         tokio::select! {
             reason = line.connection.closed() => return (Trouble::Refused, reason.to_string()),
-            () = broken.notified() => return (Trouble::Silent, "too many calls were not answered in time".to_owned()),
-            () = sleep(PING_EVERY) => {
-                let answer = timeout(PING_TIMEOUT, line.node.ping_request().send().promise).await;
-                let is_timeout = answer.is_err();
-                driver.change_links(|now, links| links.pinged(now, to, is_timeout));
-            }
+            () = sleep(rest.unwrap_or(PING_EVERY)), if rest.is_some() => continue,
+            // A call that becomes overdue may make the peer rest; then this loop has to know until when.
+            () = probe.notified() => {}
+            () = sleep_until(next_ping) => {}
         }
+        if !ping(driver, to, line).await {
+            return (Trouble::Silent, "it fell silent: neither calls nor pings were answered".to_owned());
+        }
+        next_ping = Instant::now() + PING_EVERY;
+    }
+}
+
+/// Asks for a sign of life, and says whether there was one. Without any for as long as a ping takes the breaker opens, and
+/// closes again with the first.
+async fn ping(driver: &Rc<Driver>, to: NodeIndex, line: &Line) -> bool {
+    let (began, began_tick) = (Instant::now(), driver.now());
+    let patience = driver.links(|links| links.breaker(to).ping_patience());
+    let mut answer = pin!(line.node.ping_request().send().promise);
+    let mut answered = answer_within(patience, answer.as_mut()).await;
+    let mut is_silent = false;
+    if answered.is_none() {
+        driver.change_peer(to, |_, links| is_silent = links.unanswered(to, began_tick));
+    }
+    if is_silent {
+        tracing::debug!(peer = to.0, "silent");
+        answered = answer_within(SILENCE_MAX.saturating_sub(patience), answer).await;
+    }
+    match answered {
+        Some(Ok(_)) => {
+            driver.change_peer(to, |now, links| links.ponged(now, to, began.elapsed()));
+            true
+        }
+        // The connection has ended, which whoever watches it learns; or something else was heard meanwhile.
+        Some(Err(_)) => true,
+        None => !driver.links(|links| links.breaker(to).is_quiet_since(began_tick)),
     }
 }
 

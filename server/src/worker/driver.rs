@@ -15,6 +15,7 @@ use std::{
 
 use dynamo::{
     coordinator::{CallId, Coordinator, CoordinatorConfig, Effect, ForwardFailed, Input, PeerCall, RequestId},
+    layout::NodeIndex,
     operation::{Action, ErrorCode, Failure, Operation, Outcome, Receipt, Reply},
     peer::{PeerOperation, PeerResult},
     replica::WriteOutcome,
@@ -31,7 +32,7 @@ use super::{
 };
 use crate::{
     counters::Counters,
-    node::Node,
+    node::{Node, PeerGauge},
     store::{Completion, CompletionQueue, Progress, Submission},
 };
 
@@ -250,6 +251,24 @@ impl Driver {
                 state.coordinator.step(now, Input::PeerState { node, reachable }, effects);
             }
         });
+    }
+
+    /// Changes what is known of a node, and shows it.
+    pub(super) fn change_peer(self: &Rc<Self>, node: NodeIndex, change: impl FnOnce(Tick, &mut Links)) {
+        self.change_links(|now, links| {
+            change(now, links);
+            self.gauge(node).suspect(links.breaker(node).is_suspect());
+        });
+    }
+
+    /// Looks at the links to other nodes.
+    pub(super) fn links<T>(&self, look: impl FnOnce(&Links) -> T) -> T {
+        look(&self.state.borrow().links)
+    }
+
+    /// How this worker sees a node.
+    pub(super) fn gauge(&self, node: NodeIndex) -> &PeerGauge {
+        &self.node.gauges[self.number][usize::from(node.0)]
     }
 
     /// Lets something happen and does all that follows from it.

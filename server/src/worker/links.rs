@@ -1,47 +1,34 @@
-//! What one worker sends to the other nodes: an outbox and a breaker for each, and the calls that leave. Whether an operation
-//! was certainly not sent or may have been is decided here: what never left the outbox was not sent; what was part of a call
-//! that has no answer is lost, and nobody knows what became of it.
+//! What one worker has for the other nodes: an outbox and a breaker for each. Whether an operation was certainly not sent is
+//! known here: what never left the outbox was not.
 //!
-//! Making and keeping the connections is the business of [`super::dialling`].
+//! Making and keeping the connections is the business of [`super::dialling`], the calls that leave are [`super::calls`].
 
-use std::{rc::Rc, time::Instant};
+use std::{rc::Rc, time::Duration};
 
-use capnp::capability::Promise;
 use dynamo::{
     coordinator::{CallId, ForwardFailed, Input, PeerCall},
     layout::NodeIndex,
-    operation::{Failure, Operation, Reply},
-    peer::{PeerOperation, PeerResult},
+    operation::Operation,
+    peer::PeerOperation,
     tick::Tick,
 };
 use schema::{
-    convert::{
-        RequestHeader, decode_peer_results, decode_replies, encode_operations, encode_peer_operations, operation_bytes,
-        peer_operation_bytes,
-    },
+    convert::{operation_bytes, peer_operation_bytes},
     kv_capnp::kv,
     peer_capnp::peer,
 };
-use tokio::{
-    sync::Notify,
-    time::{Duration, timeout},
-};
+use tokio::sync::Notify;
 
 use super::{
-    Driver,
-    breaker::{Breaker, Trouble},
+    breaker::{Breaker, State, Trouble},
     outbox::{Departure, Outbox, Urgency, Waiting},
 };
 
-/// After this a call counts as timed out, whatever its operations' deadlines: longer than a slow disk's flush under load,
-/// shorter than a client's patience with three tries.
-const CALL_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// Asks another node's replica; comes back with the answer, unless it is a repair.
-type Ask = (Option<CallId>, PeerOperation);
+pub(super) type Ask = (Option<CallId>, PeerOperation);
 
 /// Asks another node's coordinator.
-type Forward = (CallId, Operation);
+pub(super) type Forward = (CallId, Operation);
 
 /// A node's capabilities on this worker's connection to it.
 #[derive(Clone)]
@@ -69,8 +56,12 @@ struct Link {
     forwards: Outbox<Forward>,
     line: Line,
     breaker: Breaker,
-    /// Tells whoever keeps the connection to give it up.
-    broken: Rc<Notify>,
+    /// What the coordinator was last told.
+    is_reachable: bool,
+    /// Told when the peer shall prove that it is alive.
+    probe: Rc<Notify>,
+    /// Told when the peer has fallen silent.
+    silence: Rc<Notify>,
 }
 
 /// Whether a node can be talked to.
@@ -91,10 +82,20 @@ pub(super) enum Outgoing {
     Forwards(NodeIndex, kv::Client, Departure<Forward>),
 }
 
-/// How a call ended that has no reply.
-enum NoReply {
-    TimedOut,
-    Lost,
+/// How a call went on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passage {
+    /// It is not answered yet, and should have been.
+    Overdue,
+    /// It was answered.
+    Answered {
+        /// After so long.
+        round_trip: Duration,
+        /// Whether it had been overdue.
+        is_late: bool,
+    },
+    /// It was answered after a time that says nothing about the peer.
+    Heard,
 }
 
 impl Links {
@@ -104,7 +105,9 @@ impl Links {
             forwards: Outbox::new(),
             line: Line::Opening,
             breaker: Breaker::default(),
-            broken: Rc::new(Notify::new()),
+            is_reachable: true,
+            probe: Rc::new(Notify::new()),
+            silence: Rc::new(Notify::new()),
         };
         Self {
             links: std::iter::repeat_with(link).take(nodes).collect(),
@@ -122,7 +125,7 @@ impl Links {
         let urgency = if call.is_some() { Urgency::Awaited } else { Urgency::Repair };
         let waiting = Waiting { item: (call, operation), bytes, deadline };
         match self.links.get_mut(usize::from(to.0)) {
-            Some(link) if !matches!(link.line, Line::Down) => {
+            Some(link) if link.takes() => {
                 if let Err(item) = link.asks.push(waiting, urgency) {
                     self.ask_unsent(item);
                 }
@@ -137,7 +140,7 @@ impl Links {
         let bytes = operation_bytes(&operation);
         let waiting = Waiting { item: (call, operation), bytes, deadline };
         match self.links.get_mut(usize::from(to.0)) {
-            Some(link) if !matches!(link.line, Line::Down) => {
+            Some(link) if link.takes() => {
                 if let Err(item) = link.forwards.push(waiting, Urgency::Awaited) {
                     self.forward_unsent(&item);
                 }
@@ -167,33 +170,103 @@ impl Links {
 
     /// A connection to a node stands.
     pub(super) fn up(&mut self, now: Tick, node: NodeIndex, capabilities: Capabilities) {
-        let link = &mut self.links[usize::from(node.0)];
+        let link = self.link(node);
         link.breaker.connected(now);
         link.line = Line::Up(capabilities);
-        self.changes.push((node, true));
-        self.ready.push(node);
+        self.settle(node);
     }
 
     /// There is no connection to a node. What waited for it was not sent.
     pub(super) fn down(&mut self, node: NodeIndex) {
-        let link = &mut self.links[usize::from(node.0)];
-        if !matches!(link.line, Line::Down) {
-            self.changes.push((node, false));
-        }
-        link.line = Line::Down;
-        let (asks, forwards): (Vec<_>, Vec<_>) = (link.asks.give_up().collect(), link.forwards.give_up().collect());
-        asks.into_iter().for_each(|item| self.ask_unsent(item));
-        forwards.iter().for_each(|item| self.forward_unsent(item));
+        self.link(node).line = Line::Down;
+        self.settle(node);
     }
 
     /// How long to wait before the next attempt to connect.
     pub(super) fn wait(&mut self, node: NodeIndex, trouble: Trouble, jitter: u64) -> Duration {
-        self.links[usize::from(node.0)].breaker.wait(trouble, jitter)
+        self.link(node).breaker.wait(trouble, jitter)
     }
 
-    /// What is notified when the connection to a node is to be given up.
-    pub(super) fn broken(&self, node: NodeIndex) -> Rc<Notify> {
-        Rc::clone(&self.links[usize::from(node.0)].broken)
+    /// How a call of either kind goes on.
+    pub(super) fn passed(&mut self, now: Tick, node: NodeIndex, passage: Passage) {
+        let breaker = &mut self.link(node).breaker;
+        match passage {
+            Passage::Overdue => breaker.overdue(now),
+            Passage::Answered { round_trip, is_late } => breaker.answered(now, round_trip, is_late),
+            Passage::Heard => breaker.heard(now),
+        }
+        if matches!(breaker.state(), State::Slow { .. }) {
+            // Whoever keeps the connection has to end the rest.
+            self.link(node).probe.notify_one();
+        }
+        self.settle(node);
+    }
+
+    /// A call of either kind has ended, however it did.
+    pub(super) fn ended(&mut self, node: NodeIndex, is_forward: bool) {
+        let link = self.link(node);
+        if is_forward {
+            link.forwards.arrived();
+        } else {
+            link.asks.arrived();
+        }
+        self.ready.push(node);
+    }
+
+    /// A ping was answered.
+    pub(super) fn ponged(&mut self, now: Tick, node: NodeIndex, round_trip: Duration) {
+        self.link(node).breaker.ponged(now, round_trip);
+        self.settle(node);
+    }
+
+    /// A ping sent at `began` is not answered. Returns whether nothing else came since either: then the peer is silent.
+    pub(super) fn unanswered(&mut self, node: NodeIndex, began: Tick) -> bool {
+        let link = self.link(node);
+        let is_silent = link.breaker.is_quiet_since(began);
+        if is_silent {
+            link.breaker.silent();
+            link.silence.notify_waiters();
+            self.settle(node);
+        }
+        is_silent
+    }
+
+    /// Gives a slow peer its trial, if its rest is over; otherwise says how long it still rests, and nothing of a peer that
+    /// does not rest.
+    pub(super) fn rest(&mut self, now: Tick, node: NodeIndex) -> Option<Duration> {
+        let breaker = &mut self.link(node).breaker;
+        match breaker.state() {
+            State::Slow { until } if until <= now => {
+                breaker.rested(now);
+                self.settle(node);
+                None
+            }
+            State::Slow { until } => Some(Duration::from_millis(until.since(now))),
+            State::Closed | State::Silent => None,
+        }
+    }
+
+    /// What is known of a node's health.
+    pub(super) fn breaker(&self, node: NodeIndex) -> &Breaker {
+        &self.links[usize::from(node.0)].breaker
+    }
+
+    /// A call sent at `began` has no answer yet. If nothing else came either, the peer shall prove that it is alive.
+    pub(super) fn doubt(&self, node: NodeIndex, began: Tick) {
+        let link = &self.links[usize::from(node.0)];
+        if link.breaker.is_quiet_since(began) {
+            link.probe.notify_one();
+        }
+    }
+
+    /// What is told when a node shall prove that it is alive.
+    pub(super) fn probe(&self, node: NodeIndex) -> Rc<Notify> {
+        Rc::clone(&self.links[usize::from(node.0)].probe)
+    }
+
+    /// What is told when a node has fallen silent.
+    pub(super) fn silence(&self, node: NodeIndex) -> Rc<Notify> {
+        Rc::clone(&self.links[usize::from(node.0)].silence)
     }
 
     /// A peer that came (`true`) or went since the last time.
@@ -216,31 +289,27 @@ impl Links {
         std::mem::take(&mut self.expired)
     }
 
-    /// A ping has ended.
-    pub(super) fn pinged(&mut self, now: Tick, node: NodeIndex, is_timeout: bool) {
-        let breaker = &mut self.links[usize::from(node.0)].breaker;
-        if !is_timeout {
-            breaker.answered(now);
-        } else if breaker.timed_out(now) {
-            self.links[usize::from(node.0)].broken.notify_one();
-        }
+    fn link(&mut self, node: NodeIndex) -> &mut Link {
+        &mut self.links[usize::from(node.0)]
     }
 
-    /// A call of either kind has ended. Returns whether the node is suspect.
-    fn ended(&mut self, now: Tick, to: NodeIndex, is_forward: bool, no_reply: Option<&NoReply>) -> bool {
-        let link = &mut self.links[usize::from(to.0)];
-        if is_forward {
-            link.forwards.arrived()
+    /// Follows a change of a link: what waited for a peer that takes nothing now was not sent, and the coordinator is told of
+    /// one that came or went.
+    fn settle(&mut self, node: NodeIndex) {
+        let link = self.link(node);
+        let is_reachable = link.takes();
+        if is_reachable {
+            self.ready.push(node);
         } else {
-            link.asks.arrived()
+            let (asks, forwards): (Vec<_>, Vec<_>) = (link.asks.give_up().collect(), link.forwards.give_up().collect());
+            asks.into_iter().for_each(|item| self.ask_unsent(item));
+            forwards.iter().for_each(|item| self.forward_unsent(item));
         }
-        match no_reply {
-            None => link.breaker.answered(now),
-            Some(NoReply::TimedOut) if link.breaker.timed_out(now) => link.broken.notify_one(),
-            Some(NoReply::TimedOut | NoReply::Lost) => {}
+        let link = self.link(node);
+        if link.is_reachable != is_reachable {
+            link.is_reachable = is_reachable;
+            self.changes.push((node, is_reachable));
         }
-        self.ready.push(to);
-        link.breaker.is_suspect()
     }
 
     fn ask_unsent(&mut self, (call, _): Ask) {
@@ -255,101 +324,13 @@ impl Links {
     }
 }
 
-impl Outgoing {
-    /// Makes the call and reports how it ended.
-    pub(super) async fn travel(self, driver: Rc<Driver>) {
-        driver.counters.peer_batches_out.one();
-        match self {
-            Self::Asks(to, peer, departure) => ask(driver, to, &peer, departure).await,
-            Self::Forwards(to, kv, departure) => forward(driver, to, &kv, departure).await,
+impl Link {
+    /// Whether operations for the node may wait here and leave.
+    fn takes(&self) -> bool {
+        match self.line {
+            Line::Opening => true,
+            Line::Up(_) => self.breaker.state() == State::Closed,
+            Line::Down => false,
         }
     }
-}
-
-async fn ask(driver: Rc<Driver>, to: NodeIndex, peer: &peer::Client, departure: Departure<Ask>) {
-    let Departure { items, deadline } = departure;
-    driver.counters.peer_operations_out.add(items.len() as u64);
-    let mut request = peer.execute_request();
-    let mut wire = request.get().init_request();
-    header(&driver, deadline, 0).encode(wire.reborrow().init_header());
-    encode_peer_operations(wire.init_operations(items.len() as u32), items.iter().map(|(_, operation)| operation));
-    let calls: Vec<Option<CallId>> = items.into_iter().map(|(call, _)| call).collect();
-    let (reply, count) = (request.send().promise, calls.len());
-    let record_bytes_max = driver.node.record_bytes_max();
-    let read = move |response: capnp::capability::Response<peer::execute_results::Owned>| {
-        Ok(decode_peer_results(response.get()?.get_reply()?.get_results()?, count, record_bytes_max))
-    };
-    let results = conclude(&driver, to, false, reply, read).await;
-    let mut results = results.map(|results| results.map(Vec::into_iter));
-    let mut next = move || match &mut results {
-        Ok(Ok(results)) => results.next().map_or(PeerCall::Lost, PeerCall::Answered),
-        Ok(Err(failure)) => PeerCall::Answered(PeerResult::Failed(failure.clone())),
-        Err(NoReply::TimedOut | NoReply::Lost) => PeerCall::Lost,
-    };
-    let answers = calls.into_iter().filter_map(|call| {
-        let result = next();
-        call.map(|call| (call, result))
-    });
-    driver.peer_answered(answers);
-}
-
-async fn forward(driver: Rc<Driver>, to: NodeIndex, kv: &kv::Client, departure: Departure<Forward>) {
-    let Departure { items, deadline } = departure;
-    driver.counters.peer_operations_out.add(items.len() as u64);
-    let mut request = kv.execute_request();
-    let mut wire = request.get().init_request();
-    header(&driver, deadline, 1).encode(wire.reborrow().init_header());
-    encode_operations(wire.init_operations(items.len() as u32), items.iter().map(|(_, operation)| operation));
-    let calls: Vec<CallId> = items.into_iter().map(|(call, _)| call).collect();
-    let (reply, count) = (request.send().promise, calls.len());
-    let read = move |response: capnp::capability::Response<kv::execute_results::Owned>| {
-        Ok(decode_replies(response.get()?.get_reply()?.get_results()?, count))
-    };
-    let replies = conclude(&driver, to, true, reply, read).await;
-    let mut replies = replies.map(|replies| replies.map(Vec::into_iter));
-    let mut next = move || -> Result<Reply, ForwardFailed> {
-        match &mut replies {
-            Ok(Ok(replies)) => replies.next().ok_or(ForwardFailed { sent: true }),
-            Ok(Err(failure)) => Ok(super::driver::refusal(failure.clone())),
-            Err(NoReply::TimedOut | NoReply::Lost) => Err(ForwardFailed { sent: true }),
-        }
-    };
-    driver.forwarded(calls.into_iter().map(|call| (call, next())));
-}
-
-fn header(driver: &Driver, deadline: Tick, hops: u8) -> RequestHeader {
-    let left_ms = deadline.since(driver.now()).max(1);
-    let budget_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
-    RequestHeader { epoch: driver.node.layout.epoch, budget_ms, traceparent: None, hops }
-}
-
-/// Waits for a reply, reads it, and books how the call ended.
-async fn conclude<R, T>(
-    driver: &Rc<Driver>,
-    to: NodeIndex,
-    is_forward: bool,
-    reply: Promise<R, capnp::Error>,
-    read: impl FnOnce(R) -> Result<Result<T, Failure>, capnp::Error>,
-) -> Result<Result<T, Failure>, NoReply> {
-    let began = Instant::now();
-    let result = match timeout(CALL_TIMEOUT, reply).await {
-        Err(_) => {
-            driver.counters.peer_calls_timed_out.one();
-            Err(NoReply::TimedOut)
-        }
-        Ok(reply) => reply.and_then(read).map_err(|error| {
-            driver.counters.peer_calls_lost.one();
-            tracing::debug!(peer = to.0, %error, "a call to a node has no reply");
-            NoReply::Lost
-        }),
-    };
-    let gauge = &driver.node.gauges[driver.number][usize::from(to.0)];
-    if result.is_ok() {
-        gauge.answered_after(began.elapsed());
-    }
-    driver.change_links(|now, links| {
-        let is_suspect = links.ended(now, to, is_forward, result.as_ref().err());
-        gauge.suspect(is_suspect);
-    });
-    result
 }
