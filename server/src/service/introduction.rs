@@ -128,7 +128,12 @@ impl Drop for Introduction {
         match self.caller.get() {
             Caller::Stranger => counters.strangers.subtract(1),
             Caller::Client => counters.clients.subtract(1),
-            Caller::Peer(_) => counters.peers.subtract(1),
+            Caller::Peer(peer) => {
+                counters.peers.subtract(1);
+                // It, or its way here, or this node itself was away. Asking at once tells this node which, and a node that
+                // gave this one up that it is back.
+                self.driver.doubt(peer);
+            }
         }
     }
 }
@@ -163,6 +168,9 @@ impl node::Server for Introduction {
 
     async fn ping(self: Rc<Self>, _: node::PingParams, mut wire: node::PingResults) -> Result<(), Error> {
         let arrival = Arrival::now(&self.driver);
+        if let Caller::Peer(peer) = self.caller.get() {
+            self.driver.node.heard(peer);
+        }
         arrival.reply_header(&self.driver.node.clients).encode(wire.get().init_reply().init_header());
         Ok(())
     }

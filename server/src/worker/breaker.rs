@@ -26,6 +26,9 @@ const CALLS_MIN: u32 = 10;
 /// How long calls count towards the share of those overdue.
 const WINDOW_MS: u64 = 10_000;
 
+/// How long an overdue call makes a peer suspect when no other call tells more.
+const SUSPICION_MS: u64 = 3_000;
+
 /// How long a silent peer keeps its connection: several retransmissions of a lossy network.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(2);
 
@@ -80,6 +83,7 @@ pub(crate) struct Breaker {
     rests: u32,
     failed_attempts: u32,
     last_heard: Tick,
+    last_overdue: Tick,
     round_trips: Patience,
     pings: Patience,
 }
@@ -106,8 +110,9 @@ impl Breaker {
     }
 
     /// Not given up, but watched.
-    pub(crate) fn is_suspect(&self) -> bool {
-        self.timeouts_in_a_row > 0 || self.state != State::Closed
+    pub(crate) fn is_suspect(&self, now: Tick) -> bool {
+        let is_recent = now.since(self.last_overdue) <= SUSPICION_MS;
+        (self.timeouts_in_a_row > 0 && is_recent) || self.state != State::Closed
     }
 
     /// A call was answered, in time or late.
@@ -132,13 +137,17 @@ impl Breaker {
     pub(crate) fn heard(&mut self, now: Tick) {
         self.last_heard = self.last_heard.max(now);
         if self.state == State::Silent {
+            // It was not slow, it was not there: what was overdue says nothing about how it answers now.
             self.state = State::Closed;
+            self.timeouts_in_a_row = 0;
+            (self.window_began, self.calls, self.timeouts) = (now, 0, 0);
         }
     }
 
     /// A call was not answered in time.
     pub(crate) fn overdue(&mut self, now: Tick) {
         self.count(now);
+        self.last_overdue = now;
         self.timeouts += 1;
         self.timeouts_in_a_row += 1;
         let is_half = self.calls >= CALLS_MIN && self.timeouts * 2 >= self.calls;
@@ -209,9 +218,9 @@ mod tests {
         let mut breaker = Breaker::default();
         breaker.overdue(Tick(1));
         breaker.overdue(Tick(2));
-        assert!(breaker.is_suspect() && !is_open(&breaker));
+        assert!(breaker.is_suspect(Tick(3)) && !breaker.is_suspect(Tick(9_000)) && !is_open(&breaker));
         breaker.answered(Tick(3), QUICK, false);
-        assert!(!breaker.is_suspect());
+        assert!(!breaker.is_suspect(Tick(3)));
         breaker.overdue(Tick(4));
         breaker.overdue(Tick(5));
         assert!(!is_open(&breaker));
@@ -262,10 +271,11 @@ mod tests {
         ] {
             let mut breaker = Breaker::default();
             assert!(breaker.is_quiet_since(Tick(5)));
+            breaker.overdue(Tick(6));
             breaker.silent();
-            assert!(is_open(&breaker) && breaker.is_suspect());
+            assert!(is_open(&breaker) && breaker.is_suspect(Tick(8)));
             sign(&mut breaker);
-            assert!(!is_open(&breaker) && !breaker.is_quiet_since(Tick(5)));
+            assert!(!is_open(&breaker) && !breaker.is_suspect(Tick(9)) && !breaker.is_quiet_since(Tick(5)));
         }
     }
 

@@ -257,13 +257,18 @@ impl Driver {
     pub(super) fn change_peer(self: &Rc<Self>, node: NodeIndex, change: impl FnOnce(Tick, &mut Links)) {
         self.change_links(|now, links| {
             change(now, links);
-            self.gauge(node).suspect(links.breaker(node).is_suspect());
+            self.gauge(node).suspect(links.breaker(node).is_suspect(now));
         });
     }
 
     /// Looks at the links to other nodes.
     pub(super) fn links<T>(&self, look: impl FnOnce(&Links) -> T) -> T {
         look(&self.state.borrow().links)
+    }
+
+    /// Lets a node prove that it is alive.
+    pub(crate) fn doubt(&self, node: NodeIndex) {
+        self.links(|links| links.probe(node).notify_one());
     }
 
     /// How this worker sees a node.
