@@ -65,6 +65,8 @@ pub struct CoordinatorConfig {
     /// owners that fail. Beyond it they end with their reply, and whoever was behind is repaired by a later read or an
     /// exchange.
     pub lingering_max: usize,
+    /// The same in bytes of the records they keep.
+    pub lingering_bytes_max: usize,
     /// Longest time in milliseconds an operation may take, whatever its client allows: what bounds the life of its state.
     pub budget_max_ms: u64,
     /// After so many milliseconds a read that is not answered yet asks one more owner for its record, and an operation at
@@ -85,6 +87,8 @@ impl CoordinatorConfig {
             operations_max: 65_536,
             // As many again; they cost a few hundred bytes each and the record that was read.
             lingering_max: 65_536,
+            // Small beside what clients may have in flight; as many records of a kilobyte.
+            lingering_bytes_max: 64 << 20,
             budget_max_ms: 60_000,
             hedge_after_ms: 100,
         }
@@ -390,10 +394,15 @@ impl Coordinator {
         let was_lingering = flight.head.is_answered;
         match go_on(flight, &mut self.shared, effects) {
             Flow::Wait => {}
-            Flow::Linger => self.shared.lingering += 1,
+            Flow::Linger => {
+                flight.head.lingering_bytes = flight.stage.record_bytes();
+                self.shared.lingering += 1;
+                self.shared.lingering_bytes += flight.head.lingering_bytes;
+            }
             Flow::Unclaimed => self.shared.counters.unclaimed += 1,
             Flow::End => {
                 self.shared.lingering -= usize::from(was_lingering);
+                self.shared.lingering_bytes -= flight.head.lingering_bytes;
                 self.flights.remove(calls.slot());
             }
             Flow::Write(write) => {

@@ -63,7 +63,17 @@ impl Coordinator {
         let slot = self.flights.vacant_key();
         let deadline = deadline.min(now.after(self.shared.config.budget_max_ms));
         let calls = self.shared.calls(slot);
-        let mut head = Head { calls, request, begun: now, deadline, now_wall_ms, route, demand, is_answered: false };
+        let mut head = Head {
+            calls,
+            request,
+            begun: now,
+            deadline,
+            now_wall_ms,
+            route,
+            demand,
+            is_answered: false,
+            lingering_bytes: 0,
+        };
         let stage = first_stage(&mut self.shared, &mut head, hops, operation, effects)?;
         let slot = self.flights.insert(Flight { head, stage });
         self.watch(slot, now);

@@ -1,6 +1,6 @@
 //! An operation in flight, and what all operations of a coordinator share.
 
-use alloc::{boxed::Box, sync::Arc, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec, vec::Vec};
 
 use super::{
     CoordinatorConfig, Counters, Effect, RequestId,
@@ -20,6 +20,9 @@ use crate::{
     replica::Write,
     tick::Tick,
 };
+
+/// Partitions whose stand-ins are kept in memory, at 28 bytes and a little each: all of a layout of some dozen nodes.
+const STAND_INS_KEPT_MAX: usize = 16_384;
 
 /// An operation in flight.
 #[derive(Debug)]
@@ -41,6 +44,8 @@ pub(super) struct Head {
     pub(super) demand: Demand,
     /// Whether the client has its reply.
     pub(super) is_answered: bool,
+    /// Bytes it was counted with when it began to linger.
+    pub(super) lingering_bytes: usize,
 }
 
 /// What it is doing.
@@ -77,14 +82,18 @@ pub(super) struct Shared {
     pub(super) config: CoordinatorConfig,
     /// By node index: whether calls to it make no sense now.
     unreachable: Vec<bool>,
+    /// By partition: who stands in while just these nodes are unreachable. The walk through a layout that has nobody is a
+    /// long one, and every write to such a partition would take it.
+    stand_ins: BTreeMap<u32, Vec<NodeIndex>>,
     pub(super) counters: Counters,
     pub(super) hedges: HedgeBudget,
     /// The time of the step that is being taken.
     pub(super) now: Tick,
     /// Numbers the stages of operations, so that an answer can't be taken for one to whoever had the same slot before.
     serial: u64,
-    /// Operations whose clients have their reply.
+    /// Operations whose clients have their reply, and the records they keep.
     pub(super) lingering: usize,
+    pub(super) lingering_bytes: usize,
 }
 
 impl Shared {
@@ -93,11 +102,13 @@ impl Shared {
         Self {
             config,
             unreachable,
+            stand_ins: BTreeMap::new(),
             counters: Counters::default(),
             hedges: HedgeBudget::new(),
             now: Tick(0),
             serial: 0,
             lingering: 0,
+            lingering_bytes: 0,
         }
     }
 
@@ -114,6 +125,7 @@ impl Shared {
             known.is_some_and(|index| self.is_unreachable(index))
         };
         self.unreachable = layout.members.iter().map(|member| was_unreachable(member.id)).collect();
+        self.stand_ins.clear();
         self.config.layout = layout;
         self.config.me = me;
     }
@@ -121,7 +133,18 @@ impl Shared {
     pub(super) fn set_reachable(&mut self, node: NodeIndex, reachable: bool) {
         if let Some(unreachable) = self.unreachable.get_mut(usize::from(node.0)) {
             *unreachable = !reachable;
+            self.stand_ins.clear();
         }
+    }
+
+    /// Who stands in for the owners of a partition, most preferred first, of those that can be reached.
+    pub(super) fn stand_ins(&mut self, partition: u32) -> &[NodeIndex] {
+        if self.stand_ins.len() >= STAND_INS_KEPT_MAX && !self.stand_ins.contains_key(&partition) {
+            self.stand_ins.clear();
+        }
+        let alive = |node: NodeIndex| !self.unreachable.get(usize::from(node.0)).copied().unwrap_or(true);
+        let layout = &self.config.layout;
+        self.stand_ins.entry(partition).or_insert_with(|| layout.stand_ins(partition, alive).collect())
     }
 
     /// Who a node is, for ever; `None` if the layout has changed since it got this number.
@@ -146,7 +169,18 @@ impl Shared {
     }
 
     pub(super) fn may_linger(&self) -> bool {
-        self.lingering < self.config.lingering_max
+        self.lingering < self.config.lingering_max && self.lingering_bytes < self.config.lingering_bytes_max
+    }
+}
+
+impl Stage {
+    /// Bytes of the record it keeps.
+    pub(super) fn record_bytes(&self) -> usize {
+        match self {
+            Self::Reading(reading) => reading.record_bytes(),
+            Self::Writing(writing) => writing.record_bytes(),
+            Self::Forwarding(_) => 0,
+        }
     }
 }
 

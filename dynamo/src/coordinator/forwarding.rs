@@ -98,8 +98,11 @@ impl Forwarding {
     }
 
     fn hand_on(&mut self, head: &mut Head, shared: &mut Shared, effects: &mut Vec<Effect>) -> Taker {
-        let stand_in = |head: &mut Head| if head.demand.is_sloppy { head.route.recruit(shared) } else { None };
-        let Some(place) = self.untried.iter().next().or_else(|| stand_in(head)) else { return Taker::Nobody };
+        let next = match self.untried.iter().next() {
+            None if head.demand.is_sloppy => head.route.recruit(shared),
+            owner => owner,
+        };
+        let Some(place) = next else { return Taker::Nobody };
         if head.route.node(place) == shared.config.me {
             return Taker::Me;
         }

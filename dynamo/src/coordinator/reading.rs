@@ -120,6 +120,12 @@ impl Reading {
         !self.records_pending.without(mine).is_empty() && has_others
     }
 
+    /// Bytes of the record it keeps.
+    pub(super) fn record_bytes(&self) -> usize {
+        let encoded = self.merged.as_ref().and_then(|merged| merged.encoded.as_ref());
+        encoded.map_or(0, |(bytes, _)| bytes.len())
+    }
+
     /// Takes what became of a call.
     pub(super) fn on_answer(
         &mut self,
@@ -195,7 +201,7 @@ impl Reading {
     }
 
     /// How the read stands, when as many stand-ins as it lacks have been found for it.
-    fn verdict(&mut self, head: &mut Head, shared: &Shared) -> Verdict {
+    fn verdict(&mut self, head: &mut Head, shared: &mut Shared) -> Verdict {
         loop {
             let verdict = self.tally.verdict();
             if verdict != Verdict::Lost || !self.recruit(head, shared) {
@@ -205,7 +211,7 @@ impl Reading {
     }
 
     /// Lets one more stand-in count, if the level allows it and there is one.
-    fn recruit(&mut self, head: &mut Head, shared: &Shared) -> bool {
+    fn recruit(&mut self, head: &mut Head, shared: &mut Shared) -> bool {
         let stand_in = if head.demand.is_sloppy { head.route.recruit(shared) } else { None };
         stand_in.into_iter().for_each(|place| self.tally.admit(place));
         stand_in.is_some()

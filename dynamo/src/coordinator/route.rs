@@ -66,15 +66,13 @@ impl Route {
 
     /// Takes the next stand-in into use: the first node alive, in the order the layout gives, that is not in use yet. `None`
     /// when nobody is left, and when the layout has changed since: its numbers mean other nodes.
-    pub(super) fn recruit(&mut self, shared: &Shared) -> Option<Place> {
-        let layout = &shared.config.layout;
+    pub(super) fn recruit(&mut self, shared: &mut Shared) -> Option<Place> {
         let place = Place::new(usize::from(self.count))?;
-        if layout.epoch != self.view.hi {
+        if shared.config.layout.epoch != self.view.hi {
             return None;
         }
-        let is_new = |node: &NodeIndex| !self.uses(*node) || bug::is_on(Bug::CountOneNodeTwice);
-        let node = layout.stand_ins(self.view.prefix, |node| !shared.is_unreachable(node)).find(is_new)?;
-        self.nodes[place.index()] = node;
+        let is_new = |node: &&NodeIndex| !self.uses(**node) || bug::is_on(Bug::CountOneNodeTwice);
+        self.nodes[place.index()] = *shared.stand_ins(self.view.prefix).iter().find(is_new)?;
         self.count += 1;
         Some(place)
     }

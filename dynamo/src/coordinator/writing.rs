@@ -95,6 +95,11 @@ impl Writing {
         Ok(writing)
     }
 
+    /// Bytes of the record it keeps.
+    pub(super) fn record_bytes(&self) -> usize {
+        self.record.as_ref().map_or(0, Bytes::len)
+    }
+
     /// The version is minted: sends it to the other owners while it is being committed here.
     pub(super) fn on_minted(
         &mut self,

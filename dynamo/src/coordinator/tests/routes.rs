@@ -40,7 +40,7 @@ fn shared_of(layout: &Layout, me: u16, away: &BTreeSet<u16>) -> Shared {
     shared
 }
 
-fn recruits(route: &mut Route, shared: &Shared) -> Vec<NodeIndex> {
+fn recruits(route: &mut Route, shared: &mut Shared) -> Vec<NodeIndex> {
     core::iter::from_fn(|| route.recruit(shared).map(|place| route.node(place))).collect()
 }
 
@@ -59,9 +59,9 @@ proptest! {
         let in_use = in_use.min(owners.len());
         let demand = Demand { owners: in_use, read: 1, write: 1, is_sloppy: true };
         let found_by = |me: u16| {
-            let shared = shared_of(&layout, me, &away);
+            let mut shared = shared_of(&layout, me, &away);
             let mut route = Route::new(&layout, NodeIndex(me), &store_key, &demand);
-            (recruits(&mut route, &shared), route)
+            (recruits(&mut route, &mut shared), route)
         };
         let mut orders = BTreeSet::new();
         for me in (0..nodes).filter(|me| !away.contains(me)) {
@@ -89,16 +89,16 @@ proptest! {
         let owners: Vec<NodeIndex> = layout.owners(layout.partition(&store_key.id())).collect();
         let demand = Demand { owners: 3, read: 2, write: 2, is_sloppy: true };
         if !owners.contains(&NodeIndex(me)) {
-            let shared = shared_of(&layout, me, &owners.iter().map(|owner| owner.0).collect());
+            let mut shared = shared_of(&layout, me, &owners.iter().map(|owner| owner.0).collect());
             let mut route = Route::new(&layout, NodeIndex(me), &store_key, &demand);
-            recruits(&mut route, &shared);
+            recruits(&mut route, &mut shared);
             let mut route = route.standing_in(NodeIndex(me));
             prop_assert_eq!(route.nodes(route.places()), [&[NodeIndex(me)], &owners[..]].concat());
             prop_assert_eq!(route.nodes(route.owners()), owners);
             prop_assert!(route.is_mine() && route.is_standing_in());
             let quorums = route.quorums(2).unwrap();
             prop_assert_eq!(quorums.stand_ins(), route.stand_ins());
-            prop_assert!(!recruits(&mut route, &shared).contains(&NodeIndex(me)));
+            prop_assert!(!recruits(&mut route, &mut shared).contains(&NodeIndex(me)));
             route.dismiss();
             prop_assert_eq!(route.places().len(), 4);
         }
