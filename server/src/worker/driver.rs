@@ -36,8 +36,8 @@ use crate::{
     store::{Completion, CompletionQueue, Progress, Submission},
 };
 
-/// How many reads that were answered may wait for late answers: they only serve repair, and each keeps its record.
-const LINGERING_MAX: usize = 4_096;
+/// How many operations that were answered may wait for late answers: they only serve repair, and each keeps its record.
+const LINGERING_MAX: usize = 16_384;
 
 /// How long a repair may wait to be sent; a later read finds the difference again.
 const REPAIR_MS: u64 = 2_000;
@@ -412,6 +412,12 @@ impl Driver {
         counters.repairs.set(counted.repairs);
         counters.read_fetches.set(counted.fetches);
         counters.read_hedges.set(counted.hedges);
+        counters.read_hedges_withheld.set(counted.hedges_withheld);
+        counters.hints_sent.set(counted.hints);
+        counters.hints_lost.set(counted.hints_refused);
+        counters.hint_reads.set(counted.hints_read);
+        counters.stood_in.set(counted.stood_in);
+        counters.lingers_cut_short.set(counted.unlingered);
         counters.quorum_timeouts.set(counted.timeouts);
         // Others count these too, so only what is new is added.
         counters.corrupt_records.add(counted.corrupt - self.corrupt_published.replace(counted.corrupt));
