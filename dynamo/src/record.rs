@@ -76,8 +76,17 @@ pub struct Summary<'r> {
     pub live: u32,
     /// Bytes of those values together.
     pub value_bytes: u64,
+    /// The clock from which on readers are shown none of them; 0 if one stays for ever, or there are none.
+    pub expires: u64,
     /// The record's checksum.
     pub digest: u128,
+}
+
+impl Summary<'_> {
+    /// How many versions hold a value, twins included, when a reader at the clock `now` is shown any of them; otherwise none.
+    pub fn live_at(&self, now: u64) -> u32 {
+        if self.expires != 0 && self.expires <= now { 0 } else { self.live }
+    }
 }
 
 /// Why bytes are not a record of the key they stand under. The record is unreadable, which is not the same as absent.

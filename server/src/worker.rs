@@ -26,7 +26,7 @@ pub(crate) use self::{
     admission::{Room, Share},
     batches::Results,
     breaker::Trouble,
-    driver::{Driver, Terms, refusal},
+    driver::{Driver, Terms, refusal, wall_ms},
     inquiries::Inquiries,
 };
 

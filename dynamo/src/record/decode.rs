@@ -47,15 +47,19 @@ pub(crate) fn read(address: &Address, bytes: &Bytes) -> Result<(Object, u128), R
 pub fn summary<'r>(store_key: &StoreKey, bytes: &'r [u8]) -> Result<Summary<'r>, RecordError> {
     let digest = verify(store_key, bytes)?;
     let parts = Parts::of(bytes).ok_or(RecordError::Malformed)?;
-    let (mut live, mut value_bytes, mut rest) = (0, 0, parts.versions);
+    let (mut live, mut value_bytes, mut expires, mut rest) = (0, 0, 0, parts.versions);
+    let mut is_for_ever = false;
     for _ in 0..parts.version_count {
         let version = take_version(&mut rest).ok_or(RecordError::Malformed)?;
         if let Some((value, _)) = version.value {
             live += 1;
             value_bytes += value.len() as u64;
+            expires = version.expires.max(expires);
+            is_for_ever |= version.expires == 0;
         }
     }
-    Ok(Summary { bucket: parts.bucket, key: parts.key, live, value_bytes, digest })
+    let expires = if is_for_ever { 0 } else { expires };
+    Ok(Summary { bucket: parts.bucket, key: parts.key, live, value_bytes, expires, digest })
 }
 
 /// The store key of the names that a record claims to have. Nothing is verified: this only helps to tell a record that was

@@ -69,6 +69,10 @@ proptest! {
         prop_assert_eq!((told.bucket, told.key), (&b"carts"[..], &b"key/1"[..]));
         prop_assert_eq!(told.live as usize, object.live().count());
         prop_assert_eq!(told.value_bytes, object.value_bytes());
+        for now in object.versions.iter().flat_map(|version| [version.expires, version.expires.saturating_sub(1), 7]) {
+            let is_shown = object.live().any(|version| !version.is_expired(now));
+            prop_assert_eq!(told.live_at(now) as usize, if is_shown { object.live().count() } else { 0 });
+        }
         prop_assert_eq!(record.object, object);
     }
 

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use capnp::Error;
 use dynamo::{
+    hlc,
     ident::StoreKey,
     operation::{ErrorCode, Failure, Operation, Reply},
     record,
@@ -21,7 +22,7 @@ use wire::ConnectionHandle;
 use super::{Arrival, list_length, status};
 use crate::{
     store::Chunk,
-    worker::{Driver, Results, Room, Share, Terms, refusal},
+    worker::{Driver, Results, Room, Share, Terms, refusal, wall_ms},
 };
 
 /// The `Kv` of one connection.
@@ -110,10 +111,12 @@ impl Kv {
         self.driver.counters.corrupt_records.add(chunk.unreadable.len() as u64);
         let mut page = ScanPage::default();
         let mut last = StoreKey([0; 32]);
+        let now = hlc::clock_of(wall_ms());
         for (key, record) in &chunk.records {
             let Ok(summary) = record::summary(key, record) else { continue };
+            let live = summary.live_at(now);
             let is_wanted = scan.bucket.as_ref().is_none_or(|bucket| *bucket.as_bytes() == *summary.bucket)
-                && (scan.with_tombstones || summary.live > 0);
+                && (scan.with_tombstones || live > 0);
             if !is_wanted {
                 continue;
             }
@@ -125,7 +128,7 @@ impl Kv {
             page.keys.push(ScanKey {
                 bucket: record.slice_ref(summary.bucket),
                 key: record.slice_ref(summary.key),
-                siblings: u16::try_from(summary.live).unwrap_or(u16::MAX),
+                siblings: u16::try_from(live).unwrap_or(u16::MAX),
                 value_bytes: summary.value_bytes,
             });
             page.cursor = bytes::Bytes::copy_from_slice(&key.0);

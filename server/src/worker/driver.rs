@@ -444,7 +444,8 @@ fn kind(operation: &Result<Operation, Failure>) -> Kind {
     }
 }
 
-fn wall_ms() -> u64 {
+/// Now, in milliseconds since 1970.
+pub(crate) fn wall_ms() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }
