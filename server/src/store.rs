@@ -31,6 +31,7 @@ mod error;
 mod filesystem;
 mod header;
 mod health;
+mod hints;
 mod lock;
 mod pages;
 mod queue;
@@ -49,6 +50,7 @@ mod writer;
 pub use completion::{Completion, CompletionQueue, Progress};
 pub use error::OpenError;
 pub use health::Health;
+pub use hints::{HintReport, HintStatus, HintSubmission, Hints};
 pub use queue::{QUEUE_BYTES_MAX, QUEUE_WRITES_MAX};
 pub use raw::RawEngine;
 pub use scan::{Chunk, SCAN_BYTES_MAX, SCAN_RECORDS_MAX, SCAN_TIME_MAX, ScanError};
@@ -88,7 +90,7 @@ pub struct StoreConfig {
     /// How many shards a new directory gets: a power of two up to 16, fixed for its life. `None`: by the number of cores, up
     /// to 4. With two cores or less it is 1, because one writer's larger groups are worth more than two writers' flushes.
     pub shards: Option<u8>,
-    /// Bytes the store may use on disk; `None`: as many as there are.
+    /// Bytes the records may use on disk, beside which hints may use a tenth as many; `None`: as many as there are.
     pub max_bytes: Option<u64>,
     /// The longest value it accepts.
     pub value_bytes_max: u64,
@@ -132,6 +134,7 @@ pub struct Store {
     shards: Vec<Arc<Shard>>,
     readers: Readers,
     writers: Vec<JoinHandle<()>>,
+    hints: Hints,
     /// Last, so that the lock outlives everything that works in the directory.
     directory: Directory,
 }
@@ -144,7 +147,8 @@ impl Store {
         let directory = Directory::open(config)?;
         let count = directory.identity.shards;
         let ballast = Arc::new(Ballast::take(directory.root.join(BALLAST_FILE)));
-        let mut store = Self { shards: Vec::new(), readers: Readers::default(), writers: Vec::new(), directory };
+        let hints = Hints::open(config, &directory, Arc::clone(&ballast))?;
+        let mut store = Self { shards: Vec::new(), readers: Readers::default(), writers: Vec::new(), hints, directory };
         for number in 0..count {
             let tables = store.directory.open_shard(number, config.map_bytes(count))?;
             store.shards.push(Arc::new(Shard::new(number, tables)?));
@@ -223,6 +227,11 @@ impl Store {
     /// A snapshot for one batch of reads.
     pub fn snapshot(&self) -> Snapshot<'_> {
         Snapshot::new(self)
+    }
+
+    /// What this node keeps for others.
+    pub fn hints(&self) -> &Hints {
+        &self.hints
     }
 
     /// How the store is.

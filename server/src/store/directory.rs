@@ -7,6 +7,7 @@
 //! data/FORMAT          what this is, for people and for other versions of the software
 //! data/node/           LMDB: who the node is, its layout
 //! data/shard-0/ …      LMDB: records and partition rows
+//! data/hints/          LMDB: what is kept for other nodes ([`super::hints`])
 //! ```
 //!
 //! A store is made under another name and renamed when it is complete, so there is no half-made one to tell from a damaged
@@ -24,6 +25,7 @@ use super::{
     Identity, StoreConfig,
     error::OpenError,
     filesystem,
+    hints::{self, STAMP_HINTS},
     lock::{LOCK_FILE, Lock},
     tables::{DATA_FILE, Environment, Tables, put_stamp, stamp},
 };
@@ -124,7 +126,30 @@ impl Directory {
         self.put(STAMP_ACQUAINTANCES, acquaintances)
     }
 
-    fn put(&self, name: &str, content: &[u8]) -> Result<(), OpenError> {
+    /// Where the environments are.
+    pub(super) fn data(&self) -> PathBuf {
+        self.root.join(DATA)
+    }
+
+    /// Whether a fact about the node was ever stored under a name.
+    pub(super) fn has_fact(&self, name: &str) -> Result<bool, OpenError> {
+        let find = || {
+            let transaction = self.node.env.read_txn()?;
+            Ok(self.node.stamps.get(&transaction, name.as_bytes())?.is_some())
+        };
+        find().map_err(OpenError::engine(self.data().join("node"), "read a fact about the node"))
+    }
+
+    /// Takes a directory back to before a fact was stored, as an older version of the software left it.
+    #[cfg(test)]
+    pub(super) fn forget_fact(&self, name: &str) {
+        let mut transaction = self.node.env.write_txn().unwrap();
+        assert!(self.node.stamps.delete(&mut transaction, name.as_bytes()).unwrap());
+        transaction.commit().unwrap();
+    }
+
+    /// Stores a fact about the node durably.
+    pub(super) fn put(&self, name: &str, content: &[u8]) -> Result<(), OpenError> {
         let write = || {
             let mut transaction = self.node.env.write_txn()?;
             put_stamp(&self.node.stamps, &mut transaction, name, content)?;
@@ -176,6 +201,7 @@ fn found(root: &Path, config: &StoreConfig, layout: &[u8]) -> Result<(), OpenErr
         put_stamp(&environment.stamps, &mut transaction, STAMP_IDENTITY, &encode_identity(&identity))?;
         put_stamp(&environment.stamps, &mut transaction, STAMP_LAYOUT, layout)?;
         put_stamp(&environment.stamps, &mut transaction, STAMP_ACQUAINTANCES, &[])?;
+        put_stamp(&environment.stamps, &mut transaction, STAMP_HINTS, &[])?;
         transaction.commit()
     };
     write().map_err(OpenError::engine(&node, "write who the node is"))?;
@@ -184,6 +210,7 @@ fn found(root: &Path, config: &StoreConfig, layout: &[u8]) -> Result<(), OpenErr
     for shard in 0..shards {
         found_shard(&founding, &identity, shard, config.map_bytes(shards))?;
     }
+    hints::found(config, root, &founding, &identity)?;
     filesystem::write_durably(&founding.join(FORMAT_FILE), &format!("{FORMAT_LINE}\n"))?;
     filesystem::sync_directory(&founding)?;
     fs::rename(&founding, root.join(DATA)).map_err(OpenError::io(root, "could not finish founding"))?;

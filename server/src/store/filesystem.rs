@@ -40,6 +40,13 @@ pub(super) fn available_bytes(file: &File) -> u64 {
     rustix::fs::fstatvfs(file).map_or(u64::MAX, |found| found.f_bavail.saturating_mul(found.f_frsize))
 }
 
+/// Bytes of the whole file system that a path is on, those that are in use among them.
+pub(super) fn total_bytes(path: &Path) -> Result<u64, OpenError> {
+    let found = rustix::fs::statvfs(path)
+        .map_err(|errno| OpenError::io(path, "could not inspect the file system")(errno.into()))?;
+    Ok(found.f_blocks.saturating_mul(found.f_frsize))
+}
+
 /// Bytes a file really occupies.
 pub(super) fn occupied_bytes(file: &File) -> u64 {
     file.metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(512))

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// A record that gets shorter by more than this, an eighth of a page, may leave its page emptier than it should be.
-const SHRINK_BYTES: usize = 512;
+pub(super) const SHRINK_BYTES: usize = 512;
 
 /// Why a row or record can't be read or written. The transaction must be aborted.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,8 @@
 //! | shard | `partitions` | bits u8, prefix u32 big end first | row ([`dynamo::replica::PartitionRow`]) |
 //! | shard | `stamps` | name | stamp: which shard of which directory this is |
 //! | node | `stamps` | name | stamp: who the node is, and its layout |
+//!
+//! The environment of the hints has its tables in [`super::hints`].
 
 use std::{
     fs::{self, File},

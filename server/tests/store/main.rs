@@ -4,6 +4,8 @@ mod crash;
 mod damage;
 mod failing;
 mod full;
+mod hint_crash;
+mod hints;
 mod opening;
 mod process;
 mod round_trip;
