@@ -223,7 +223,8 @@ impl Reading {
             PeerCall::Answered(result) => result,
             PeerCall::NotSent | PeerCall::Lost => {
                 self.trouble.add(ErrorCode::Unavailable);
-                return Answer::Failed;
+                let is_absent = ask == Ask::Whole && bug::is_on(Bug::ErrorReadAsAbsent);
+                return if is_absent { Answer::Record(None) } else { Answer::Failed };
             }
         };
         match (ask, result) {

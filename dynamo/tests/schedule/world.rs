@@ -262,6 +262,13 @@ impl World {
                 let (node, reachable) = (NodeIndex(self.random.below(NODES) as u16), self.random.chance(700));
                 self.input(at, Input::PeerState { node, reachable });
             }
+            990..993 if self.has_faults => {
+                // All owners of a key at once, so that others do their work for a while.
+                let key = self.random.below(KEYS);
+                for owner in self.owners(key).collect::<Vec<_>>() {
+                    self.input(at, Input::PeerState { node: NodeIndex(owner as u16), reachable: false });
+                }
+            }
             _ => {}
         }
     }
