@@ -16,8 +16,8 @@ use std::{
 use dynamo::{
     coordinator::{CallId, Coordinator, CoordinatorConfig, Effect, ForwardFailed, Input, PeerCall, RequestId},
     layout::NodeIndex,
-    operation::{Action, ErrorCode, Failure, Operation, Outcome, Receipt, Reply},
-    peer::{PeerOperation, PeerResult},
+    operation::{Action, Failure, Operation, Outcome, Receipt, Reply},
+    peer::{PeerAction, PeerOperation, PeerResult},
     replica::WriteOutcome,
     tick::Tick,
 };
@@ -33,7 +33,7 @@ use super::{
 use crate::{
     counters::Counters,
     node::{Node, PeerGauge},
-    store::{Completion, CompletionQueue, Progress, Submission},
+    store::{Completion, CompletionQueue, HintSubmission, Progress, Rejected, Submission},
 };
 
 /// How many operations that were answered may wait for late answers: they only serve repair, and each keeps its record.
@@ -92,12 +92,14 @@ struct State {
     links: Links,
     /// Local reads of this round: whose they are, and what.
     reads: (Vec<CallId>, Vec<PeerOperation>),
+    /// The same of hints.
+    hint_reads: Vec<(CallId, PeerOperation)>,
     /// Kept for its capacity.
     results: Vec<PeerResult>,
     /// Writes of this round, by shard.
     submissions: Vec<Vec<Submission>>,
-    /// Hints of this round that this node can't keep.
-    refused_hints: Vec<CallId>,
+    /// Hints of this round.
+    hints: Vec<HintSubmission>,
     /// When the task that waits for deadlines will wake.
     armed: Option<Tick>,
     /// Kept for their capacity.
@@ -119,9 +121,10 @@ impl Driver {
             clients: Batches::new(),
             links: Links::new(node.layout.members.len()),
             reads: (Vec::new(), Vec::new()),
+            hint_reads: Vec::new(),
             results: Vec::new(),
             submissions: (0..node.store.identity().shards).map(|_| Vec::new()).collect(),
-            refused_hints: Vec::new(),
+            hints: Vec::new(),
             armed: None,
             effects: Vec::new(),
             following: Vec::new(),
@@ -312,6 +315,9 @@ impl Driver {
     fn carry_out(&self, now: Tick, state: &mut State, effects: &mut Vec<Effect>) {
         for effect in effects.drain(..) {
             match effect {
+                Effect::LocalRead { call, operation } if operation.action == PeerAction::ReadHint => {
+                    state.hint_reads.push((call, operation));
+                }
                 Effect::LocalRead { call, operation } => {
                     state.reads.0.push(call);
                     state.reads.1.push(operation);
@@ -321,7 +327,9 @@ impl Driver {
                     state.submissions[shard].push(Submission { token: Some(call.0), operation });
                 }
                 Effect::LocalWrite { call: None, operation } => self.merges.repair(operation),
-                Effect::LocalHint { call, operation: _ } => state.refused_hints.extend(call),
+                Effect::LocalHint { call, operation } => {
+                    state.hints.push(Submission { token: call.map(|call| call.0), operation });
+                }
                 Effect::Peer { to, call, operation } => {
                     let deadline = call.and_then(|call| state.coordinator.deadline(call));
                     state.links.ask(to, call, operation, deadline.unwrap_or(now.after(REPAIR_MS)));
@@ -334,9 +342,13 @@ impl Driver {
         }
     }
 
-    /// Reads what this round wants to know, all of it from one snapshot.
+    /// Reads what this round wants to know, all records from one snapshot.
     fn read(&self, now: Tick, state: &mut State, following: &mut Vec<Effect>) {
-        let State { coordinator, reads: (calls, operations), results, .. } = state;
+        let State { coordinator, reads: (calls, operations), hint_reads, results, .. } = state;
+        for (call, PeerOperation { view, store_key, .. }) in hint_reads.drain(..) {
+            let result = self.node.store.hints().read(&view, &store_key);
+            coordinator.step(now, Input::LocalRead { call, result }, following);
+        }
         if operations.is_empty() {
             return;
         }
@@ -350,10 +362,10 @@ impl Driver {
     /// Hands the writes of this round to the store; what it refuses has ended.
     fn submit(&self, now: Tick, state: &mut State, following: &mut Vec<Effect>) {
         self.merges.submit_repairs();
-        for call in mem::take(&mut state.refused_hints) {
-            let message = "this node keeps no hints yet; nothing was done, ask another node";
-            let outcome = WriteOutcome::Refused(Failure::new(ErrorCode::Unavailable, message));
-            state.coordinator.step(now, Input::LocalWrite { call, outcome }, following);
+        if !state.hints.is_empty()
+            && let Err(refused) = self.node.store.hints().submit(&self.writes, mem::take(&mut state.hints))
+        {
+            report_refused(now, state, refused, following);
         }
         for shard in 0..state.submissions.len() {
             if state.submissions[shard].is_empty() {
@@ -361,10 +373,7 @@ impl Driver {
             }
             let submissions = mem::take(&mut state.submissions[shard]);
             if let Err(refused) = self.node.store.submit(shard, &self.writes, submissions) {
-                for token in refused.submissions.into_iter().filter_map(|submission| submission.token) {
-                    let (call, outcome) = (CallId(token), WriteOutcome::Refused(refused.failure.clone()));
-                    state.coordinator.step(now, Input::LocalWrite { call, outcome }, following);
-                }
+                report_refused(now, state, refused, following);
             }
         }
     }
@@ -425,6 +434,14 @@ impl Driver {
 
     fn send(self: &Rc<Self>, departure: Outgoing) {
         tokio::task::spawn_local(departure.travel(Rc::clone(self)));
+    }
+}
+
+/// Tells the coordinator that what it wanted to be written was not taken in.
+fn report_refused<O>(now: Tick, state: &mut State, refused: Rejected<O>, following: &mut Vec<Effect>) {
+    for token in refused.submissions.into_iter().filter_map(|submission| submission.token) {
+        let (call, outcome) = (CallId(token), WriteOutcome::Refused(refused.failure.clone()));
+        state.coordinator.step(now, Input::LocalWrite { call, outcome }, following);
     }
 }
 
