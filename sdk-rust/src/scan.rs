@@ -34,6 +34,7 @@ pub struct Scan {
     bucket: Bucket,
     all_buckets: bool,
     values: bool,
+    deleted: bool,
     first_partition: u32,
     consistency: Consistency,
     running: Option<Running>,
@@ -60,12 +61,27 @@ pub struct Scanned {
 impl Scan {
     pub(crate) fn new(bucket: Bucket) -> Self {
         let consistency = bucket.defaults().consistency;
-        Self { bucket, all_buckets: false, values: false, first_partition: 0, consistency, running: None }
+        Self {
+            bucket,
+            all_buckets: false,
+            values: false,
+            deleted: false,
+            first_partition: 0,
+            consistency,
+            running: None,
+        }
     }
 
     /// Also reads the values.
     pub fn values(mut self) -> Self {
         self.values = true;
+        self
+    }
+
+    /// Instead of the keys with live values, those that have none: tombstones, and values that have expired, as the owners that
+    /// were asked tell it. For operators.
+    pub fn deleted(mut self) -> Self {
+        self.deleted = true;
         self
     }
 
@@ -101,6 +117,7 @@ impl Scan {
             bucket: self.bucket.clone(),
             only: (!self.all_buckets).then(|| String::from_utf8_lossy(self.bucket.name()).into_owned()),
             values: self.values,
+            deleted: self.deleted,
             consistency: self.consistency,
             layout: self.bucket.handle().shared.layout(),
             failed: Vec::new(),
@@ -157,6 +174,7 @@ struct Plan {
     bucket: Bucket,
     only: Option<String>,
     values: bool,
+    deleted: bool,
     consistency: Consistency,
     layout: std::sync::Arc<Layout>,
     /// Nodes that have failed to answer: they are asked last, or every partition would wait for them again.
@@ -193,6 +211,10 @@ impl Plan {
 
     /// Reads keys as far as the scan wants it: their values, or whether they are live at its level.
     async fn read(&self, keys: Vec<Told>) -> Result<Vec<Scanned>, Error> {
+        if self.deleted {
+            let deleted = keys.into_iter().filter(|key| key.siblings == 0);
+            return Ok(deleted.map(|key| key.into_scanned(None)).collect());
+        }
         let as_told = !self.values && self.level() == Level::One && self.consistency.r <= 1;
         if as_told {
             let live = keys.into_iter().filter(|key| key.siblings > 0);
@@ -224,7 +246,7 @@ impl Plan {
 
     async fn ask(&self, node: NodeId, partition: u32, cursor: Bytes, limit: u32) -> Result<ScanPage, Error> {
         let bucket = self.only.clone();
-        let question = Question { bucket, partition, cursor, limit, with_tombstones: false };
+        let question = Question { bucket, partition, cursor, limit, with_tombstones: self.deleted };
         let budget = self.bucket.defaults().timeout;
         let shared = &self.bucket.handle().shared;
         shared.on_thread(0, move |driver| driver.scan(node, question, budget)).await?

@@ -9,12 +9,15 @@ pub mod completions;
 pub mod config;
 pub mod dev;
 pub mod exit;
+pub mod holdings;
 pub mod jsonl;
 pub mod kv;
 pub mod local;
 pub mod notation;
 pub mod output;
 pub mod progress;
+pub mod reap;
+pub mod repair;
 pub mod ring;
 pub mod serve;
 pub mod status;
@@ -49,6 +52,10 @@ pub enum Command {
     Ring(ring::Ring),
     /// Show how every node of the cluster is.
     Status(status::Status),
+    /// Show how repairs stand, or begin them at once.
+    Repair(repair::Repair),
+    /// Remove tombstones and expired values for good, where nothing speaks against it.
+    Reap(reap::Reap),
     /// Put a load on a cluster and measure it, with the limits of this machine beside it.
     Bench(bench::Bench),
     /// Print the completion script of a shell.
@@ -65,6 +72,8 @@ impl Cli {
             Command::Kv(kv) => conclude(kv.run()),
             Command::Ring(ring) => conclude(ring.run()),
             Command::Status(status) => conclude(status.run()),
+            Command::Repair(repair) => conclude(repair.run()),
+            Command::Reap(reap) => conclude(reap.run()),
             Command::Bench(bench) => conclude(bench.run()),
             Command::Completions(completions) => conclude(completions.run()),
         }

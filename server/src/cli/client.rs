@@ -1,6 +1,7 @@
 //! The command line's only door to the client library: sessions, and failures turned into exit codes with the next step.
 
 mod failure;
+mod operators;
 mod receipt;
 
 use std::{
@@ -20,6 +21,9 @@ use quorate::{Client, Completer, Context, Error};
 use tokio::sync::oneshot;
 
 pub use failure::Failure;
+pub use operators::{
+    Answer, Content, Held, Hint, Inspection, Object, RepairRun, RepairStatus, RepairTask, Version, clock_now, sleep,
+};
 pub use quorate::Status as StatusAnswer;
 pub use receipt::ReceiptText;
 
@@ -154,6 +158,11 @@ impl Session {
         self.client.ring()
     }
 
+    /// The partition of a key.
+    pub fn partition(&self, key: Key<'_>) -> u32 {
+        self.layout().partition(&dynamo::ident::Id::of(key.bucket.as_bytes(), key.key))
+    }
+
     /// A receipt with the names of its nodes.
     pub fn describe(&self, receipt: &Receipt) -> ReceiptText {
         ReceiptText::new(receipt, &self.layout())
@@ -188,7 +197,20 @@ impl Session {
         basis: Basis,
         consistency: Consistency,
     ) -> Result<Written, Failure> {
-        let action = Action::Put { value, hash: None, basis, op_id: OpId::NONE, seen_clock: 0, ttl_ms: 0 };
+        self.put_for(key, value, basis, consistency, None).await
+    }
+
+    /// Writes a value that expires after a time.
+    pub async fn put_for(
+        &self,
+        key: Key<'_>,
+        value: Bytes,
+        basis: Basis,
+        consistency: Consistency,
+        ttl: Option<Duration>,
+    ) -> Result<Written, Failure> {
+        let ttl_ms = ttl.map_or(0, |ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1));
+        let action = Action::Put { value, hash: None, basis, op_id: OpId::NONE, seen_clock: 0, ttl_ms };
         self.write(key, consistency, action).await
     }
 
@@ -199,6 +221,15 @@ impl Session {
 
     /// Lists keys in the order of their store keys, partition by partition. Ends after the first failure.
     pub fn scan(&self, options: &ScanOptions<'_>) -> impl Stream<Item = Result<ScannedKey, Failure>> + use<> {
+        scanned(self.scan_of(options))
+    }
+
+    /// Lists the keys that hold nothing live: tombstones, and values that have expired.
+    pub fn scan_deleted(&self, options: &ScanOptions<'_>) -> impl Stream<Item = Result<ScannedKey, Failure>> + use<> {
+        scanned(self.scan_of(options).deleted())
+    }
+
+    fn scan_of(&self, options: &ScanOptions<'_>) -> quorate::Scan {
         let mut scan = match options.bucket {
             Some(bucket) => self.client.bucket(bucket).scan(),
             None => self.client.scan_all(),
@@ -210,17 +241,7 @@ impl Session {
         if options.values {
             scan = scan.values();
         }
-        scan.map(|key| {
-            let key = key.map_err(Failure::from)?;
-            let siblings = key.found.iter().flat_map(|found| found.siblings());
-            Ok(ScannedKey {
-                address: Address::new(Bytes::copy_from_slice(key.bucket.as_bytes()), key.key.clone()),
-                siblings: key.siblings,
-                value_bytes: key.value_bytes,
-                values: siblings.map(|sibling| sibling.value.clone()).collect(),
-                bucket: key.bucket,
-            })
-        })
+        scan
     }
 
     /// Asks every node of the ring how it is.
@@ -252,7 +273,7 @@ impl Session {
         let address = Address::new(Bytes::copy_from_slice(key.bucket.as_bytes()), key.key.clone());
         let operation = Operation { address, consistency, action };
         let (sender, receiver) = oneshot::channel();
-        let completer = Arc::new(Answer(Mutex::new(Some(sender))));
+        let completer = Arc::new(Waiting(Mutex::new(Some(sender))));
         self.client.submit(operation, Instant::now() + self.timeout, 0, completer)?;
         let reply = receiver.await.map_err(|_| Failure::closed())??;
         match reply.outcome {
@@ -262,10 +283,32 @@ impl Session {
     }
 }
 
-/// Hands a result to the task that waits for it.
-struct Answer(Mutex<Option<oneshot::Sender<Result<Reply, Error>>>>);
+/// A scan in the command line's words.
+fn scanned(scan: quorate::Scan) -> impl Stream<Item = Result<ScannedKey, Failure>> {
+    scan.map(|key| {
+        let key = key.map_err(Failure::from)?;
+        let siblings = key.found.iter().flat_map(|found| found.siblings());
+        Ok(ScannedKey {
+            address: Address::new(Bytes::copy_from_slice(key.bucket.as_bytes()), key.key.clone()),
+            siblings: key.siblings,
+            value_bytes: key.value_bytes,
+            values: siblings.map(|sibling| sibling.value.clone()).collect(),
+            bucket: key.bucket,
+        })
+    })
+}
 
-impl Completer for Answer {
+impl<'a> ScanOptions<'a> {
+    /// All keys of a bucket, as the bucket's level has it.
+    pub fn whole(bucket: &'a str) -> Self {
+        Self { bucket: Some(bucket), values: false, first_partition: 0, consistency: Consistency::default() }
+    }
+}
+
+/// Hands a result to the task that waits for it.
+struct Waiting(Mutex<Option<oneshot::Sender<Result<Reply, Error>>>>);
+
+impl Completer for Waiting {
     fn complete(&self, _token: u64, result: Result<Reply, Error>) {
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Whoever waited may have been interrupted.

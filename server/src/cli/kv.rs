@@ -3,6 +3,7 @@
 mod delete;
 mod dump;
 mod get;
+mod inspect;
 mod load;
 mod pipeline;
 mod prefix;
@@ -36,6 +37,7 @@ enum KvCommand {
     Put(put::Put),
     Delete(delete::Delete),
     Scan(scan::Scan),
+    Inspect(inspect::Inspect),
     Load(load::Load),
     Dump(dump::Dump),
     Verify(verify::Verify),
@@ -49,6 +51,7 @@ impl Kv {
             KvCommand::Put(command) => command.run(),
             KvCommand::Delete(command) => command.run(),
             KvCommand::Scan(command) => command.run(),
+            KvCommand::Inspect(command) => command.run(),
             KvCommand::Load(command) => command.run(),
             KvCommand::Dump(command) => command.run(),
             KvCommand::Verify(command) => command.run(),

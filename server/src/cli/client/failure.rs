@@ -31,7 +31,9 @@ enum Kind {
     TooManySiblings,
     /// The request can't be carried out, now or later.
     Refused,
-    /// Data can't be read, or a bug.
+    /// Data can't be read.
+    Corrupt,
+    /// A bug.
     Broken,
 }
 
@@ -58,7 +60,7 @@ impl Failure {
             Kind::Connection | Kind::Unavailable | Kind::Overloaded if self.maybe_applied => Exit::Unclear,
             Kind::Connection | Kind::Unavailable | Kind::Overloaded => Exit::Unavailable,
             Kind::TooManySiblings | Kind::Refused => Exit::Refused,
-            Kind::Broken => Exit::Failed,
+            Kind::Corrupt | Kind::Broken => Exit::Failed,
         }
     }
 
@@ -72,6 +74,7 @@ impl Failure {
             Kind::Overloaded => "try again in a moment; quorate status shows how busy the nodes are",
             Kind::TooManySiblings => "quorate kv get KEY, merge the values, and put with --context",
             Kind::Refused => "change the request; --help shows what is possible",
+            Kind::Corrupt => "quorate repair run --scrub --wait, then the same command again",
             Kind::Broken => "quorate status, and the log of the node",
         }
     }
@@ -80,6 +83,7 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let kind = match &error {
+            Error::Connection(_) if error.code() == "connection_lost" => Kind::Unavailable,
             Error::Connection(_) => Kind::Connection,
             Error::Timeout(_) | Error::Unavailable(_) | Error::QuorumTimeout(_) => Kind::Unavailable,
             Error::Overloaded(_) => Kind::Overloaded,
@@ -89,7 +93,8 @@ impl From<Error> for Failure {
             | Error::InvalidRequest(_)
             | Error::Unauthenticated(_)
             | Error::Forbidden(_) => Kind::Refused,
-            Error::ClientClosed(_) | Error::Corrupt(_) | Error::Internal(_) => Kind::Broken,
+            Error::Corrupt(_) => Kind::Corrupt,
+            Error::ClientClosed(_) | Error::Internal(_) => Kind::Broken,
             // The client library may learn new kinds; what to do about them is not known here.
             _ => Kind::Broken,
         };

@@ -1,6 +1,9 @@
 //! `quorate kv put`: one value under one key, replacing what is there, what was read, or nothing.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use clap::Args;
@@ -8,7 +11,7 @@ use dynamo::operation::Basis;
 
 use super::KeyArguments;
 use crate::cli::{
-    arguments::{Cluster, Replicas},
+    arguments::{self, Cluster, Replicas},
     client::{self, Session, context_text, parse_context},
     exit::{CommandError, Exit},
     notation::{self, Notation},
@@ -23,6 +26,7 @@ use crate::cli::{
 
 Examples:
   quorate kv put greeting 'hello'
+  quorate kv put session 'open' --ttl 30m
   quorate kv put photo --value-file photo.jpg --level all
   some-command | quorate kv put report -
   quorate kv put cart 'merged' --context AQ…"
@@ -47,6 +51,10 @@ pub(super) struct Put {
     #[arg(long)]
     beside: bool,
 
+    /// Let the value expire after this time, with a unit: 500ms, 10s, 12h. Reads after that do not see it.
+    #[arg(long, value_name = "TIME", value_parser = arguments::duration)]
+    ttl: Option<Duration>,
+
     #[command(flatten)]
     replicas: Replicas,
 
@@ -62,7 +70,8 @@ impl Put {
         let basis = basis(self.context.as_deref(), self.beside)?;
         let (written, receipt) = client::block_on(async {
             let session = Session::connect(&self.cluster).await?;
-            let written = session.put(self.key.key(&key), value, basis, self.replicas.consistency()).await?;
+            let written =
+                session.put_for(self.key.key(&key), value, basis, self.replicas.consistency(), self.ttl).await?;
             let receipt = session.describe(&written.receipt);
             session.close().await;
             Ok((written, receipt))
