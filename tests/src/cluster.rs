@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -11,6 +11,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+pub use crate::ports::free_addresses;
 
 /// How long a node may take from its start until it serves: far more than it needs, since a test machine may be busy.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -274,12 +276,4 @@ pub fn binary() -> PathBuf {
     let places = test.ancestors().skip(1).take(2).map(|folder| folder.join("quorate"));
     let found = places.clone().find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("{:?} are missing: cargo build -p quorate-server", places.collect::<Vec<_>>()))
-}
-
-/// Loopback addresses nobody listens on now. Another process might take one before the node does; the node then says so and the test fails
-/// loudly, which has not been worth a protocol so far.
-pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("a bound socket has an address")).collect()
 }

@@ -1,7 +1,8 @@
-//! What the tests about the whole share: the repository seen as files (`repository`), and real clusters of real processes
-//! (`cluster`).
+//! What the tests about the whole share: the repository seen as files (`repository`), real clusters of real processes (`cluster`),
+//! and ports for them that nobody else takes (`ports`).
 
 pub mod cluster;
+pub mod ports;
 pub mod repository;
 
 /// Says that a test could not run on this machine, and why: printed, and handed to `tests/run` for its summary.

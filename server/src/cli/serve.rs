@@ -1,5 +1,7 @@
 //! `quorate serve`: one node, until it is told to stop.
 
+mod open_files;
+
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
@@ -53,14 +55,19 @@ impl Serve {
     /// Runs the node.
     pub fn run(self) -> ExitCode {
         let until_stdin_closes = self.until_stdin_closes;
-        let config = match self.source().load() {
+        let source = self.source();
+        let misspelt = source.misspelt_variables();
+        let config = match source.load() {
             Ok(config) => config,
             Err(error) => {
+                misspelt.iter().for_each(|warning| eprintln!("quorate: warning: {warning}"));
                 eprintln!("quorate: {error}");
                 return ExitCode::from(EXIT_CONFIGURATION);
             }
         };
         log::start(&config.log);
+        misspelt.iter().for_each(|warning| tracing::warn!("{warning}"));
+        open_files::raise(config.admission.connections_max);
         if until_stdin_closes && let Err(error) = super::local::end_when_stdin_closes() {
             tracing::error!("can't watch standard input: {error}");
             return ExitCode::from(EXIT_FAILED);

@@ -12,10 +12,15 @@ use super::{
     Config, Secret,
     check::check,
     fields::{FIELDS, Field, SECRET_FILE, unknown},
+    nearest::nearest,
 };
 
 /// What variables of the environment begin with.
 const PREFIX: &str = "QUORATE_";
+
+/// Variables that begin so and are none of a node's settings: those of commands and of this repository's tests.
+const OTHER_VARIABLES: [&str; 5] =
+    ["QUORATE_CONFIG", "QUORATE_ENDPOINTS", "QUORATE_OUTPUT", "QUORATE_BINARY", "QUORATE_NOT_RUN"];
 
 /// Largest configuration file that is read: thousands of members and buckets take far less.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -53,6 +58,20 @@ impl Source {
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         self.environment = variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
         self
+    }
+
+    /// Variables that look like settings and are none: each as a sentence, with the one that was probably meant. They have no
+    /// effect, but whoever set them expects one.
+    pub fn misspelt_variables(&self) -> Vec<String> {
+        let known: Vec<String> = FIELDS.iter().map(variable).collect();
+        let is_known = |name: &str| OTHER_VARIABLES.contains(&name) || known.iter().any(|known| known == name);
+        let strange = self.environment.keys().filter(|name| !is_known(name));
+        strange
+            .map(|name| match nearest(name, known.iter().map(String::as_str)) {
+                Some(meant) => format!("{name} is no setting and has no effect; did you mean {meant}?"),
+                None => format!("{name} is no setting and has no effect; `quorate config default` lists all settings"),
+            })
+            .collect()
     }
 
     /// Sets a key last, as a flag does; the value is written as in the file, quotes around texts may be left out.

@@ -118,3 +118,15 @@ fn quotes_may_be_left_out_outside_files_even_around_digits() {
     let errors = Source::defaults().set("workers", "many").load().unwrap_err().errors;
     assert!(errors[0].contains("command line: workers: write a whole number"), "{errors:?}");
 }
+
+#[test]
+fn misspelt_variables_are_told_with_what_was_meant() {
+    let variables = |names: &[&str]| {
+        let pairs = names.iter().map(|name| ((*name).to_owned(), "1".to_owned()));
+        Source::defaults().environment(pairs.collect::<Vec<_>>()).misspelt_variables()
+    };
+    assert_eq!(variables(&["QUORATE_WORKERS", "QUORATE_CONFIG", "QUORATE_ENDPOINTS", "PATH"]), Vec::<String>::new());
+    let told = variables(&["QUORATE_LISEN", "QUORATE_ELEPHANTS_AND_CASTLES"]);
+    assert!(told.iter().any(|it| it.starts_with("QUORATE_LISEN ") && it.contains("mean QUORATE_LISTEN?")), "{told:?}");
+    assert!(told.iter().any(|it| it.contains("QUORATE_ELEPHANTS_AND_CASTLES is no setting")), "{told:?}");
+}

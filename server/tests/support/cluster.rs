@@ -1,8 +1,11 @@
 //! Nodes in this process, on loopback ports and temporary directories, and a client made of nothing but the schema.
 
+#[path = "../../../tests/src/ports.rs"]
+mod ports;
+
 use std::{
     future::Future,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -50,7 +53,7 @@ impl Cluster {
     }
 
     pub fn start_with(options: Options) -> Self {
-        let addresses = free_addresses(options.nodes);
+        let addresses = ports::free_addresses(options.nodes);
         let nodes = (0..options.nodes).map(|_| None).collect();
         let mut cluster = Self { addresses, directory: tempfile::tempdir().unwrap(), nodes, options };
         for node in 0..cluster.nodes.len() {
@@ -305,9 +308,4 @@ pub fn code(reply: &Reply) -> Option<ErrorCode> {
 /// A client's introduction with another range of versions.
 pub fn versions(protocol_min: u16, protocol_max: u16) -> HelloRequest {
     HelloRequest { protocol_min, protocol_max, client: "test".into(), role: Role::Client, ..Default::default() }
-}
-
-fn free_addresses(count: usize) -> Vec<SocketAddr> {
-    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap()).collect()
 }
