@@ -72,7 +72,7 @@ pub struct Replicas {
 pub enum LevelName {
     /// The first owner: durable on one node, may be stale.
     One,
-    /// The first owners, with stand-ins for those that can't be reached (not offered yet).
+    /// The first owners, with stand-ins for those that can't be reached: takes writes while any W nodes can be reached.
     Available,
     /// A majority of the owners: a read that starts after a write sees it.
     Quorum,

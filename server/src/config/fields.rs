@@ -282,12 +282,10 @@ fn log_format(value: &Value) -> Result<LogFormat, String> {
 fn level(value: &Value) -> Result<Level, String> {
     match value.as_str() {
         Some("one") => Ok(Level::One),
+        Some("available") => Ok(Level::Available),
         Some("quorum") => Ok(Level::Quorum),
         Some("all") => Ok(Level::All),
-        Some("available") => {
-            Err("level \"available\" (with stand-ins) comes with a later version: write one, quorum or all".into())
-        }
-        Some(_) | None => Err("write \"one\", \"quorum\" or \"all\"".into()),
+        Some(_) | None => Err("write \"one\", \"available\", \"quorum\" or \"all\"".into()),
     }
 }
 

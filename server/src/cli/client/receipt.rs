@@ -38,9 +38,13 @@ impl ReceiptText {
 
 impl fmt::Display for ReceiptText {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Receipt { durable, replicas, repaired, .. } = self.receipt;
+        let Receipt { durable, replicas, repaired, stand_ins, .. } = self.receipt;
         let nodes = self.nodes.join(", ");
-        if durable > 0 {
+        if stand_ins > 0 {
+            let did = if durable > 0 { "on disk at" } else { "answered by" };
+            let whose = if stand_ins == 1 { "one of them stands" } else { "some of them stand" };
+            write!(formatter, "{did} {} nodes ({nodes}); {whose} in for an owner that is away", self.nodes.len())?;
+        } else if durable > 0 {
             write!(formatter, "on disk at {durable} of {replicas} owners ({nodes})")?;
         } else {
             write!(formatter, "answered by {} of {replicas} owners ({nodes})", self.nodes.len())?;
