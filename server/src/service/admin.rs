@@ -9,9 +9,11 @@ use std::{
 use capnp::Error;
 use dynamo::{
     hlc,
+    ident::NodeId,
     layout::View,
     operation::{Address, ErrorCode, Failure},
     peer::{PeerAction, PeerOperation, PeerResult},
+    record,
     replica::{WriteOperation, WriteOutcome},
 };
 use schema::{
@@ -52,7 +54,7 @@ impl Admin {
         let is_owner = node.layout.owners(view.prefix).any(|owner| owner == node.me);
         let held = if is_owner { self.held(address, view)? } else { Held::Absent };
         let inspection =
-            Inspection { is_owner, held, hints: self.hints(address, view), running: self.running(view).await? };
+            Inspection { is_owner, held, hints: self.hints(address, view)?, running: self.running(view).await? };
         match inspection.record_bytes() {
             bytes if bytes > INSPECT_BYTES_MAX => Err(Failure::with_message(
                 ErrorCode::TooLarge,
@@ -68,8 +70,13 @@ impl Admin {
     }
 
     /// What this node keeps of the key for others.
-    fn hints(&self, _address: &Address, _view: View) -> Vec<(dynamo::ident::NodeId, Held)> {
-        Vec::new()
+    fn hints(&self, address: &Address, view: View) -> Result<Vec<(NodeId, Held)>, Failure> {
+        let kept = self.driver.node.store.hints().kept_of(&view, &address.store_key)?;
+        let verified = |record: bytes::Bytes| match record::verify(&address.store_key, &record) {
+            Ok(_) => Held::Record(record),
+            Err(_) => Held::Corrupt,
+        };
+        Ok(kept.into_iter().map(|(target, record)| (target, verified(record))).collect())
     }
 
     async fn running(&self, view: View) -> Result<u32, Failure> {
@@ -90,7 +97,7 @@ impl Admin {
             0 => {}
             running => return Err(refused(format!("{running} operation(s) run here on the key's partition"))),
         }
-        match self.hints(&reap.address, view).len() {
+        match self.hints(&reap.address, view)?.len() {
             0 => {}
             hints => return Err(refused(format!("this node keeps {hints} hint(s) for the key"))),
         }

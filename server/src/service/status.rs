@@ -2,13 +2,13 @@
 
 use std::{fs, sync::atomic::Ordering};
 
-use dynamo::layout::NodeIndex;
+use dynamo::{hint::HintUsage, layout::NodeIndex};
 use schema::convert::{Counter, PeerStatus, ReplyHeader, Status};
 
 use crate::{
     counters::Counters,
     node::{Node, Visible},
-    store::{self, Health, Pressure},
+    store::{self, Health, HintStatus, Pressure},
 };
 
 /// The status of a node.
@@ -21,6 +21,8 @@ pub(super) fn status(node: &Node, header: ReplyHeader) -> Status {
         .collect();
     let mut counters = counters(node);
     counters.extend(store_counters(&store));
+    let hints = node.store.hints().status();
+    counters.extend(hint_counters(&hints));
     Status {
         header,
         node: node.me.0,
@@ -31,20 +33,23 @@ pub(super) fn status(node: &Node, header: ReplyHeader) -> Status {
         epoch: node.layout.epoch,
         partitions: u32::try_from(node.owned_partitions().count()).unwrap_or(u32::MAX),
         keys: store.records().unwrap_or_default(),
-        disk_bytes: store.shards.iter().map(|shard| shard.disk_bytes).sum(),
+        disk_bytes: store.shards.iter().map(|shard| shard.disk_bytes).sum::<u64>() + hints.disk_bytes,
         disk_bytes_max: node.config.max_bytes,
         resident_bytes: resident_bytes(),
         connections: u32::try_from(node.connections.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
-        warnings: warnings(node, &store, &peers),
+        warnings: warnings(node, &store, &hints, &peers),
         peers: peers
             .into_iter()
-            .map(|(node, visible, round_trip_micros)| PeerStatus {
-                gossip: String::new(),
-                hints: 0,
-                hint_bytes: 0,
-                node,
-                state: visible.word().to_owned(),
-                round_trip_micros,
+            .map(|(index, visible, round_trip_micros)| {
+                let kept = kept_for(node, &hints, index);
+                PeerStatus {
+                    gossip: String::new(),
+                    hints: kept.records,
+                    hint_bytes: kept.bytes,
+                    node: index,
+                    state: visible.word().to_owned(),
+                    round_trip_micros,
+                }
             })
             .collect(),
         counters,
@@ -57,6 +62,13 @@ fn seen(node: &Node, index: NodeIndex) -> (NodeIndex, Visible, u32) {
     let visible = gauges.clone().map(|gauge| gauge.visible()).max().unwrap_or(Visible::Unknown);
     let round_trip_micros = gauges.map(|gauge| gauge.round_trip_micros()).max().unwrap_or_default();
     (index, visible, round_trip_micros)
+}
+
+/// What is kept here for another node.
+fn kept_for(node: &Node, hints: &HintStatus, index: NodeIndex) -> HintUsage {
+    let target = node.layout.member(index).map(|member| member.id);
+    let kept = hints.backlog.iter().find(|(kept_for, _)| Some(*kept_for) == target);
+    kept.map_or_else(HintUsage::default, |(_, usage)| *usage)
 }
 
 fn state(node: &Node, store: &store::Status) -> &'static str {
@@ -75,7 +87,12 @@ fn is_read_only(store: &store::Status) -> bool {
     store.shards.iter().any(|shard| shard.pressure != Pressure::Free)
 }
 
-fn warnings(node: &Node, store: &store::Status, peers: &[(NodeIndex, Visible, u32)]) -> Vec<String> {
+fn warnings(
+    node: &Node,
+    store: &store::Status,
+    hints: &HintStatus,
+    peers: &[(NodeIndex, Visible, u32)],
+) -> Vec<String> {
     let mut warnings = Vec::new();
     let (layout, nodes) = (&node.layout, node.layout.members.len());
     if nodes < usize::from(layout.replicas) {
@@ -103,6 +120,19 @@ fn warnings(node: &Node, store: &store::Status, peers: &[(NodeIndex, Visible, u3
     }
     if is_read_only(store) {
         warnings.push("storage is (nearly) full: writes are refused, reads and deletes go on; free space".to_owned());
+    }
+    match &hints.health {
+        Health::Sound => {}
+        Health::Damaged(what) | Health::Failed(what) => warnings.push(format!(
+            "the hints can't be used ({what}): this node stands in for nobody; what it kept may be the only copy, keep the \
+             directory"
+        )),
+    }
+    if hints.aside > 0 {
+        warnings.push(format!(
+            "{} hint(s) can't be verified and were set aside; `quorate repair run --exchange` brings their targets level",
+            hints.aside
+        ));
     }
     for (index, visible, _) in peers {
         let name = layout.member(*index).map_or("?", |member| &member.name);
@@ -134,6 +164,15 @@ fn store_counters(store: &store::Status) -> Vec<Counter> {
             "time spent in commits, all shards together",
         ),
         counter("store_waiting_writes", sum(|shard| shard.waiting_writes as u64), "writes waiting for the store now"),
+    ]
+}
+
+fn hint_counters(hints: &HintStatus) -> Vec<Counter> {
+    vec![
+        counter("hints_kept", hints.kept, "objects taken in for nodes that were away"),
+        counter("hints_refused", hints.refused, "of those that were refused because too much was kept already"),
+        counter("hints_delivered", hints.delivered, "hints deleted because their targets have them on disk"),
+        counter("hints_waiting", hints.backlog.iter().map(|(_, usage)| usage.records).sum(), "hints kept now"),
     ]
 }
 
