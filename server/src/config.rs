@@ -51,6 +51,8 @@ pub struct Config {
     pub deadlines: Deadlines,
     /// How much may be in flight.
     pub admission: Admission,
+    /// How the nodes tell each other who is alive.
+    pub gossip: Gossip,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -105,6 +107,22 @@ pub struct Admission {
     pub bytes_max: usize,
     /// Bytes of requests in flight of one connection. At most `bytes_max`, at least one largest batch (4 MiB or a value).
     pub bytes_per_connection_max: usize,
+}
+
+/// How the nodes tell each other who is alive, over UDP on the port number of `listen`. Times in milliseconds; the defaults
+/// suit a local network. Alike on all nodes, or some accuse faster than others can answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gossip {
+    /// Whether this node takes part. Without it, it notices deaths and returns only by its own calls.
+    pub enabled: bool,
+    /// How often one other node is probed: the unit of everything here. Half of it notices faster and costs twice as much.
+    pub probe_every_ms: u32,
+    /// How long an answer may take before others are asked to probe too: above the usual worst round trip, at most half of
+    /// `probe_every_ms`.
+    pub probe_timeout_ms: u32,
+    /// How long a node that did not answer may defend itself before it counts as down; 0 for four times `probe_every_ms`, more
+    /// in clusters of more than ten nodes. At least `probe_every_ms`.
+    pub suspicion_ms: u32,
 }
 
 /// What is logged to standard error, and how. Keys are logged only as hashes, values and secrets never.
@@ -179,6 +197,7 @@ impl Default for Config {
                 bytes_max: 64 << 20,
                 bytes_per_connection_max: 32 << 20,
             },
+            gossip: Gossip { enabled: true, probe_every_ms: 1_000, probe_timeout_ms: 400, suspicion_ms: 0 },
             log: Log { format: LogFormat::Text, level: "info".into() },
         }
     }

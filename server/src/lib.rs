@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 mod counters;
+pub mod gossip;
 pub mod log;
 mod node;
 mod service;

@@ -32,6 +32,7 @@ use tokio::sync::watch;
 use crate::{
     config::Config,
     counters::Counters,
+    gossip::{Board, Gossip, News},
     service::Backlog,
     store::{OpenError, Store, StoreConfig},
     worker::{Inquiries, Room, Worker},
@@ -152,6 +153,8 @@ pub(crate) struct Node {
     pub(crate) backlog: Arc<Backlog>,
     /// Where each worker is asked what it does.
     pub(crate) inquiries: Inquiries,
+    /// What the members tell each other.
+    pub(crate) gossip: Board,
     /// Open connections.
     pub(crate) connections: AtomicUsize,
     stage: watch::Sender<Stage>,
@@ -175,6 +178,7 @@ pub(crate) struct Budgets {
 pub struct RunningNode {
     node: Arc<Node>,
     workers: Vec<Worker>,
+    gossip: Option<Gossip>,
     address: SocketAddr,
 }
 
@@ -221,19 +225,20 @@ impl RunningNode {
             let worker = match Worker::start(Arc::clone(&node), number, address) {
                 Ok(worker) => worker,
                 Err(error) => {
-                    Self { node, workers, address }.end()?;
+                    Self { node, workers, gossip: None, address }.end()?;
                     return Err(ServeError::Listen(error));
                 }
             };
             address = worker.address;
             workers.push(worker);
         }
+        let gossip = start_gossip(&node, address);
         let owned = node.owned_partitions().count();
         tracing::info!(name = node.config.name, %address, epoch = node.layout.epoch, partitions = owned, "serving");
         if !node.config.listen.ip().is_loopback() {
             tracing::warn!("the address is reachable without TLS or authentication of clients: trusted networks only");
         }
-        Ok(Self { node, workers, address })
+        Ok(Self { node, workers, gossip, address })
     }
 
     /// Where it listens.
@@ -257,9 +262,22 @@ impl RunningNode {
         for worker in self.workers {
             is_well &= worker.join().is_ok();
         }
+        self.gossip.into_iter().for_each(Gossip::join);
         tracing::info!("stopped");
         if is_well { Ok(()) } else { Err(ServeError::Worker) }
     }
+}
+
+/// Starts gossip, if it is wanted and there is somebody to gossip with. A port that is taken is no reason not to serve: what
+/// gossip tells, calls tell later, and `status` says that it does not run.
+fn start_gossip(node: &Arc<Node>, address: SocketAddr) -> Option<Gossip> {
+    if !node.gossips() {
+        return None;
+    }
+    let started = Gossip::start(Arc::clone(node), address);
+    started
+        .inspect_err(|error| tracing::error!(%address, %error, "can't listen on UDP: this node does not gossip"))
+        .ok()
 }
 
 /// Makes sure that no other process listens on the address. The workers share their port among each other, and the system
@@ -311,6 +329,7 @@ impl Node {
             budgets: Budgets::new(&config),
             backlog: Backlog::new(BACKLOG_BYTES_MAX),
             inquiries: Inquiries::new(workers),
+            gossip: Board::new(layout.members.len()),
             connections: AtomicUsize::new(0),
             stage: watch::Sender::new(Stage::Serving),
             has_failed: watch::Sender::new(false),
@@ -371,6 +390,29 @@ impl Node {
     pub(crate) fn heard(&self, node: NodeIndex) {
         let gauges = self.gauges.iter().map(|worker| &worker[usize::from(node.0)]);
         gauges.filter(|gauge| gauge.visible() == Visible::Down).for_each(PeerGauge::heard);
+    }
+
+    /// Whether it shall take part in gossip.
+    pub(crate) fn gossips(&self) -> bool {
+        self.config.gossip.enabled && self.layout.members.len() > 1
+    }
+
+    /// The members say that another node is down. Workers with a connection to it see for themselves, at once and not with the
+    /// next client's call; what they see is what counts.
+    pub(crate) fn doubt(&self, node: NodeIndex) {
+        self.gauges.iter().for_each(|worker| worker[usize::from(node.0)].doubt());
+    }
+
+    /// How many changes each shard of the store has made durable, ever.
+    pub(crate) fn positions(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// Takes in what another node says about itself.
+    pub(crate) fn learn(&self, node: NodeId, news: &News) {
+        if news.epoch == self.layout.epoch && news.layout_hash != self.layout_hash {
+            tracing::warn!(%node, "planned another layout; compare [cluster] and [buckets] of both files");
+        }
     }
 
     /// Stops the node because a worker ended.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     arguments::Cluster,
-    client::{self, NodeStatus, Session, StatusAnswer},
+    client::{self, NodeStatus, Session},
     exit::{CommandError, Exit},
     output::{self, Column, Output, Rows},
 };
@@ -75,6 +75,7 @@ fn table(nodes: &[NodeStatus]) -> Rows {
         Column::Number("MEMORY"),
         Column::Number("CONNECTIONS"),
         Column::Text("PEERS"),
+        Column::Text("GOSSIP"),
     ]);
     for node in nodes {
         let (name, address) = (node.name.clone(), node.address.clone());
@@ -90,10 +91,11 @@ fn table(nodes: &[NodeStatus]) -> Rows {
                 output::bytes(answer.disk_bytes),
                 output::bytes(answer.resident_bytes),
                 output::grouped(u64::from(answer.connections)),
-                peers(answer),
+                tally(answer.peers.iter().map(|peer| peer.state.as_str()), "up"),
+                tally(answer.peers.iter().map(|peer| peer.gossip.as_str()).filter(|word| !word.is_empty()), "alive"),
             ]),
             Err(_) => {
-                let mut cells = [const { String::new() }; 11].map(|_| "-".to_owned());
+                let mut cells = [const { String::new() }; 12].map(|_| "-".to_owned());
                 cells[..3].clone_from_slice(&[name, address, "unreachable".to_owned()]);
                 rows.push(cells);
             }
@@ -102,16 +104,16 @@ fn table(nodes: &[NodeStatus]) -> Rows {
     rows
 }
 
-/// "2 up", "1 up, 1 down".
-fn peers(answer: &StatusAnswer) -> String {
+/// "2 up", "1 up, 1 down": how many peers are in each state, the `good` one first.
+fn tally<'a>(peers: impl Iterator<Item = &'a str>, good: &str) -> String {
     let mut states: Vec<(&str, usize)> = Vec::new();
-    for peer in &answer.peers {
-        match states.iter_mut().find(|(state, _)| *state == peer.state) {
+    for state in peers {
+        match states.iter_mut().find(|(known, _)| *known == state) {
             Some((_, count)) => *count += 1,
-            None => states.push((&peer.state, 1)),
+            None => states.push((state, 1)),
         }
     }
-    states.sort_by_key(|(state, _)| *state != "up");
+    states.sort_by_key(|(state, _)| *state != good);
     states.iter().map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
 }
 
@@ -148,6 +150,7 @@ fn as_json(node: &NodeStatus) -> Value {
             "peers": answer.peers.iter().map(|peer| json!({
                 "node": peer.node.0,
                 "state": peer.state,
+                "gossip": peer.gossip,
                 "round_trip_us": peer.round_trip_micros,
             })).collect::<Vec<_>>(),
             "counters": answer.counters.iter().map(|counter| (counter.name.clone(), counter.value.into()))

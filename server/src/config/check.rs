@@ -29,6 +29,14 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Longest name of a node, zone or cluster: it travels in every ring and log line.
 const NAME_BYTES_MAX: usize = 64;
 
+/// Fastest and slowest gossip: faster than ten probes a second a scheduler's pauses look like deaths, slower than one a minute
+/// it tells nothing that calls did not tell long before.
+const PROBE_EVERY_MS_MIN: u32 = 100;
+const PROBE_EVERY_MS_MAX: u32 = 60_000;
+
+/// Longest suspicion: an hour. Longer is a mistake in the unit.
+const SUSPICION_MS_MAX: u32 = 3_600_000;
+
 /// Longest deadline: a day. Longer is a mistake in the unit.
 const DEADLINE_MS_MAX: u32 = 86_400_000;
 
@@ -143,7 +151,7 @@ fn check_buckets(config: &Config) -> Vec<String> {
 }
 
 fn check_bounds(config: &Config) -> Vec<String> {
-    let (deadlines, admission) = (&config.deadlines, &config.admission);
+    let (deadlines, admission, gossip) = (&config.deadlines, &config.admission, &config.gossip);
     let batch_bytes = BATCH_BYTES.max(config.value_bytes_max as usize + (64 << 10));
     let rules = [
         (
@@ -168,6 +176,19 @@ fn check_bounds(config: &Config) -> Vec<String> {
         (
             admission.bytes_max >= admission.bytes_per_connection_max,
             "admission.bytes_max: at least admission.bytes_per_connection_max".into(),
+        ),
+        (
+            (PROBE_EVERY_MS_MIN..=PROBE_EVERY_MS_MAX).contains(&gossip.probe_every_ms),
+            format!("gossip.probe_every_ms: write {PROBE_EVERY_MS_MIN} to {PROBE_EVERY_MS_MAX}"),
+        ),
+        (
+            gossip.probe_timeout_ms > 0 && gossip.probe_timeout_ms <= gossip.probe_every_ms / 2,
+            "gossip.probe_timeout_ms: write 1 to half of gossip.probe_every_ms, so that others can probe in the other half"
+                .into(),
+        ),
+        (
+            gossip.suspicion_ms == 0 || (gossip.probe_every_ms..=SUSPICION_MS_MAX).contains(&gossip.suspicion_ms),
+            format!("gossip.suspicion_ms: write 0, or gossip.probe_every_ms to {SUSPICION_MS_MAX}"),
         ),
         (
             config.log.level.parse::<tracing_subscriber::EnvFilter>().is_ok() && !config.log.level.is_empty(),

@@ -183,6 +183,42 @@ pub(super) static FIELDS: &[Field] = &[
         ]
     ),
     field!(
+        "gossip.enabled",
+        gossip.enabled,
+        boolean,
+        [
+            "Whether this node tells the others that it is alive and hears who is, over UDP on the port number of `listen`.",
+            "Without it, deaths and returns are noticed only by the node's own calls.",
+        ]
+    ),
+    field!(
+        "gossip.probe_every_ms",
+        gossip.probe_every_ms,
+        number,
+        [
+            "Milliseconds between probes of other nodes, alike on all nodes: the unit of everything here. Half of it notices",
+            "faster and costs twice as much.",
+        ]
+    ),
+    field!(
+        "gossip.probe_timeout_ms",
+        gossip.probe_timeout_ms,
+        number,
+        [
+            "Milliseconds an answer may take before others are asked to probe too: above the usual worst round trip, at most",
+            "half of gossip.probe_every_ms.",
+        ]
+    ),
+    field!(
+        "gossip.suspicion_ms",
+        gossip.suspicion_ms,
+        number,
+        [
+            "Milliseconds a node that did not answer may defend itself before it counts as down; 0: four probes, more in",
+            "clusters of more than ten nodes. At least gossip.probe_every_ms.",
+        ]
+    ),
+    field!(
         "log.format",
         log.format,
         log_format,

@@ -13,6 +13,7 @@ pub(crate) struct PeerGauge {
     state: AtomicU8,
     round_trip_micros: AtomicU32,
     heard: Notify,
+    doubted: Notify,
 }
 
 /// What can be seen of a node.
@@ -58,6 +59,16 @@ impl PeerGauge {
     /// Waits until the node has called.
     pub(crate) async fn was_heard(&self) {
         self.heard.notified().await;
+    }
+
+    /// Notes that others say the node is down, or back: a worker that has a connection shall see for itself.
+    pub(crate) fn doubt(&self) {
+        self.doubted.notify_one();
+    }
+
+    /// Waits until others have said something of the node.
+    pub(crate) async fn was_doubted(&self) {
+        self.doubted.notified().await;
     }
 
     /// Notes whether calls time out on a connection that stands.

@@ -7,6 +7,7 @@ use schema::convert::{Counter, PeerStatus, ReplyHeader, Status};
 
 use crate::{
     counters::Counters,
+    gossip::Standing,
     node::{Node, Visible},
     store::{self, Health, HintStatus, Pressure},
 };
@@ -23,6 +24,7 @@ pub(super) fn status(node: &Node, header: ReplyHeader) -> Status {
     counters.extend(store_counters(&store));
     let hints = node.store.hints().status();
     counters.extend(hint_counters(&hints));
+    counters.extend(node.gossip.counters().map(|(name, value, help)| counter(name, value, help)));
     Status {
         header,
         node: node.me.0,
@@ -43,7 +45,7 @@ pub(super) fn status(node: &Node, header: ReplyHeader) -> Status {
             .map(|(index, visible, round_trip_micros)| {
                 let kept = kept_for(node, &hints, index);
                 PeerStatus {
-                    gossip: String::new(),
+                    gossip: node.gossip.standing(index).map_or("", Standing::word).to_owned(),
                     hints: kept.records,
                     hint_bytes: kept.bytes,
                     node: index,
@@ -106,6 +108,13 @@ fn warnings(
     }
     if !node.config.listen.ip().is_loopback() {
         warnings.push(format!("{} is reachable without TLS or authentication of clients", node.config.listen));
+    }
+    if node.gossips() && !node.gossip.is_running() {
+        warnings
+            .push("gossip does not run: deaths and returns of nodes are noticed only by calls; see the log".to_owned());
+    }
+    if node.gossip.has_twin() {
+        warnings.push("another process uses this node's name: stop one of the two".to_owned());
     }
     for (number, shard) in store.shards.iter().enumerate() {
         match &shard.health {

@@ -146,6 +146,7 @@ async fn watch(driver: &Rc<Driver>, to: NodeIndex, line: &Line) -> (Trouble, Str
             () = sleep(rest.unwrap_or(PING_EVERY)), if rest.is_some() => continue,
             // A call that becomes overdue may make the peer rest; then this loop has to know until when.
             () = probe.notified() => {}
+            () = driver.gauge(to).was_doubted() => {}
             () = sleep_until(next_ping) => {}
         }
         if !ping(driver, to, line).await {
