@@ -9,6 +9,7 @@
 //! full disk refuses and loses nothing (`space`), and after a failed commit nothing is committed again (`writer`).
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
@@ -29,21 +30,29 @@ mod completion;
 mod directory;
 mod error;
 mod filesystem;
+mod forest;
 mod header;
 mod health;
 mod hints;
+mod listing;
 mod lock;
+mod log;
 mod pages;
 mod queue;
 mod raw;
 mod readers;
+mod recount;
+mod replay;
 mod rows;
 mod scan;
+mod scrub;
 mod shard;
 mod snapshot;
 mod space;
 mod status;
 mod tables;
+mod tree;
+mod upkeep;
 mod verify;
 mod writer;
 
@@ -54,6 +63,7 @@ pub use hints::{HintReport, HintStatus, HintSubmission, Hints};
 pub use queue::{QUEUE_BYTES_MAX, QUEUE_WRITES_MAX};
 pub use raw::RawEngine;
 pub use scan::{Chunk, SCAN_BYTES_MAX, SCAN_RECORDS_MAX, SCAN_TIME_MAX, ScanError};
+pub use scrub::ScrubStep;
 pub use snapshot::Snapshot;
 pub use space::Pressure;
 pub use status::{ShardStatus, Status};
@@ -151,7 +161,11 @@ impl Store {
         let mut store = Self { shards: Vec::new(), readers: Readers::default(), writers: Vec::new(), hints, directory };
         for number in 0..count {
             let tables = store.directory.open_shard(number, config.map_bytes(count))?;
-            store.shards.push(Arc::new(Shard::new(number, tables)?));
+            store.shards.push(Arc::new(Shard::new(number, tables, store.directory.is_format_1)?));
+        }
+        if store.directory.is_format_1 {
+            store.shards().try_for_each(Shard::store_trees)?;
+            store.directory.finish_format()?;
         }
         for shard in &store.shards {
             let writer = start(config, count, Arc::clone(shard), Arc::clone(&ballast))?;
@@ -280,7 +294,7 @@ fn start(
     let replica = Replica::new(Nonce(nonce), Limits { value_bytes_max: config.value_bytes_max });
     let space = Space::new(Arc::clone(&shard.tables.file), config.budget_bytes(count), count);
     let name = format!("store-{}", shard.number);
-    let writer = Writer { shard, replica, space, ballast };
+    let writer = Writer { shard, replica, space, ballast, unsure: BTreeSet::new(), recount: None };
     let run = move || writer.run_guarded();
     thread::Builder::new().name(name).spawn(run).map_err(OpenError::io(path, "could not start the writer"))
 }

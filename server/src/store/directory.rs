@@ -6,7 +6,7 @@
 //! founding/            a store being made; never used, and replaced at the next attempt
 //! data/FORMAT          what this is, for people and for other versions of the software
 //! data/node/           LMDB: who the node is, its layout
-//! data/shard-0/ …      LMDB: records and partition rows
+//! data/shard-0/ …      LMDB: records, partition rows, hash trees
 //! data/hints/          LMDB: what is kept for other nodes ([`super::hints`])
 //! ```
 //!
@@ -27,11 +27,15 @@ use super::{
     filesystem,
     hints::{self, STAMP_HINTS},
     lock::{LOCK_FILE, Lock},
-    tables::{DATA_FILE, Environment, Tables, put_stamp, stamp},
+    tables::{DATA_FILE, Environment, STAMP_CLOSED, Tables, put_stamp, stamp},
 };
 
 /// The format of the directory as a whole: names, tables, stamps.
-const FORMAT_LINE: &str = "quorate data directory, format 1";
+const FORMAT_LINE: &str = "quorate data directory, format 2";
+
+/// The format before, without hash trees. It is brought up when it is opened; what knows only this one must not write to the other,
+/// because its writes would not reach the trees.
+const FORMAT_1_LINE: &str = "quorate data directory, format 1";
 const FORMAT_FILE: &str = "FORMAT";
 
 /// The name of the ballast file inside a data directory.
@@ -56,6 +60,8 @@ const STAMP_SHARD: &str = "shard";
 pub(super) struct Directory {
     pub(super) root: PathBuf,
     pub(super) identity: Identity,
+    /// It has format 1 as yet.
+    pub(super) is_format_1: bool,
     node: Environment,
     _lock: Lock,
 }
@@ -73,7 +79,7 @@ impl Directory {
             refuse_strangers(&root)?;
             found(&root, config, layout)?;
         }
-        check_format(&root.join(DATA).join(FORMAT_FILE))?;
+        let is_format_1 = check_format(&root.join(DATA).join(FORMAT_FILE))? == FORMAT_1_LINE;
         let path = root.join(DATA).join("node");
         if !path.join(DATA_FILE).exists() {
             return Err(OpenError::Missing { path: path.join(DATA_FILE) });
@@ -84,13 +90,14 @@ impl Directory {
         }
         let identity = read_identity(&path, &node)?;
         check_owner(&root, config, &identity)?;
-        Ok(Self { root, identity, node, _lock: lock })
+        Ok(Self { root, identity, is_format_1, node, _lock: lock })
     }
 
     /// Opens the environment of a shard and makes sure it is this directory's.
     pub(super) fn open_shard(&self, shard: u8, map_bytes: u64) -> Result<Tables, OpenError> {
         let path = shard_path(&self.root.join(DATA), shard);
-        let tables = Tables::open(&path, map_bytes)?;
+        let tables =
+            if self.is_format_1 { Tables::open_format_1(&path, map_bytes)? } else { Tables::open(&path, map_bytes)? };
         let expected = shard_stamp(&self.identity, shard);
         let transaction = tables.env.read_txn().map_err(OpenError::engine(&path, "begin a transaction"))?;
         let found = stamp(&path, &tables.stamps, &transaction, STAMP_SHARD)?;
@@ -100,6 +107,16 @@ impl Directory {
         }
         drop(transaction);
         Ok(tables)
+    }
+
+    /// Notes that every shard has what this format needs.
+    pub(super) fn finish_format(&mut self) -> Result<(), OpenError> {
+        if self.is_format_1 {
+            let data = self.root.join(DATA);
+            filesystem::write_durably(&data.join(FORMAT_FILE), &format!("{FORMAT_LINE}\n"))?;
+            self.is_format_1 = false;
+        }
+        Ok(())
     }
 
     /// The layout as it was stored last.
@@ -223,6 +240,7 @@ fn found_shard(founding: &Path, identity: &Identity, shard: u8, map_bytes: u64) 
     let write = || {
         let mut transaction = tables.env.write_txn()?;
         put_stamp(&tables.stamps, &mut transaction, STAMP_SHARD, &shard_stamp(identity, shard))?;
+        put_stamp(&tables.stamps, &mut transaction, STAMP_CLOSED, &0_u64.to_le_bytes())?;
         transaction.commit()
     };
     write().map_err(OpenError::engine(&path, "stamp the shard"))?;
@@ -230,7 +248,8 @@ fn found_shard(founding: &Path, identity: &Identity, shard: u8, map_bytes: u64) 
     filesystem::sync_directory(&path)
 }
 
-fn check_format(path: &Path) -> Result<(), OpenError> {
+/// Which of the formats we know it is.
+fn check_format(path: &Path) -> Result<&'static str, OpenError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -239,8 +258,8 @@ fn check_format(path: &Path) -> Result<(), OpenError> {
         Err(error) => return Err(OpenError::io(path, "could not read the format")(error)),
     };
     let found = text.lines().next().unwrap_or_default();
-    if found == FORMAT_LINE {
-        return Ok(());
+    if let Some(known) = [FORMAT_LINE, FORMAT_1_LINE].into_iter().find(|known| found == *known) {
+        return Ok(known);
     }
     Err(OpenError::OtherFormat {
         path: path.to_owned(),

@@ -13,8 +13,17 @@ use heed::RwTxn;
 use super::{
     bounds::Bounds,
     error::Trouble,
-    tables::{Tables, partition_key},
+    forest::{Checkpoint, Forest},
+    log,
+    shard::Committed,
+    tables::{STAMP_CLOSED, Tables, node_key, partition_key, put_stamp},
 };
+
+/// Changes after which copies of nodes are stored together: neighbouring copies share pages of their table.
+pub(super) const CHECKPOINT_CHANGES: u64 = 2_048;
+
+/// Nodes that are stored then: a page for every 128 changes, which is less than a hundredth of the pages those changes wrote.
+pub(super) const CHECKPOINT_NODES: usize = 16;
 
 /// A record that gets shorter by more than this, an eighth of a page, may leave its page emptier than it should be.
 pub(super) const SHRINK_BYTES: usize = 512;
@@ -63,6 +72,8 @@ pub(super) struct LmdbRows<'e> {
     changed: Vec<PartitionRow>,
     /// What it has changed in the hash trees, in order.
     changes: Vec<Change>,
+    /// What it stores of them.
+    checkpoint: Checkpoint,
 }
 
 impl<'e> LmdbRows<'e> {
@@ -78,6 +89,7 @@ impl<'e> LmdbRows<'e> {
             read: None,
             changed: Vec::new(),
             changes: Vec::new(),
+            checkpoint: Checkpoint::default(),
         })
     }
 
@@ -86,10 +98,34 @@ impl<'e> LmdbRows<'e> {
         &self.transaction
     }
 
-    /// Commits, durably once it returns; the rows that were changed.
-    pub(super) fn commit(self) -> heed::Result<Vec<PartitionRow>> {
+    /// Writes what has changed into the log, behind what the trees have; and whenever so many changes have come together, copies of the nodes
+    /// that are longest overdue. So the log stays about as long as the trees are large.
+    pub(super) fn keep_log(&mut self, forest: &Forest, nodes_max: usize) -> heed::Result<()> {
+        let before = forest.position();
+        log::append(&self.tables.changes, &mut self.transaction, before, &self.changes)?;
+        let after = before + self.changes.len() as u64;
+        let times = usize::try_from(after / CHECKPOINT_CHANGES - before / CHECKPOINT_CHANGES).unwrap_or(1);
+        if times > 0 { self.store_nodes(forest, times * nodes_max) } else { Ok(()) }
+    }
+
+    /// Stores copies of nodes that differ from theirs, and drops what the log no longer needs.
+    pub(super) fn store_nodes(&mut self, forest: &Forest, nodes_max: usize) -> heed::Result<()> {
+        self.checkpoint = forest.checkpoint(nodes_max);
+        for (range, node) in &self.checkpoint.nodes {
+            self.tables.trees.put(&mut self.transaction, &node_key(range), node)?;
+        }
+        log::drop_before(&self.tables.changes, &mut self.transaction, self.checkpoint.needed)
+    }
+
+    /// Stamps the shard as closed at a position.
+    pub(super) fn put_closed(&mut self, position: u64) -> heed::Result<()> {
+        put_stamp(&self.tables.stamps, &mut self.transaction, STAMP_CLOSED, &position.to_le_bytes())
+    }
+
+    /// Commits, durably once it returns; what is true then.
+    pub(super) fn commit(self) -> heed::Result<Committed> {
         self.transaction.commit()?;
-        Ok(self.changed)
+        Ok(Committed { rows: self.changed, changes: self.changes, checkpoint: self.checkpoint })
     }
 
     /// Whether this transaction has changed anything.

@@ -4,26 +4,37 @@ use std::{
     collections::HashMap,
     ops::ControlFlow,
     sync::{
-        PoisonError, RwLock, RwLockReadGuard,
+        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 use dynamo::{
     ident::StoreKey,
     layout::View,
+    merkle::Change,
     replica::{PartitionRow, WriteOperation},
 };
 
 use super::{
     bounds::Bounds,
     error::{OpenError, Trouble},
+    forest::{Checkpoint, Forest},
     health::Watch,
     pages::{PageError, Pages},
     queue::Queue,
+    replay::{Replayed, replay},
     space::Pressure,
     tables::{PARTITIONS, RECORDS, Tables, parse_partition_key},
 };
+
+/// A commit that takes longer than this is not waited for.
+const PUBLICATION_MAX: Duration = Duration::from_millis(100);
+
+/// How often somebody looks who waits for one.
+const PUBLICATION_LOOK: Duration = Duration::from_micros(100);
 
 /// What is known of a partition, by bits and prefix.
 pub(super) type Rows = HashMap<(u8, u32), PartitionRow>;
@@ -39,6 +50,25 @@ pub(super) struct Shard {
     /// fetched their data, so it must not be older than what is acknowledged: the writer changes it between commit and
     /// acknowledgement.
     views: RwLock<Rows>,
+    /// As of the last commit that was acknowledged, or a later one.
+    forest: RwLock<Forest>,
+    /// The forest's position, for those who want nothing else.
+    position: AtomicU64,
+    /// Odd while a commit runs that is not published yet.
+    commits: AtomicU64,
+    /// Whether it was closed, and not ended otherwise, when it was written last.
+    pub(super) was_clean: bool,
+}
+
+/// What a commit has made true.
+#[derive(Debug, Default)]
+pub(super) struct Committed {
+    /// The rows it changed.
+    pub(super) rows: Vec<PartitionRow>,
+    /// What it changed in the hash trees.
+    pub(super) changes: Vec<Change>,
+    /// The nodes it stored.
+    pub(super) checkpoint: Checkpoint,
 }
 
 /// What a shard's writer tells about itself.
@@ -66,10 +96,22 @@ impl Gauges {
     }
 }
 
+/// A commit that runs.
+pub(super) struct Committing<'s> {
+    shard: &'s Shard,
+}
+
+impl Drop for Committing<'_> {
+    fn drop(&mut self) {
+        self.shard.commits.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 impl Shard {
     /// Reads the rows of a shard that was just opened. A row that can't be read means that something unknown was forgotten,
     /// so it is refused; a tree with more or fewer records than its rows say is damaged, and only read.
-    pub(super) fn new(number: u8, tables: Tables) -> Result<Self, OpenError> {
+    /// Brings its hash trees up; those of a directory whose format is `is_format_1` are made for the first time.
+    pub(super) fn new(number: u8, tables: Tables, is_format_1: bool) -> Result<Self, OpenError> {
         let (rows, found) = read_rows(&tables)?;
         let expected = rows.values().map(|row| row.records).sum::<u64>();
         let health = Watch::default();
@@ -78,8 +120,37 @@ impl Shard {
         } else if expected != found {
             health.damaged(name(number), format!("the partitions say {expected} records, the table says {found}"));
         }
-        let (queue, gauges) = (Queue::default(), Gauges::default());
-        Ok(Self { number, tables, queue, health, gauges, views: RwLock::new(rows) })
+        let Replayed { forest, is_clean, damage } = replay(&tables, &rows, !is_format_1)?;
+        if let Some(what) = damage {
+            health.damaged(name(number), what);
+        }
+        Ok(Self {
+            number,
+            tables,
+            queue: Queue::default(),
+            health,
+            gauges: Gauges::default(),
+            views: RwLock::new(rows),
+            position: AtomicU64::new(forest.position()),
+            forest: RwLock::new(forest),
+            commits: AtomicU64::new(0),
+            was_clean: is_clean && !is_format_1,
+        })
+    }
+
+    /// The hash trees.
+    pub(super) fn forest(&self) -> RwLockReadGuard<'_, Forest> {
+        self.forest.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The hash trees, to be changed by the writer alone.
+    pub(super) fn forest_mut(&self) -> RwLockWriteGuard<'_, Forest> {
+        self.forest.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many records have ever been changed here.
+    pub(super) fn position(&self) -> u64 {
+        self.position.load(Ordering::Acquire)
     }
 
     /// The rows, to compare views with.
@@ -87,16 +158,43 @@ impl Shard {
         self.views.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows readers the rows that a commit has changed.
-    pub(super) fn publish(&self, changed: &[PartitionRow]) {
+    /// To be held from before a commit until it is published.
+    pub(super) fn committing(&self) -> Committing<'_> {
+        self.commits.fetch_add(1, Ordering::AcqRel);
+        Committing { shard: self }
+    }
+
+    /// Waits until what was committed before this call is published; `false` if that takes too long.
+    pub(super) fn wait_published(&self) -> bool {
+        let began = self.commits.load(Ordering::Acquire);
+        let waited = Instant::now();
+        while began % 2 == 1 && self.commits.load(Ordering::Acquire) == began {
+            if waited.elapsed() > PUBLICATION_MAX {
+                return false;
+            }
+            thread::sleep(PUBLICATION_LOOK);
+        }
+        true
+    }
+
+    /// Shows readers what a commit has changed. To be called before anybody is told of it.
+    pub(super) fn publish(&self, committed: &Committed) {
         let is_news = {
             let known = self.views();
             let differs = |row: &PartitionRow| known.get(&place(&row.view)).is_none_or(|known| known.view != row.view);
-            changed.iter().any(differs)
+            committed.rows.iter().any(differs)
         };
+        let mut forest = self.forest_mut();
+        forest.stored(&committed.checkpoint);
+        if is_news {
+            committed.rows.iter().for_each(|row| forest.adopt(place(&row.view)));
+        }
+        forest.apply(&committed.changes);
+        self.position.store(forest.position(), Ordering::Release);
+        drop(forest);
         if is_news {
             let mut known = self.views.write().unwrap_or_else(PoisonError::into_inner);
-            known.extend(changed.iter().map(|row| (place(&row.view), *row)));
+            known.extend(committed.rows.iter().map(|row| (place(&row.view), *row)));
         }
     }
 

@@ -31,8 +31,9 @@ const STEP_BYTES_MIN: u64 = 1 << 20;
 /// How long to wait before trying to get the ballast back.
 const BALLAST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Pages a commit needs besides those of its writes: LMDB's list of free pages, the table of tables, the rows.
-const AROUND_PAGES: u64 = 8;
+/// Pages a commit needs besides those of its writes: LMDB's list of free pages, the table of tables, the rows, the log's end
+/// and beginning, a stored node.
+const AROUND_PAGES: u64 = 16;
 
 /// Deletes that share a transaction when there is hardly any room: few enough to find room, enough to make some.
 pub(super) const DELETES_AT_ONCE: usize = 4;

@@ -4,7 +4,9 @@
 //! |---|---|---|---|
 //! | shard | `records` | store key, 32 bytes | record ([`dynamo::record`]) |
 //! | shard | `partitions` | bits u8, prefix u32 big end first | row ([`dynamo::replica::PartitionRow`]) |
-//! | shard | `stamps` | name | stamp: which shard of which directory this is |
+//! | shard | `changes` | position u64 big end first | what changed in the hash trees up to there ([`super::log`]) |
+//! | shard | `trees` | bits u8, prefix u64 big end first | stored copy of a hash tree's node ([`dynamo::merkle`]) |
+//! | shard | `stamps` | name | stamp: which shard of which directory this is, and where it was closed |
 //! | node | `stamps` | name | stamp: who the node is, and its layout |
 //!
 //! The environment of the hints has its tables in [`super::hints`].
@@ -16,6 +18,7 @@ use std::{
     sync::Arc,
 };
 
+use dynamo::peer::TreePath;
 use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTls, types};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
@@ -38,8 +41,15 @@ const MAP_ROUND_BYTES: u64 = 64 << 10;
 pub(super) const RECORDS: &str = "records";
 /// The name of the table of partition rows.
 pub(super) const PARTITIONS: &str = "partitions";
+/// The name of the table of changes.
+pub(super) const CHANGES: &str = "changes";
+/// The name of the table of stored copies of trees.
+pub(super) const TREES: &str = "trees";
 const STAMPS: &str = "stamps";
 const TABLES_MAX: u32 = 8;
+
+/// The stamp of a shard that says at which position it was closed.
+pub(super) const STAMP_CLOSED: &str = "closed";
 
 /// Snapshots open at once. Each worker has one per shard, and background work a few; the default of 126 has been too few
 /// for others, and a slot costs 64 bytes.
@@ -67,6 +77,8 @@ pub(super) struct Tables {
     pub(super) env: Env<WithoutTls>,
     pub(super) records: Table,
     pub(super) partitions: Table,
+    pub(super) changes: Table,
+    pub(super) trees: Table,
     pub(super) stamps: Table,
     pub(super) is_truncated: bool,
     pub(super) mapping: Mapping,
@@ -88,36 +100,33 @@ impl Environment {
     }
 }
 
+/// The tables of a shard, in the order of its fields.
+type ShardTables = (Table, Table, Table, Table, Table);
+
 impl Tables {
-    /// Creates the environment of a shard.
+    /// Creates the environment of a shard, or those of its tables that are not there.
     pub(super) fn create(directory: &Path, map_bytes: u64) -> Result<Self, OpenError> {
         let Environment { env, stamps, is_truncated } = Environment::open(directory, map_bytes)?;
         let create = || {
             env.create_databases_and_commit(env.write_txn()?, |opener, transaction| -> heed::Result<_> {
                 let records = opener.create_database(transaction, Some(RECORDS))?;
                 let partitions = opener.create_database(transaction, Some(PARTITIONS))?;
-                Ok(CommitOrAbort::<_, ()>::Commit((records, partitions)))
+                let changes = opener.create_database(transaction, Some(CHANGES))?;
+                let trees = opener.create_database(transaction, Some(TREES))?;
+                Ok(CommitOrAbort::<_, ()>::Commit((records, partitions, changes, trees, stamps)))
             })
         };
         let tables = create().map_err(OpenError::engine(directory, "create its tables"))?;
-        let (records, partitions) = tables.unwrap_commit();
-        Self::new(env, (records, partitions, stamps), is_truncated)
+        Self::new(env, tables.unwrap_commit(), is_truncated)
     }
 
-    fn new(
-        env: Env<WithoutTls>,
-        (records, partitions, stamps): (Table, Table, Table),
-        is_truncated: bool,
-    ) -> Result<Self, OpenError> {
+    fn new(env: Env<WithoutTls>, tables: ShardTables, is_truncated: bool) -> Result<Self, OpenError> {
+        let (records, partitions, changes, trees, stamps) = tables;
         let path = env.path().join(DATA_FILE);
         let file = env.try_clone_inner_file().map_err(OpenError::engine(&path, "share the data file"))?;
         let mapping = Mapping::of(&env, &path);
-        Ok(Self { env, records, partitions, stamps, is_truncated, mapping, file: Arc::new(file) })
-    }
-
-    /// All tables whose size changes.
-    pub(super) fn all(&self) -> [Table; 2] {
-        [self.records, self.partitions]
+        let file = Arc::new(file);
+        Ok(Self { env, records, partitions, changes, trees, stamps, is_truncated, mapping, file })
     }
 
     /// Opens the environment of a shard. Writes nothing: a table that is not there any more is damage, never a new table.
@@ -132,22 +141,57 @@ impl Tables {
                 let tables = (
                     opener.open_database(transaction, Some(RECORDS))?,
                     opener.open_database(transaction, Some(PARTITIONS))?,
+                    opener.open_database(transaction, Some(CHANGES))?,
+                    opener.open_database(transaction, Some(TREES))?,
                     opener.open_database(transaction, Some(STAMPS))?,
                 );
                 Ok(match tables {
-                    (Some(records), Some(partitions), Some(stamps)) => {
-                        CommitOrAbort::Commit((records, partitions, stamps))
+                    (Some(records), Some(partitions), Some(changes), Some(trees), Some(stamps)) => {
+                        CommitOrAbort::Commit((records, partitions, changes, trees, stamps))
                     }
-                    (_, _, _) => CommitOrAbort::Abort(()),
+                    (_, _, _, _, _) => CommitOrAbort::Abort(()),
                 })
             })
         };
         match open().map_err(OpenError::engine(&path, "open its tables"))? {
-            CommitOrAbort::Commit((records, partitions, stamps)) => {
-                Self::new(env, (records, partitions, stamps), is_truncated)
-            }
+            CommitOrAbort::Commit(tables) => Self::new(env, tables, is_truncated),
             CommitOrAbort::Abort(()) => Err(OpenError::Damaged { path, detail: "a table is missing".to_owned() }),
         }
+    }
+
+    /// Opens the environment of a shard of directory format 1, which had no trees, and adds their tables.
+    pub(super) fn open_format_1(directory: &Path, map_bytes: u64) -> Result<Self, OpenError> {
+        let path = directory.join(DATA_FILE);
+        if !path.exists() {
+            return Err(OpenError::Missing { path });
+        }
+        let (env, is_truncated) = open_environment(directory, map_bytes)?;
+        let open = || {
+            env.create_databases_and_commit(env.write_txn()?, |opener, transaction| -> heed::Result<_> {
+                let tables = (
+                    opener.open_database(transaction, Some(RECORDS))?,
+                    opener.open_database(transaction, Some(PARTITIONS))?,
+                    opener.open_database(transaction, Some(STAMPS))?,
+                );
+                let (Some(records), Some(partitions), Some(stamps)) = tables else {
+                    return Ok(CommitOrAbort::Abort(()));
+                };
+                let changes = opener.create_database(transaction, Some(CHANGES))?;
+                let trees = opener.create_database(transaction, Some(TREES))?;
+                Ok(CommitOrAbort::Commit((records, partitions, changes, trees, stamps)))
+            })
+        };
+        match open().map_err(OpenError::engine(&path, "add tables"))? {
+            CommitOrAbort::Commit(tables) => Self::new(env, tables, is_truncated),
+            CommitOrAbort::Abort(()) => Err(OpenError::Damaged { path, detail: "a table is missing".to_owned() }),
+        }
+    }
+}
+
+impl Tables {
+    /// All tables whose size changes.
+    pub(super) fn all(&self) -> [Table; 4] {
+        [self.records, self.partitions, self.changes, self.trees]
     }
 }
 
@@ -162,6 +206,19 @@ pub(super) fn partition_key(prefix: u32, bits: u8) -> [u8; 5] {
 pub(super) fn parse_partition_key(key: &[u8]) -> Option<(u32, u8)> {
     let (bits, prefix) = key.split_first()?;
     Some((u32::from_be_bytes(prefix.try_into().ok()?), *bits))
+}
+
+/// The key of a stored node: nodes of wide ranges come before those of their parts.
+pub(super) fn node_key(range: &TreePath) -> [u8; 9] {
+    let mut key = [range.bits; 9];
+    key[1..].copy_from_slice(&range.prefix.to_be_bytes());
+    key
+}
+
+/// Reads the key of a stored node.
+pub(super) fn parse_node_key(key: &[u8]) -> Option<TreePath> {
+    let (bits, prefix) = key.split_first()?;
+    Some(TreePath { prefix: u64::from_be_bytes(prefix.try_into().ok()?), bits: *bits })
 }
 
 /// Stores a stamp: `format u8 | xxh3-128 over the rest, seeded by the name | content`.
@@ -180,11 +237,20 @@ pub(super) fn stamp<'t>(
     transaction: &'t RoTxn<'_>,
     name: &str,
 ) -> Result<&'t [u8], OpenError> {
+    let detail = format!("the stamp {name:?} is missing");
+    stamp_if_any(path, stamps, transaction, name)?.ok_or_else(|| OpenError::Damaged { path: path.to_owned(), detail })
+}
+
+/// Reads a stamp that need not be there.
+pub(super) fn stamp_if_any<'t>(
+    path: &Path,
+    stamps: &Table,
+    transaction: &'t RoTxn<'_>,
+    name: &str,
+) -> Result<Option<&'t [u8]>, OpenError> {
     let damaged = |detail: String| OpenError::Damaged { path: path.to_owned(), detail };
-    let stamp = stamps
-        .get(transaction, name.as_bytes())
-        .map_err(OpenError::engine(path, "read a stamp"))?
-        .ok_or_else(|| damaged(format!("the stamp {name:?} is missing")))?;
+    let stamp = stamps.get(transaction, name.as_bytes()).map_err(OpenError::engine(path, "read a stamp"))?;
+    let Some(stamp) = stamp else { return Ok(None) };
     let (head, content) =
         stamp.split_at_checked(STAMP_HEAD_BYTES).ok_or_else(|| damaged(format!("the stamp {name:?} is cut")))?;
     if head[0] != STAMP_FORMAT {
@@ -198,7 +264,7 @@ pub(super) fn stamp<'t>(
     if head[1..] != stamp_checksum(name, content).to_le_bytes() {
         return Err(damaged(format!("the stamp {name:?} does not match its checksum")));
     }
-    Ok(content)
+    Ok(Some(content))
 }
 
 fn stamp_checksum(name: &str, content: &[u8]) -> u128 {

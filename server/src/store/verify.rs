@@ -10,7 +10,7 @@ use super::{
     Store,
     pages::Pages,
     shard::{Shard, first_key, last_key},
-    tables::{PARTITIONS, RECORDS, parse_partition_key},
+    tables::{PARTITIONS, RECORDS, Tables, parse_partition_key},
 };
 
 /// Damaged keys that a report names; the count goes on.
@@ -31,6 +31,8 @@ pub struct Report {
     pub partitions_wrong: u64,
     /// Partitions.
     pub partitions: u64,
+    /// Partitions whose rows are unsure of their sums, because records were rebuilt; they are about to be counted.
+    pub partitions_unsure: u64,
     /// Partitions that could not be looked at, for want of a snapshot say; nothing is known of them.
     pub partitions_unread: u64,
     /// Some of the damaged keys.
@@ -57,6 +59,7 @@ impl Report {
         self.surplus += other.surplus;
         self.partitions_wrong += other.partitions_wrong;
         self.partitions += other.partitions;
+        self.partitions_unsure += other.partitions_unsure;
         self.partitions_unread += other.partitions_unread;
         let room = KEYS_NAMED_MAX.saturating_sub(self.damaged_keys.len());
         self.damaged_keys.extend(other.damaged_keys.into_iter().take(room));
@@ -154,6 +157,7 @@ fn verify_partition(pages: &Pages<'_>, prefix: u32, bits: u8) -> Report {
             return report;
         }
     };
+    report.partitions_unsure = u64::from(row.forgotten > 0);
     let records = report.sound + report.damaged;
     report.missing = row.records.saturating_sub(records);
     report.surplus = records.saturating_sub(row.records);
@@ -167,6 +171,12 @@ fn verify_partition(pages: &Pages<'_>, prefix: u32, bits: u8) -> Report {
 /// nothing: that is a loss. A record's checksum does not show it, because it is seeded with a part of the key only.
 fn is_misplaced(key: &StoreKey, record: &[u8]) -> bool {
     record::claimed_key(record).is_some_and(|claimed| claimed != *key && record::verify(&claimed, record).is_ok())
+}
+
+/// The row of a partition as of now.
+pub(super) fn read_row(tables: &Tables, (bits, prefix): (u8, u32)) -> Result<PartitionRow, String> {
+    let pages = Pages::of(&tables.env, &tables.file).map_err(|error| error.to_string())?;
+    row_of(&pages, prefix, bits)
 }
 
 fn row_of(pages: &Pages<'_>, prefix: u32, bits: u8) -> Result<PartitionRow, String> {

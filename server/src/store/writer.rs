@@ -6,6 +6,7 @@
 //! committed here again, because what the disk holds is unknown; every write that was taken is answered once.
 
 use std::{
+    collections::BTreeSet,
     panic::{self, AssertUnwindSafe},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -13,9 +14,10 @@ use std::{
 
 use dynamo::{
     layout::View,
+    merkle::NODE_BYTES,
     operation::Failure,
     record,
-    replica::{PartitionRow, Replica, WriteOperation, WriteOutcome},
+    replica::{Replica, WriteOperation, WriteOutcome},
     version::Content,
 };
 
@@ -24,8 +26,9 @@ use super::{
     answers::Answers,
     error,
     queue::{Adoption, Group, Payload},
-    rows::{LmdbRows, RowsError},
-    shard::{self, Shard, place},
+    recount::Recount,
+    rows::{CHECKPOINT_CHANGES, CHECKPOINT_NODES, LmdbRows, RowsError},
+    shard::{self, Committed, Shard, place},
     space::{Ballast, DELETES_AT_ONCE, Full, Need, Pressure, Space, Survey},
 };
 
@@ -51,6 +54,10 @@ pub(super) struct Writer {
     pub(super) replica: Replica,
     pub(super) space: Space,
     pub(super) ballast: Arc<Ballast>,
+    /// Partitions whose rows are unsure of what they have added up.
+    pub(super) unsure: BTreeSet<(u8, u32)>,
+    /// One of them, while it is counted.
+    pub(super) recount: Option<Recount>,
 }
 
 /// An operation with the number of the answer it is owed.
@@ -73,7 +80,9 @@ impl Writer {
     fn run(mut self) {
         let mut writes_max = GROUP_WRITES_MAX;
         let shard = Arc::clone(&self.shard);
-        while let Some(group) = shard.queue.take(writes_max.min(self.writes_max()), GROUP_BYTES_MAX, IDLE) {
+        self.notice_unsure(shard.views().values());
+        let mut patience = Duration::ZERO;
+        while let Some(group) = shard.queue.take(writes_max.min(self.writes_max()), GROUP_BYTES_MAX, patience) {
             let (began, writes) = (Instant::now(), group.writes);
             self.serve(group);
             let took = began.elapsed();
@@ -82,7 +91,9 @@ impl Writer {
             } else if took < GROUP_TIME_MAX / 2 {
                 writes_max = (writes_max * 2).min(GROUP_WRITES_MAX);
             }
+            patience = if self.keep_up() { Duration::ZERO } else { IDLE };
         }
+        self.close();
     }
 
     fn writes_max(&self) -> usize {
@@ -153,7 +164,7 @@ impl Writer {
         aborted::refusal(&self.shard.health)
     }
 
-    fn outcome_of(&self, aborted: Aborted) -> WriteOutcome {
+    pub(super) fn outcome_of(&self, aborted: Aborted) -> WriteOutcome {
         aborted.outcome(shard::name(self.shard.number), &self.shard.health)
     }
 
@@ -178,7 +189,8 @@ impl Writer {
         }
         let need = Need {
             writes: admitted.len() as u64,
-            bytes: admitted.iter().map(|(_, operation)| operation.payload_bytes() as u64).sum(),
+            bytes: admitted.iter().map(|(_, operation)| operation.payload_bytes() as u64).sum::<u64>()
+                + checkpoint_bytes(admitted.len(), pressure),
             is_delete: admitted.iter().all(|(_, operation)| is_admitted(Pressure::Hard, operation)),
         };
         self.space.prepare(&survey, &need).map_err(|Full| Aborted::Full)?;
@@ -190,13 +202,17 @@ impl Writer {
             }
         }
         let staged = batch.stage(&mut rows).map_err(aborted_by_rows)?;
+        rows.keep_log(&shard.forest(), nodes_max(pressure)).map_err(Aborted::by_engine)?;
         answers.show_minted();
-        let changed = commit(rows, &shard)?;
-        shard.publish(&changed);
+        let committing = shard.committing();
+        let committed = commit(rows, &shard)?;
+        shard.publish(&committed);
+        drop(committing);
         shard.gauges.writes.fetch_add(admitted.len() as u64, Ordering::Relaxed);
         for ((number, _), outcome) in admitted.into_iter().zip(staged.committed()) {
             answers.end(*number, outcome);
         }
+        self.written(&committed);
         Ok(())
     }
 
@@ -237,8 +253,8 @@ impl Writer {
         for view in views {
             Replica::adopt(&mut rows, view).map_err(aborted_by_rows)?;
         }
-        let changed = commit(rows, &shard)?;
-        shard.publish(&changed);
+        let committed = commit(rows, &shard)?;
+        shard.publish(&committed);
         Ok(())
     }
 
@@ -250,15 +266,33 @@ impl Writer {
     }
 }
 
-fn commit(rows: LmdbRows<'_>, shard: &Shard) -> Result<Vec<PartitionRow>, Aborted> {
+pub(super) fn commit(rows: LmdbRows<'_>, shard: &Shard) -> Result<Committed, Aborted> {
     let (began, has_changes) = (Instant::now(), rows.has_changes());
-    let changed = rows.commit().map_err(Aborted::by_commit)?;
+    let committed = rows.commit().map_err(Aborted::by_commit)?;
     if has_changes {
         let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         shard.gauges.commit_us.fetch_add(took, Ordering::Relaxed);
         shard.gauges.commits.fetch_add(1, Ordering::Relaxed);
     }
-    Ok(changed)
+    Ok(committed)
+}
+
+/// Nodes of hash trees that a commit stores when it is its turn: where there is hardly any room, as few as keep the log short.
+fn nodes_max(pressure: Pressure) -> usize {
+    match pressure {
+        Pressure::Free | Pressure::Soft => CHECKPOINT_NODES,
+        Pressure::Hard => 1,
+    }
+}
+
+/// Bytes of the nodes that a group of so many writes may have to store.
+fn checkpoint_bytes(writes: usize, pressure: Pressure) -> u64 {
+    let times = writes as u64 / CHECKPOINT_CHANGES + 1;
+    match pressure {
+        Pressure::Free | Pressure::Soft => times * CHECKPOINT_NODES as u64 * NODE_BYTES as u64,
+        // Room for one is always left.
+        Pressure::Hard => 0,
+    }
 }
 
 /// Whether a write may go on under a pressure: deletes always, because they make room.
@@ -275,7 +309,7 @@ fn is_admitted(pressure: Pressure, operation: &WriteOperation) -> bool {
     }
 }
 
-fn aborted_by_rows(error: RowsError) -> Aborted {
+pub(super) fn aborted_by_rows(error: RowsError) -> Aborted {
     Aborted::by(error.trouble(), &error)
 }
 

@@ -13,7 +13,7 @@ use server::store::{Completion, Progress, Submission};
 
 use crate::{
     process::{Guarded, Numbers, command, role, said, say},
-    support::{Worker, config, open, put, values},
+    support::{Worker, config, open, put, trees_agree, values},
 };
 
 const CYCLES: u64 = 12;
@@ -75,6 +75,8 @@ fn check(directory: &Path, cycle: u64, acknowledged: &BTreeMap<u64, u64>, submit
     }
     let report = store.verify();
     assert!(report.is_sound(), "cycle {cycle}: {report:?}");
+    assert!(store.was_unclean(), "cycle {cycle}: a killed process closed nothing");
+    trees_agree(&store, &format!("cycle {cycle}"));
 }
 
 fn name(key: u64) -> String {

@@ -295,7 +295,7 @@ fn a_damaged_partition_row_is_refused_at_open() {
 }
 
 /// Flips a bit `offset` bytes into every place of a file where `needle` stands.
-fn flip_after(path: &Path, needle: &[u8], offset: usize) {
+pub(crate) fn flip_after(path: &Path, needle: &[u8], offset: usize) {
     let mut bytes = fs::read(path).unwrap();
     let places: Vec<usize> = (0..bytes.len() - needle.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
     assert!(!places.is_empty(), "the bytes are not in the file");

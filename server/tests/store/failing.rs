@@ -17,7 +17,7 @@ use server::store::{Health, Store};
 use crate::{
     full::Disk,
     process::{Guarded, Numbers, command, role, said, say},
-    support::{Worker, config, is_stored, open, put, values},
+    support::{Worker, config, is_stored, open, put, trees_agree, values},
 };
 
 fn name(number: u64) -> String {
@@ -51,6 +51,7 @@ fn after_a_failed_commit_nothing_is_acknowledged_and_everything_is_read() {
         assert!(found.is_empty() || found == [content(number)]);
     }
     assert!(store.verify().is_sound());
+    trees_agree(&store, "after a failed commit");
 }
 
 fn write_beyond_a_limit(directory: &Path) {
@@ -120,6 +121,7 @@ fn what_was_acknowledged_survives_a_power_cut() {
             assert!(found >= *count, "cut {cut}: key {key} holds write {found}, and {count} was acknowledged");
         }
         assert!(store.verify().is_sound(), "cut {cut}");
+        trees_agree(&store, &format!("cut {cut}"));
         println!(
             "cut {cut}: {} keys acknowledged, {} of them new, all found",
             acknowledged.len(),

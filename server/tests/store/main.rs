@@ -10,3 +10,4 @@ mod opening;
 mod process;
 mod round_trip;
 mod support;
+mod trees;

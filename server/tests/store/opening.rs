@@ -140,9 +140,9 @@ fn other_formats_and_missing_files_are_refused() {
     let config = founded(directory.path());
     let data = directory.path().join("data");
     let format = fs::read_to_string(data.join("FORMAT")).unwrap();
-    fs::write(data.join("FORMAT"), format.replace("format 1", "format 2")).unwrap();
+    fs::write(data.join("FORMAT"), format.replace("format 2", "format 3")).unwrap();
     let error = refusal(&config);
-    assert!(matches!(&error, OpenError::OtherFormat { found, .. } if found.contains("format 2")), "{error}");
+    assert!(matches!(&error, OpenError::OtherFormat { found, .. } if found.contains("format 3")), "{error}");
     fs::write(data.join("FORMAT"), format).unwrap();
     for lost in ["FORMAT", "node/data.mdb", "shard-1/data.mdb", "shard-1", "node"] {
         let (from, to) = (data.join(lost), directory.path().join("elsewhere"));

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use dynamo::{
     ident::{NodeId, OpId, StoreKey},
     layout::View,
+    merkle,
     operation::Address,
-    peer::{PeerAction, PeerOperation, PeerResult},
+    peer::{PeerAction, PeerOperation, PeerResult, TreeAnswer, TreeAsk, TreePath, TreeQuestion, TreeSum},
     record,
     replica::{MintBasis, Write, WriteOperation, WriteOutcome},
     version::Content,
@@ -159,6 +160,37 @@ impl<'s> Worker<'s> {
         let mut arrived = Vec::new();
         self.queue.drain(&mut arrived);
         arrived
+    }
+}
+
+/// Whether the hash trees say what the records say: the sums of all partitions, and of the parts of each.
+pub(crate) fn trees_agree(store: &Store, context: &str) {
+    for prefix in 0..1 << BITS {
+        let (view, path) = (view_of_prefix(prefix), TreePath::of_partition(prefix, BITS));
+        let mut expected = vec![TreeSum::default(); 256];
+        let mut after = None;
+        loop {
+            let chunk = store.snapshot().scan(prefix, BITS, after).unwrap();
+            for (key, record) in &chunk.records {
+                // Counted by the eighth and the following bits, without the help of what is tested.
+                let part = u16::from_be_bytes([key.0[0], key.0[1]]) << BITS >> 8;
+                let digest = record::verify(key, record).unwrap();
+                let sum = &mut expected[usize::from(part)];
+                *sum = TreeSum { count: sum.count + 1, sum: sum.sum.wrapping_add(merkle::term(key, digest)) };
+            }
+            assert_eq!(chunk.unreadable, [], "{context}");
+            match chunk.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        let total = expected.iter().fold(TreeSum::default(), |total, part| TreeSum {
+            count: total.count + part.count,
+            sum: total.sum.wrapping_add(part.sum),
+        });
+        let ask = |ask| store.tree(&TreeQuestion { view, path, ask });
+        assert_eq!(ask(TreeAsk::Sum), TreeAnswer::Sum(total), "{context}: partition {prefix}");
+        assert_eq!(ask(TreeAsk::Children), TreeAnswer::Children(expected), "{context}: partition {prefix}");
     }
 }
 
