@@ -96,7 +96,7 @@ fn trees_hold_what_the_records_say_through_all_writes_and_restarts() {
     let (mut numbers, mut positions) = (Numbers(11), vec![0, 0]);
     for round in 0..5 {
         let store = open(&config);
-        assert_eq!(store.was_unclean(), false, "round {round}");
+        assert!(!store.was_unclean(), "round {round}");
         assert_eq!(store.positions(), positions, "round {round}: the position is what it was");
         trees_agree(&store, &format!("round {round}, opened"));
         let mut worker = Worker::new(&store);
