@@ -45,6 +45,8 @@ enum Found {
     Digest(u128),
     Corrupt,
     Failed(Failure),
+    /// What is kept of the key for others: no record of this node's, so no row of it says who may see it.
+    Hints(PeerResult),
 }
 
 impl<'s> Snapshot<'s> {
@@ -61,7 +63,8 @@ impl<'s> Snapshot<'s> {
     }
 
     /// Answers reads, in their order, at the end of `results`: data first, views after, so that an answer is never given
-    /// under a view that was already left behind when it was made. Records share one buffer. A merge is no read; it fails.
+    /// under a view that was already left behind when it was made. Records share one buffer. What is asked for of hints is not
+    /// of this snapshot, but of now. A merge is no read; it fails.
     pub fn read_all(&mut self, operations: &[PeerOperation], results: &mut Vec<PeerResult>) {
         let mut buffer = Vec::with_capacity(operations.len() * RECORD_BYTES_USUAL);
         let found: Vec<Found> = operations.iter().map(|operation| self.find(operation, &mut buffer)).collect();
@@ -75,6 +78,7 @@ impl<'s> Snapshot<'s> {
             };
             let row = rows.get(&place(&operation.view));
             results.push(match (check_read(row, &operation.store_key, &operation.view), found) {
+                (_, Found::Hints(result)) => result,
                 (Err(refusal), _) => refusal.into(),
                 (Ok(()), Found::Absent) => PeerResult::Absent,
                 (Ok(()), Found::Record(range)) => PeerResult::Record(buffer.slice(range)),
@@ -86,6 +90,9 @@ impl<'s> Snapshot<'s> {
     }
 
     fn find(&mut self, operation: &PeerOperation, buffer: &mut Vec<u8>) -> Found {
+        if operation.action == PeerAction::ReadHint {
+            return Found::Hints(self.store.hints().read(&operation.view, &operation.store_key));
+        }
         let number = shard_of(&operation.store_key, self.store.identity().shards);
         let shard = self.store.shard(number);
         match self.look_up(number, operation, buffer) {

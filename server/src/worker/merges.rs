@@ -1,11 +1,13 @@
 //! The replica's side of one worker: what other nodes ask of this one, and repairs of this node's own records. Reads are
-//! answered from a snapshot at once, merges go to the store's writers and are answered when they are durable.
+//! answered from a snapshot at once, merges and hints go to the store's writers and are answered when they are durable.
 //!
 //! No coordinator takes part: whoever asked counts the answers.
 
 use std::{cell::RefCell, mem, rc::Rc, sync::Arc};
 
 use dynamo::{
+    hint::HintOperation,
+    ident::{NodeId, StoreKey},
     operation::{ErrorCode, Failure},
     peer::{PeerAction, PeerOperation, PeerResult},
     replica::{WriteOperation, WriteOutcome},
@@ -19,7 +21,7 @@ use super::{
 use crate::{
     counters::Counters,
     node::Node,
-    store::{Completion, CompletionQueue, Progress, Submission},
+    store::{Completion, CompletionQueue, HintSubmission, Progress, Rejected, Submission},
 };
 
 /// What other nodes have asked and is not answered yet.
@@ -48,7 +50,7 @@ impl Merges {
         self.counters.peer_operations_in.add(operations.len() as u64);
         let waiting = &mut *self.waiting.borrow_mut();
         let call = waiting.begin(operations.len(), admitted);
-        let mut reads = (Vec::new(), Vec::new());
+        let (mut reads, mut hints) = ((Vec::new(), Vec::new()), Vec::new());
         let mut submissions: Vec<Vec<Submission>> =
             (0..self.node.store.identity().shards).map(|_| Vec::new()).collect();
         for (at, operation) in operations.into_iter().enumerate() {
@@ -60,11 +62,21 @@ impl Merges {
                     submissions[self.node.store.shard_of(&store_key)]
                         .push(Submission { token: Some(ticket.0), operation });
                 }
-                Ok(PeerOperation { action: PeerAction::ReadHint | PeerAction::Hint { .. }, .. }) => {
-                    let message = "this node keeps no hints yet; nothing was done";
-                    waiting.put(ticket, PeerResult::Failed(Failure::new(ErrorCode::Unsupported, message)));
+                Ok(PeerOperation { view, store_key, action: PeerAction::Hint { target, record } }) => {
+                    match self.check_hint(&store_key, target) {
+                        Ok(()) => {
+                            let operation = HintOperation::Keep { view, target, store_key, record };
+                            hints.push(HintSubmission { token: Some(ticket.0), operation });
+                        }
+                        Err(failure) => waiting.put(ticket, PeerResult::Failed(failure)),
+                    }
                 }
-                Ok(operation @ PeerOperation { action: PeerAction::Read | PeerAction::Digest, .. }) => {
+                Ok(
+                    operation @ PeerOperation {
+                        action: PeerAction::Read | PeerAction::Digest | PeerAction::ReadHint,
+                        ..
+                    },
+                ) => {
                     reads.0.push(ticket);
                     reads.1.push(operation);
                 }
@@ -79,12 +91,29 @@ impl Merges {
         }
         for (shard, submissions) in submissions.into_iter().enumerate().filter(|(_, some)| !some.is_empty()) {
             if let Err(refused) = self.node.store.submit(shard, &self.completions, submissions) {
-                for token in refused.submissions.into_iter().filter_map(|submission| submission.token) {
-                    waiting.put(Ticket(token), PeerResult::Failed(refused.failure.clone()));
-                }
+                put_refused(waiting, refused);
             }
         }
+        if !hints.is_empty()
+            && let Err(refused) = self.node.store.hints().submit(&self.completions, hints)
+        {
+            put_refused(waiting, refused);
+        }
         waiting.results(call)
+    }
+
+    /// Whether this node may keep a hint of a key for `target`. An owner must not: its answer to the write itself counts
+    /// already. And what is kept for a node that does not own the key, nobody would ask for.
+    fn check_hint(&self, store_key: &StoreKey, target: NodeId) -> Result<(), Failure> {
+        let layout = &self.node.layout;
+        let owners = layout.owners(layout.partition(&store_key.id()));
+        let is_owned = |node| owners.clone().any(|owner| Some(owner) == node);
+        if is_owned(Some(self.node.me)) || !is_owned(layout.index_of(target)) {
+            let message = "this node can't stand in for that one: it owns the key itself, or the other does not; nothing was \
+                           done, fetch the ring";
+            return Err(Failure::new(ErrorCode::StaleView, message));
+        }
+        Ok(())
     }
 
     /// Takes in a repair of this node's own record.
@@ -135,7 +164,14 @@ impl Merges {
     }
 }
 
-/// A merge's outcome as its sender learns it.
+/// Answers what a writer did not take in.
+fn put_refused<O>(waiting: &mut Batches<PeerResult, Admitted>, refused: Rejected<O>) {
+    for token in refused.submissions.into_iter().filter_map(|submission| submission.token) {
+        waiting.put(Ticket(token), PeerResult::Failed(refused.failure.clone()));
+    }
+}
+
+/// The outcome of a merge, or of a hint, as its sender learns it.
 fn result(outcome: WriteOutcome) -> PeerResult {
     match outcome {
         WriteOutcome::Stored => PeerResult::Stored,
