@@ -20,65 +20,65 @@ type Message<'m> = Reader<SegmentArray<'m>>;
 
 /// Every struct that comes from another process.
 const DECODERS: &[Decoder] = &[
-    |message| Ok(drop(convert::HelloRequest::decode(message.get_root::<node_capnp::hello_request::Reader<'_>>()?))),
-    |message| Ok(drop(convert::HelloReply::decode(message.get_root::<node_capnp::hello_reply::Reader<'_>>()?))),
+    |message| tried(convert::HelloRequest::decode(message.get_root::<node_capnp::hello_request::Reader<'_>>()?)),
+    |message| tried(convert::HelloReply::decode(message.get_root::<node_capnp::hello_reply::Reader<'_>>()?)),
     |message| {
         let request = message.get_root::<kv_capnp::execute_request::Reader<'_>>()?;
         drop(convert::RequestHeader::decode(request.get_header()));
-        Ok(drop(convert::decode_operations(request.get_operations()?, BYTES_MAX)))
+        tried(convert::decode_operations(request.get_operations()?, BYTES_MAX))
     },
-    |message| Ok(drop(convert::decode_get(message.get_root::<kv_capnp::get::Reader<'_>>()?))),
-    |message| Ok(drop(convert::decode_put(message.get_root::<kv_capnp::put::Reader<'_>>()?, BYTES_MAX))),
-    |message| Ok(drop(convert::decode_delete(message.get_root::<kv_capnp::delete::Reader<'_>>()?))),
+    |message| tried(convert::decode_get(message.get_root::<kv_capnp::get::Reader<'_>>()?)),
+    |message| tried(convert::decode_put(message.get_root::<kv_capnp::put::Reader<'_>>()?, BYTES_MAX)),
+    |message| tried(convert::decode_delete(message.get_root::<kv_capnp::delete::Reader<'_>>()?)),
     |message| {
         let reply = message.get_root::<kv_capnp::execute_reply::Reader<'_>>()?;
         let results = reply.get_results()?;
         convert::ReplyHeader::decode(reply.get_header());
         let expected = (results.len() as usize).min(convert::BATCH_OPERATIONS_MAX);
-        Ok(drop(convert::decode_replies(results, expected)))
+        tried(convert::decode_replies(results, expected))
     },
     |message| {
         let ring = message.get_root::<kv_capnp::ring::Reader<'_>>()?;
         let Ok(partial) = convert::PartialLayout::decode(ring) else { return Ok(()) };
         partial.missing();
-        Ok(drop(partial.complete()))
+        tried(partial.complete())
     },
-    |message| Ok(drop(convert::decode_scan(message.get_root::<kv_capnp::scan_request::Reader<'_>>()?))),
-    |message| Ok(drop(convert::decode_scan_page(message.get_root::<kv_capnp::scan_reply::Reader<'_>>()?))),
-    |message| Ok(drop(convert::decode_status(message.get_root::<kv_capnp::status_reply::Reader<'_>>()?))),
+    |message| tried(convert::decode_scan(message.get_root::<kv_capnp::scan_request::Reader<'_>>()?)),
+    |message| tried(convert::decode_scan_page(message.get_root::<kv_capnp::scan_reply::Reader<'_>>()?)),
+    |message| tried(convert::decode_status(message.get_root::<kv_capnp::status_reply::Reader<'_>>()?)),
     |message| {
         let request = message.get_root::<peer_capnp::peer_request::Reader<'_>>()?;
-        Ok(drop(convert::decode_peer_operations(request.get_operations()?, BYTES_MAX)))
+        tried(convert::decode_peer_operations(request.get_operations()?, BYTES_MAX))
     },
     |message| {
         let reply = message.get_root::<peer_capnp::peer_reply::Reader<'_>>()?;
         let results = reply.get_results()?;
         let expected = (results.len() as usize).min(convert::BATCH_OPERATIONS_MAX);
         drop(convert::decode_positions(reply.get_positions()));
-        Ok(drop(convert::decode_peer_results(results, expected, BYTES_MAX)))
+        tried(convert::decode_peer_results(results, expected, BYTES_MAX))
     },
     |message| {
         let request = message.get_root::<peer_capnp::tree_request::Reader<'_>>()?;
-        Ok(drop(convert::decode_tree_questions(request.get_questions()?)))
+        tried(convert::decode_tree_questions(request.get_questions()?))
     },
     |message| {
         let reply = message.get_root::<peer_capnp::tree_reply::Reader<'_>>()?;
         let answers = reply.get_answers()?;
         let expected = (answers.len() as usize).min(convert::TREE_QUESTIONS_MAX);
-        Ok(drop(convert::decode_tree_answers(answers, expected)))
+        tried(convert::decode_tree_answers(answers, expected))
     },
-    |message| {
-        let _ = convert::RepairRun::decode(message.get_root::<admin_capnp::repair_run_request::Reader<'_>>()?);
-        Ok(())
-    },
-    |message| {
-        Ok(drop(convert::RepairStatus::decode(message.get_root::<admin_capnp::repair_status_reply::Reader<'_>>()?)))
-    },
-    |message| Ok(drop(convert::decode_inspect(message.get_root::<admin_capnp::inspect_request::Reader<'_>>()?))),
-    |message| Ok(drop(convert::Inspection::decode(message.get_root::<admin_capnp::inspect_reply::Reader<'_>>()?))),
-    |message| Ok(drop(convert::decode_reap(message.get_root::<admin_capnp::reap_request::Reader<'_>>()?))),
-    |message| Ok(drop(convert::decode_reaped(message.get_root::<admin_capnp::reap_reply::Reader<'_>>()?))),
+    |message| tried(convert::RepairRun::decode(message.get_root::<admin_capnp::repair_run_request::Reader<'_>>()?)),
+    |message| tried(convert::RepairStatus::decode(message.get_root::<admin_capnp::repair_status_reply::Reader<'_>>()?)),
+    |message| tried(convert::decode_inspect(message.get_root::<admin_capnp::inspect_request::Reader<'_>>()?)),
+    |message| tried(convert::Inspection::decode(message.get_root::<admin_capnp::inspect_reply::Reader<'_>>()?)),
+    |message| tried(convert::decode_reap(message.get_root::<admin_capnp::reap_request::Reader<'_>>()?)),
+    |message| tried(convert::decode_reaped(message.get_root::<admin_capnp::reap_reply::Reader<'_>>()?)),
 ];
+
+/// What came of it, which nobody wants to know.
+fn tried<T>(_: T) -> capnp::Result<()> {
+    Ok(())
+}
 
 /// A message as every struct. The first byte says where it is cut into two segments, if at all.
 pub fn structs(bytes: &[u8]) {
