@@ -4,6 +4,7 @@
 mod availability;
 mod corruptions;
 mod harms;
+mod hostile;
 mod kills;
 mod power;
 mod rest;
@@ -16,7 +17,8 @@ use quorate_history::{Event, Report, Rules, check, print};
 use crate::{proxied::Proxied, recorder::Recorder, replicas, workload::BUCKET};
 
 pub use self::{
-    availability::availability, corruptions::corruptions, harms::harms, kills::kills, power::power, rest::come_to_rest,
+    availability::availability, corruptions::corruptions, harms::harms, hostile::hostile, kills::kills, power::power,
+    rest::come_to_rest,
 };
 
 /// How large a run is.

@@ -39,36 +39,54 @@ const WHOLE: u8 = 0;
 
 /// Connections: an introduction, one with operations behind it that do not wait for the answer, a node's introduction.
 pub fn frames() -> Seeds {
-    let hello = |role| {
-        let request = HelloRequest {
-            protocol_min: PROTOCOL_VERSION,
-            protocol_max: PROTOCOL_VERSION,
-            client: "fuzz".into(),
-            role,
-            credentials: Bytes::new(),
-            peer: None,
-        };
-        frame(|root| {
-            let mut call = root.init_call();
-            let content = to_bootstrap(&mut call, 1, node::Client::TYPE_ID, 0, &[]);
-            request.encode(content.init_as::<node::hello_params::Builder<'_>>().init_request());
-        })
-    };
-    let bootstrap = frame(|root| root.init_bootstrap().set_question_id(0));
-    let execute = frame(|root| {
-        let mut call = root.init_call();
-        // The reply is the first pointer of the results, and `kv` the seventh of the reply.
-        let content = to_bootstrap(&mut call, 2, kv::Client::TYPE_ID, 3, &[0, 6]);
-        execute_into(content.init_as::<kv::execute_params::Builder<'_>>().init_request());
-    });
-    let finish = frame(|root| root.init_finish().set_question_id(1));
+    let (bootstrap, client) = (bootstrap(), hello(Role::Client));
     let joined = |frames: &[&[u8]]| [&[PIECE], frames.concat().as_slice()].concat();
     vec![
-        ("hello", joined(&[&bootstrap, &hello(Role::Client)])),
-        ("operations", joined(&[&bootstrap, &hello(Role::Client), &execute, &finish])),
+        ("hello", joined(&[&bootstrap, &client])),
+        ("operations", joined(&[&bootstrap, &client, &call(2, &operations()), &finish(1)])),
         ("peer", joined(&[&bootstrap, &hello(Role::Peer)])),
-        ("half", joined(&[&bootstrap, &hello(Role::Client)[..40]])),
+        ("half", joined(&[&bootstrap, &client[..40]])),
     ]
+}
+
+/// What a client sends first: it asks for the bootstrap object as question 0, and says hello as question 1.
+pub fn introduction() -> Vec<u8> {
+    [bootstrap(), hello(Role::Client)].concat()
+}
+
+/// A call of these operations, on the answer to the hello of [`introduction`].
+pub fn call(question: u32, operations: &[Operation]) -> Vec<u8> {
+    frame(|root| {
+        let mut call = root.init_call();
+        // The reply is the first pointer of the results, and `kv` the seventh of the reply.
+        let content = to_bootstrap(&mut call, question, kv::Client::TYPE_ID, 3, &[0, 6]);
+        execute_into(content.init_as::<kv::execute_params::Builder<'_>>().init_request(), operations);
+    })
+}
+
+/// Says that the answer to a question is needed no more.
+pub fn finish(question: u32) -> Vec<u8> {
+    frame(|root| root.init_finish().set_question_id(question))
+}
+
+fn bootstrap() -> Vec<u8> {
+    frame(|root| root.init_bootstrap().set_question_id(0))
+}
+
+fn hello(role: Role) -> Vec<u8> {
+    let request = HelloRequest {
+        protocol_min: PROTOCOL_VERSION,
+        protocol_max: PROTOCOL_VERSION,
+        client: "fuzz".into(),
+        role,
+        credentials: Bytes::new(),
+        peer: None,
+    };
+    frame(|root| {
+        let mut call = root.init_call();
+        let content = to_bootstrap(&mut call, 1, node::Client::TYPE_ID, 0, &[]);
+        request.encode(content.init_as::<node::hello_params::Builder<'_>>().init_request());
+    })
 }
 
 fn frame(fill: impl FnOnce(message::Builder<'_>)) -> Vec<u8> {
@@ -97,22 +115,20 @@ fn to_bootstrap<'c>(
     call.reborrow().init_params().init_content()
 }
 
-fn execute_into(mut request: execute_request::Builder<'_>) {
+fn execute_into(mut request: execute_request::Builder<'_>, operations: &[Operation]) {
     let header = RequestHeader { epoch: 1, budget_ms: 1000, traceparent: None, hops: 0 };
     header.encode(request.reborrow().init_header());
+    convert::encode_operations(request.init_operations(operations.len() as u32), operations);
+}
+
+fn operations() -> [Operation; 4] {
     let action = |action| Operation { address: address(), consistency: Consistency::default(), action };
     let put = |basis| {
         let (value, op_id) = (Bytes::from_static(b"value"), OpId { client: 1, sequence: 2 });
         action(Action::Put { value, hash: None, basis, op_id, seen_clock: 0, ttl_ms: 0 })
     };
     let token = Bytes::from(tokens().remove(0).1);
-    let operations = [
-        action(Action::Get { without_values: false }),
-        put(Basis::Local),
-        put(Basis::Beside),
-        put(Basis::Context(token)),
-    ];
-    convert::encode_operations(request.init_operations(operations.len() as u32), &operations);
+    [action(Action::Get { without_values: false }), put(Basis::Local), put(Basis::Beside), put(Basis::Context(token))]
 }
 
 /// Messages by the struct they are of.
@@ -130,7 +146,7 @@ pub fn structs() -> Seeds {
                 peer.set_layout_hash(&[2; 16]);
             }),
         ),
-        ("operations", words::<execute_request::Owned>(execute_into)),
+        ("operations", words::<execute_request::Owned>(|wire| execute_into(wire, &operations()))),
         (
             "ring",
             words::<ring::Owned>(|wire| {
