@@ -51,8 +51,9 @@ const PEER_OPERATIONS_MAX: usize = 262_144;
 /// The same in bytes; see [`crate::config::Admission::bytes_max`] for clients.
 const PEER_BYTES_MAX: usize = 128 << 20;
 
-/// Large replies that may wait for their readers, in bytes, all connections together: what a slow network takes in a second.
-const BACKLOG_BYTES_MAX: usize = 64 << 20;
+/// Large replies that may wait for their readers, in bytes, all connections together: what a slow network takes in a second, and with
+/// what a thousand connections occupy by themselves still less than 64 MiB.
+const BACKLOG_BYTES_MAX: usize = 16 << 20;
 
 /// Bytes waiting to be sent at which a connection's next call has to wait: some sendings' worth, so that the line never runs
 /// dry, and little enough to be held for thousands of connections that do not read.

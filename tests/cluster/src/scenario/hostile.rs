@@ -42,9 +42,13 @@ const MEASURED: Duration = Duration::from_secs(4);
 const HONEST: usize = 8;
 const HONEST_PAUSE: Duration = Duration::from_millis(4);
 
-/// Before an attacker that was cut off comes again, and before one that calls without end goes on.
+/// Before an attacker that was cut off comes again, and before one that calls without end goes on: faster, and two cores are taken by the
+/// attackers' own work, which says nothing about the node.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(300);
-const CALL_PAUSE: Duration = Duration::from_millis(150);
+const CALL_PAUSE: Duration = Duration::from_millis(400);
+
+/// Between two questions for a large value.
+const QUESTION_PAUSE: Duration = Duration::from_millis(100);
 
 /// Calls that one attacker makes in a row before it pauses.
 const CALLS_IN_A_ROW: u32 = 8;
@@ -172,6 +176,7 @@ async fn never_read(mut stream: TcpStream, calls: &AtomicU64) -> std::io::Result
             Err(_) => return Ok(()),
         }
         calls.fetch_add(1, Ordering::Relaxed);
+        sleep(QUESTION_PAUSE).await;
     }
     sleep(Duration::from_secs(60)).await;
     Ok(())
