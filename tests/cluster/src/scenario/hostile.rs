@@ -48,14 +48,14 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(300);
 const CALL_PAUSE: Duration = Duration::from_millis(400);
 
 /// Between two questions for a large value.
-const QUESTION_PAUSE: Duration = Duration::from_millis(100);
+const QUESTION_PAUSE: Duration = Duration::from_millis(400);
 
 /// Calls that one attacker makes in a row before it pauses.
 const CALLS_IN_A_ROW: u32 = 8;
 
 /// The key whose large value those ask for who don't read.
 const LARGE_KEY: &str = "large";
-const LARGE_BYTES: usize = 256 << 10;
+const LARGE_BYTES: usize = 64 << 10;
 
 /// Lets strangers attack a node.
 pub fn hostile(settings: &Settings) -> Finding {
