@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use dynamo::{
     ident::{Id, NodeId, StoreKey},
+    layout::Layout,
     record,
     version::Content,
 };
@@ -47,9 +48,10 @@ pub fn read(directory: impl Into<PathBuf>, node: usize) -> Result<Replica, OpenE
     }
 }
 
-/// What replicas hold of some keys, as the last lines of a history. A key that a replica lacks stands there without values.
+/// What the owners of some keys hold of them, as the last lines of a history. A key that one lacks stands there without values.
 pub fn finals<'k>(
     replicas: &[Replica],
+    layout: &Layout,
     keys: impl IntoIterator<Item = &'k str>,
     bucket: &str,
     time_us: u64,
@@ -57,7 +59,9 @@ pub fn finals<'k>(
     let mut events = Vec::new();
     for key in keys {
         let store_key = StoreKey::of(bucket.as_bytes(), key.as_bytes());
-        for (number, replica) in replicas.iter().enumerate() {
+        for owner in layout.owners(layout.partition(&store_key.id())) {
+            let number = usize::from(owner.0);
+            let replica = &replicas[number];
             let mut event = Event::new(time_us, number as u32, Kind::Get, key, Stage::Final);
             if let Some(bytes) = replica.records.get(&store_key) {
                 event.values = live(&store_key, bytes);

@@ -11,14 +11,19 @@ mod rest;
 
 use std::{fs, future::Future, path::PathBuf, time::Duration};
 
-use quorate::{Client, Level};
+use quorate::{Client, Layout, Level};
 use quorate_history::{Event, Report, Rules, check, print};
 
 use crate::{proxied::Proxied, recorder::Recorder, replicas, workload::BUCKET};
 
 pub use self::{
-    availability::availability, corruptions::corruptions, harms::harms, hostile::hostile, kills::kills, power::power,
-    rest::come_to_rest,
+    availability::availability,
+    corruptions::corruptions,
+    harms::harms,
+    hostile::hostile,
+    kills::kills,
+    power::power,
+    rest::{Rest, come_to_rest},
 };
 
 /// How large a run is.
@@ -70,15 +75,23 @@ pub async fn sloppiest_level(client: &Client) -> Level {
 ///
 /// # Panics
 /// When a node does not end, or its directory can't be read.
-pub fn conclude(name: &str, settings: &Settings, cluster: &mut Proxied, recorder: &Recorder, keys: u64) -> Report {
+pub fn conclude(
+    name: &str,
+    settings: &Settings,
+    cluster: &mut Proxied,
+    layout: &Layout,
+    recorder: &Recorder,
+    keys: u64,
+) -> Report {
     cluster.stop_all();
     let replicas: Vec<_> = (0..cluster.nodes())
         .map(|node| replicas::read(cluster.data(node), node).expect("a stopped node's directory can be read"))
         .collect();
     let names: Vec<String> = (0..keys).map(|key| format!("k{key}")).collect();
-    recorder.add(replicas::finals(&replicas, names.iter().map(String::as_str), BUCKET, recorder.now()));
+    recorder.add(replicas::finals(&replicas, layout, names.iter().map(String::as_str), BUCKET, recorder.now()));
     let history = recorder.history();
-    let report = check(&history, &Rules { replicas: cluster.nodes(), bytes_equal: true });
+    let rules = Rules { replicas: cluster.nodes().min(usize::from(layout.replicas)), bytes_equal: true };
+    let report = check(&history, &rules);
     if !report.is_clean() {
         keep(name, settings, cluster, &history);
     }

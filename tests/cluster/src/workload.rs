@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -70,10 +71,10 @@ struct Process {
 }
 
 impl Workload {
-    /// Lets `processes` processes share each of `clients`, whose operations have `timeout`.
+    /// Lets processes of these numbers share `clients`, whose operations have `timeout`.
     pub fn start(
         clients: &[Client],
-        processes: u32,
+        processes: Range<u32>,
         timeout: Duration,
         habits: Habits,
         recorder: Arc<Recorder>,
@@ -81,7 +82,7 @@ impl Workload {
     ) -> Self {
         let (tally, stop) = (Arc::<Tally>::default(), Arc::<AtomicBool>::default());
         let mut handles = Vec::new();
-        for number in 0..processes * clients.len() as u32 {
+        for number in processes {
             let client = &clients[number as usize % clients.len()];
             let mut process = Process {
                 number,

@@ -17,7 +17,7 @@ use crate::{
     proxied::Proxied,
     random::Random,
     recorder::Recorder,
-    workload::{Habits, Workload},
+    workload::{Habits, Tally, Workload},
 };
 
 /// Keys: enough that hints are many, few enough that each is written often.
@@ -26,8 +26,11 @@ const KEYS: u64 = 300;
 /// Time for an operation: what a person waits for.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Sendings of an operation: the first and one retry.
-const ATTEMPTS: u32 = 2;
+/// Sendings of an operation by the two clients: the first and two more, as without any setting.
+const ATTEMPTS: u32 = 3;
+
+/// A third client sends only once more, and shows how many operations succeed within one retry.
+const ATTEMPTS_OF_ONE_RETRY: u32 = 2;
 
 /// What is done to a node, in turn.
 const HARMS: [Harm; 3] = [Harm::Kill, Harm::Pause, Harm::CutOff];
@@ -35,53 +38,69 @@ const HARMS: [Harm; 3] = [Harm::Kill, Harm::Pause, Harm::CutOff];
 /// How late an answer may be: the client's timers and this machine's scheduling.
 const LATE_MAX: Duration = Duration::from_millis(500);
 
-/// Lets two clients write for a while.
+/// Lets clients write for a while.
 pub fn availability(settings: &Settings) -> Finding {
-    settings.run(5 + settings.seconds / 60, async {
-        let mut cluster = Proxied::start(Options::default());
-        let clients = [cluster.client(TIMEOUT, ATTEMPTS).await, cluster.client(TIMEOUT, ATTEMPTS).await];
-        let level = sloppiest_level(&clients[0]).await;
-        let habits =
-            Habits { level, keys: KEYS, reads_percent: 25, value_bytes_max: 400, pause: Duration::from_millis(4) };
-        let mut random = Random::new(settings.seed);
-        let workload = Workload::start(&clients, 4, TIMEOUT, habits, Arc::<Recorder>::default(), random.number());
-        let (started, mut turns) = (Instant::now(), 0);
-        while started.elapsed() < Duration::from_secs(settings.seconds) {
-            sleep(Duration::from_millis(500 + random.below(500))).await;
-            let (harm, node) = (HARMS[turns % HARMS.len()], (turns / HARMS.len() + turns) % cluster.nodes());
-            progress(
-                "availability",
-                &format!(
-                    "after {:.0} s: {harm:?} of n{}, {} operations succeeded, {} failed",
-                    started.elapsed().as_secs_f64(),
-                    node + 1,
-                    workload.tally.succeeded.load(Ordering::Relaxed),
-                    workload.tally.failed_count()
-                ),
-            );
-            harm.begin(&mut cluster, node);
-            sleep(Duration::from_millis(1_500 + random.below(2_000))).await;
-            harm.end(&mut cluster, node);
-            turns += 1;
-        }
-        let (recorder, tally) = workload.finish().await;
-        let rest = come_to_rest(&clients[0], KEYS).await;
-        for client in &clients {
-            client.close().await;
-        }
-        let report = conclude("availability", settings, &mut cluster, &recorder, KEYS);
-        let (succeeded, failed) = (tally.succeeded.load(Ordering::Relaxed), tally.failed_count());
-        let share = 100.0 * succeeded as f64 / (succeeded + failed).max(1) as f64;
-        let late = Duration::from_micros(tally.late_us.load(Ordering::Relaxed));
-        let is_good = report.is_clean() && late <= LATE_MAX && report.acknowledged > 20 * settings.seconds;
-        let seen = format!(
-            "{turns} failures in {} s at `{level:?}`: {report}; {share:.4} % of {} operations within one retry, failed: {}; \
-             {} acknowledged with stand-ins; none later than its deadline by more than {late:?}; level after {rest:.1?}",
-            settings.seconds,
-            succeeded + failed,
-            tally.failures(),
-            tally.with_stand_ins.load(Ordering::Relaxed),
-        );
-        Finding::new(is_good, seen)
-    })
+    settings.run(5 + settings.seconds / 60, run(settings, Options::default()))
+}
+
+async fn run(settings: &Settings, options: Options) -> Finding {
+    let mut cluster = Proxied::start(options);
+    let clients = [cluster.client(TIMEOUT, ATTEMPTS).await, cluster.client(TIMEOUT, ATTEMPTS).await];
+    let once_more = [cluster.client(TIMEOUT, ATTEMPTS_OF_ONE_RETRY).await];
+    let level = sloppiest_level(&clients[0]).await;
+    let habits = Habits { level, keys: KEYS, reads_percent: 25, value_bytes_max: 400, pause: Duration::from_millis(4) };
+    let mut random = Random::new(settings.seed);
+    let recorder = Arc::<Recorder>::default();
+    let start =
+        |clients, processes, seed| Workload::start(clients, processes, TIMEOUT, habits, Arc::clone(&recorder), seed);
+    let (workload, once_more) = (start(&clients, 0..8, random.number()), start(&once_more, 8..10, random.number()));
+    let turns = harm_in_turn(settings, &mut cluster, &workload, &mut random).await;
+    let (recorder, tally) = workload.finish().await;
+    let (_, tally_of_one_retry) = once_more.finish().await;
+    let rest = come_to_rest(&clients[0], KEYS).await;
+    let layout = clients[0].ring();
+    for client in &clients {
+        client.close().await;
+    }
+    let report = conclude("availability", settings, &mut cluster, &layout, &recorder, KEYS);
+    let (succeeded, failed) = (tally.succeeded.load(Ordering::Relaxed), tally.failed_count());
+    let late = Duration::from_micros(tally.late_us.load(Ordering::Relaxed));
+    let is_plenty = report.acknowledged > 20 * settings.seconds;
+    // A refusal would be an answer, but with one node away there is nothing to refuse.
+    let is_good = report.is_clean() && rest.idle_repairs == 0 && late <= LATE_MAX && is_plenty && failed == 0;
+    let seen = format!(
+        "{turns} failures in {} s at `{level:?}`: {report}; of the two clients' {} operations {failed} failed ({}), none was \
+         later than its deadline by more than {late:.0?}; {} within one retry; {} acknowledged with stand-ins; {rest}",
+        settings.seconds,
+        succeeded + failed,
+        tally.failures(),
+        share(&tally_of_one_retry),
+        tally.with_stand_ins.load(Ordering::Relaxed),
+    );
+    Finding::new(is_good, seen)
+}
+
+/// Kills, freezes and cuts off one node after the other until the time is over; how often.
+async fn harm_in_turn(settings: &Settings, cluster: &mut Proxied, workload: &Workload, random: &mut Random) -> usize {
+    let (started, mut turns) = (Instant::now(), 0);
+    while started.elapsed() < Duration::from_secs(settings.seconds) {
+        sleep(Duration::from_millis(500 + random.below(500))).await;
+        let (harm, node) = (HARMS[turns % HARMS.len()], (turns / HARMS.len() + turns) % cluster.nodes());
+        let (succeeded, failed) = (workload.tally.succeeded.load(Ordering::Relaxed), workload.tally.failed_count());
+        let age = started.elapsed().as_secs_f64();
+        let what =
+            format!("after {age:.0} s: {harm:?} of n{}, {succeeded} operations succeeded, {failed} failed", node + 1);
+        progress("availability", &what);
+        harm.begin(cluster, node);
+        sleep(Duration::from_millis(1_500 + random.below(2_000))).await;
+        harm.end(cluster, node);
+        turns += 1;
+    }
+    turns
+}
+
+fn share(tally: &Tally) -> String {
+    let (succeeded, failed) = (tally.succeeded.load(Ordering::Relaxed), tally.failed_count());
+    let all = succeeded + failed;
+    format!("{:.4} % of {all} operations", 100.0 * succeeded as f64 / all.max(1) as f64)
 }

@@ -51,8 +51,9 @@ pub fn corruptions(settings: &Settings, count: u64) -> Finding {
             }
         }
         come_to_rest(&client, KEYS).await;
+        let layout = client.ring();
         client.close().await;
-        let report = conclude("corruptions", settings, &mut cluster, &recorder, KEYS);
+        let report = conclude("corruptions", settings, &mut cluster, &layout, &recorder, KEYS);
         let seen = format!("{} records damaged in {round} rounds: {unread} reads failed; {report}", damaged.len());
         Finding::new(report.is_clean() && unread == 0, seen)
     })

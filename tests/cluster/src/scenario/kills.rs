@@ -33,7 +33,7 @@ pub fn kills(settings: &Settings, cycles: u64) -> Finding {
             Habits { level, keys: KEYS, reads_percent: 35, value_bytes_max: 600, pause: Duration::from_millis(1) };
         let mut random = Random::new(settings.seed);
         let recorder = Arc::<Recorder>::default();
-        let workload = Workload::start(&clients, 6, TIMEOUT, habits, recorder, random.number());
+        let workload = Workload::start(&clients, 0..12, TIMEOUT, habits, recorder, random.number());
         for cycle in 0..cycles {
             if cycle % 10 == 0 {
                 progress("kills", &format!("cycle {cycle} of {cycles}, {} lines of history", workload.recorder.len()));
@@ -49,13 +49,14 @@ pub fn kills(settings: &Settings, cycles: u64) -> Finding {
             victims.iter().for_each(|node| cluster.wait_until_serving(*node));
         }
         let (recorder, tally) = workload.finish().await;
-        come_to_rest(&clients[0], KEYS).await;
+        let rest = come_to_rest(&clients[0], KEYS).await;
+        let layout = clients[0].ring();
         for client in &clients {
             client.close().await;
         }
-        let report = conclude("kills", settings, &mut cluster, &recorder, KEYS);
+        let report = conclude("kills", settings, &mut cluster, &layout, &recorder, KEYS);
         let is_plenty = report.acknowledged > 20 * cycles;
-        let seen = format!("{cycles} cycles at `{level:?}`: {report}; failed: {}", tally.failures());
-        Finding::new(report.is_clean() && is_plenty, seen)
+        let seen = format!("{cycles} cycles at `{level:?}`: {report}; failed: {}; {rest}", tally.failures());
+        Finding::new(report.is_clean() && rest.idle_repairs == 0 && is_plenty, seen)
     })
 }

@@ -59,7 +59,7 @@ async fn under_load(settings: &Settings, cuts: u64, folder: &Path, disks: &mut [
     let level = sloppiest_level(&clients[0]).await;
     let habits = Habits { level, keys: KEYS, reads_percent: 30, value_bytes_max: 600, pause: Duration::from_millis(1) };
     let mut random = Random::new(settings.seed);
-    let workload = Workload::start(&clients, 6, TIMEOUT, habits, Arc::<Recorder>::default(), random.number());
+    let workload = Workload::start(&clients, 0..12, TIMEOUT, habits, Arc::<Recorder>::default(), random.number());
     for cut in 0..cuts {
         if cut % 10 == 0 {
             progress("power", &format!("cut {cut} of {cuts}, {} lines of history", workload.recorder.len()));
@@ -81,12 +81,13 @@ async fn under_load(settings: &Settings, cuts: u64, folder: &Path, disks: &mut [
         victims.iter().for_each(|node| cluster.wait_until_serving(*node));
     }
     let (recorder, tally) = workload.finish().await;
-    come_to_rest(&clients[0], KEYS).await;
+    let rest = come_to_rest(&clients[0], KEYS).await;
+    let layout = clients[0].ring();
     for client in &clients {
         client.close().await;
     }
-    let report = conclude("power", settings, &mut cluster, &recorder, KEYS);
+    let report = conclude("power", settings, &mut cluster, &layout, &recorder, KEYS);
     let is_plenty = report.acknowledged > 20 * cuts;
-    let seen = format!("{cuts} cuts at `{level:?}`: {report}; failed: {}", tally.failures());
-    Finding::new(report.is_clean() && is_plenty, seen)
+    let seen = format!("{cuts} cuts at `{level:?}`: {report}; failed: {}; {rest}", tally.failures());
+    Finding::new(report.is_clean() && rest.idle_repairs == 0 && is_plenty, seen)
 }
