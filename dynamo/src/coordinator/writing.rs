@@ -77,7 +77,7 @@ impl Writing {
         };
         let (call, view) = (head.call(Place::FIRST, Ask::Whole), head.route.view);
         let local = if head.route.is_standing_in() {
-            let owner = unreachable.union(head.route.owners()).iter().next().unwrap_or(Place::FIRST);
+            let owner = unreachable.iter().chain(head.route.owners().iter()).next().unwrap_or(Place::FIRST);
             writing.substitutes.assign(Place::FIRST, owner);
             let target = shared.id_of(head.route.node(owner), &head.route).ok_or_else(|| hopeless(0, head))?;
             Effect::LocalHint { call: Some(call), operation: HintOperation::Mint { view, target, address, write } }

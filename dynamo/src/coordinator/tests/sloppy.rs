@@ -390,13 +390,15 @@ fn who_is_not_the_first_live_stand_in_forwards_and_coordinates_what_was_forwarde
     assert_eq!(target, id(0), "the other one is gone, so this is the first");
 
     let mut desk = desk_of(order[1]);
+    desk.cut_off(1);
     let consistency = Consistency { level: Some(Level::Available), ..Consistency::default() };
     desk.ask_with_hops(1, consistency, put_of("v", Basis::Local));
-    let (local, ..) = desk.local_hint();
+    let (local, target, _) = desk.local_hint();
+    assert_eq!(target, id(1), "kept for who can't be reached");
     desk.commit(local, minted(&written(1, "v"), true));
     assert_eq!(desk.merge_at(0).1, record_of(&written(1, "v")), "owners that can be reached get the object itself");
-    desk.merge_at(1);
     desk.merge_at(2);
+    assert!(desk.effects.is_empty());
 }
 
 #[test]
