@@ -74,7 +74,7 @@ fn pages(file: &File) -> u64 {
 }
 
 /// Does one of several harms to a file, and says which.
-fn harm(path: &Path, kind: u64, numbers: &mut Numbers) -> String {
+pub(crate) fn harm(path: &Path, kind: u64, numbers: &mut Numbers) -> String {
     let file = File::options().read(true).write(true).open(path).unwrap();
     let pages = pages(&file);
     let page = 2 + numbers.below(pages - 2);
@@ -237,7 +237,7 @@ fn classify(number: usize, result: PeerResult) -> &'static str {
     }
 }
 
-fn copy_directory(from: &Path, to: &Path) {
+pub(crate) fn copy_directory(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());

@@ -164,7 +164,7 @@ fn a_disk_filled_by_somebody_else_refuses_and_recovers() {
 }
 
 /// Writes until there is no byte left.
-fn fill_file(path: &Path) {
+pub(crate) fn fill_file(path: &Path) {
     let mut file = File::create(path).unwrap();
     for block in [1 << 20, 4 << 10, 1 << 10, 1] {
         let bytes = vec![0xab; block];

@@ -5,6 +5,7 @@ mod damage;
 mod failing;
 mod full;
 mod hint_crash;
+mod hint_harm;
 mod hints;
 mod opening;
 mod process;

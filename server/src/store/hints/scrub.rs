@@ -1,7 +1,7 @@
 //! The scrub of the hints: reads all of them and compares them with what the rows of their targets say. Checksums show what is
 //! damaged; only the sums of names show what is *missing*.
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::ops::ControlFlow;
 
 use dynamo::{
     hint::{HintKey, HintUsage},
@@ -36,56 +36,70 @@ impl HintReport {
 }
 
 impl Hints {
-    /// Reads everything from one snapshot and says what is wrong. Hints that can't be verified are set aside; if some are
-    /// missing, or the pages can't be read, the hints count as damaged from now on.
+    /// Reads everything, from a snapshot per target, so that nothing is held back for long, and says what is wrong. Hints that
+    /// can't be verified are set aside; if some are missing, or the pages can't be read, the hints count as damaged from now on.
     pub fn verify(&self) -> HintReport {
         let mut report = HintReport::default();
-        let tables = &self.shared.tables;
-        let pages = match Pages::of(&tables.env, &tables.file) {
+        for (target, _) in self.backlog() {
+            self.verify_target(target, &mut report);
+        }
+        match self.pages() {
+            Ok(pages) => match count_strays(&pages) {
+                Ok(0) => {}
+                Ok(strays) => report.errors.push(self.shared.damaged(format!("{strays} hints are in no row"))),
+                Err(error) => report.errors.push(self.shared.damaged(error)),
+            },
+            Err(error) => report.errors.push(error),
+        }
+        if report.targets_wrong > 0 {
+            let what = format!("a scrub found other hints than the rows say, of {} targets", report.targets_wrong);
+            self.shared.damaged(what);
+        }
+        report
+    }
+
+    fn verify_target(&self, target: NodeId, report: &mut HintReport) {
+        let pages = match self.pages() {
             Ok(pages) => pages,
-            Err(error) => {
-                report.errors.push(error.to_string());
-                return report;
-            }
+            Err(error) => return report.errors.push(error),
         };
-        let rows = match usages(&pages) {
-            Ok(rows) => rows.into_iter().collect(),
-            Err(error) => {
-                report.errors.push(self.shared.damaged(error));
-                BTreeMap::new()
-            }
+        let row = match usages(&pages) {
+            Ok(rows) => rows.into_iter().find(|(of, _)| *of == target).map_or_else(HintUsage::default, |(_, row)| row),
+            Err(error) => return report.errors.push(self.shared.damaged(error)),
         };
-        let mut found: BTreeMap<NodeId, HintUsage> = BTreeMap::new();
-        let mut unreadable = Vec::new();
+        let (mut found, mut unreadable, mut sound) = (HintUsage::default(), Vec::new(), 0);
         let walked = pages.table(HINTS).and_then(|tree| {
-            pages.walk(&tree, None, &mut |key, hint| {
-                let Some(key) = HintKey::decode(key) else {
-                    report.errors.push("a hint has a malformed name".to_owned());
-                    return ControlFlow::Continue(());
+            pages.walk(&tree, Some(&HintKey::first_of(target).encode()), &mut |key, hint| {
+                let Some(key) = HintKey::decode(key).filter(|key| key.target == target) else {
+                    return ControlFlow::Break(());
                 };
-                found.entry(key.target).or_default().add(&key, hint.len());
+                found.add(&key, hint.len());
                 if record::verify(&key.store_key, hint).is_ok() {
-                    report.sound += 1;
+                    sound += 1;
                 } else {
-                    report.damaged += 1;
                     unreadable.push(key);
                 }
                 ControlFlow::Continue(())
             })
         });
-        if let Err(error) = walked {
-            report.errors.push(self.shared.damaged(error.to_string()));
-        } else {
-            let targets: std::collections::BTreeSet<&NodeId> = rows.keys().chain(found.keys()).collect();
-            report.targets_wrong =
-                targets.into_iter().filter(|target| rows.get(target) != found.get(target)).count() as u64;
-        }
-        drop(pages);
-        if report.targets_wrong > 0 {
-            self.shared
-                .damaged(format!("a scrub found other hints than the rows say, of {} targets", report.targets_wrong));
+        report.sound += sound;
+        report.damaged += unreadable.len() as u64;
+        match walked {
+            Ok(_) => report.targets_wrong += u64::from(row != found),
+            Err(error) => report.errors.push(self.shared.damaged(error.to_string())),
         }
         self.set_aside(unreadable);
-        report
     }
+
+    fn pages(&self) -> Result<Pages<'_>, String> {
+        let tables = &self.shared.tables;
+        Pages::of(&tables.env, &tables.file).map_err(|error| error.to_string())
+    }
+}
+
+/// Hints that are in the table and in no row: of targets that have none.
+fn count_strays(pages: &Pages<'_>) -> Result<u64, String> {
+    let counted: u64 = usages(pages)?.iter().map(|(_, usage)| usage.records).sum();
+    let entries = pages.table(HINTS).map_err(|error| error.to_string())?.entries;
+    Ok(entries.abs_diff(counted))
 }
