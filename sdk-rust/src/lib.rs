@@ -46,6 +46,8 @@ mod driver;
 mod engine;
 mod error;
 mod found;
+#[doc(hidden)]
+pub mod machine;
 mod many;
 mod node;
 mod random;

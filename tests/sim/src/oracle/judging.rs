@@ -1,0 +1,249 @@
+//! What coordinators tell: acknowledgements against the disks, reads against everything acknowledged before, contexts against what was
+//! shown with them.
+
+use std::{collections::BTreeSet, rc::Rc};
+
+use bytes::Bytes;
+use dynamo::{
+    hlc,
+    layout::ConflictRule,
+    operation::{Action, Operation, Outcome, Receipt, Reply, Sibling},
+    token,
+};
+
+use super::{Acknowledgement, Demand, Dots, KeyNumber, OpNumber, Oracle, writes::intersect};
+use crate::invariant::Invariant;
+
+/// A request as its coordinator got it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What was asked.
+    pub operation: Operation,
+    /// When it arrived.
+    pub arrived_us: u64,
+    /// The coordinator's wall clock then.
+    pub wall_ms: u64,
+}
+
+impl Oracle {
+    /// A coordinator replies to a request it worked on itself.
+    pub fn replied(&mut self, node: usize, request: &Request, reply: &Reply) {
+        self.seen.replies += 1;
+        let key = self.number(&request.operation.address.store_key);
+        let demand = self.demand(key, &request.operation.consistency);
+        match (&request.operation.action, &reply.outcome) {
+            (_, Outcome::Failed(_)) => {}
+            (Action::Get { without_values }, Outcome::Found { siblings, context }) => {
+                let shown = if *without_values { None } else { Some(&siblings[..]) };
+                self.judge_read(key, request, &reply.receipt, demand, (shown, siblings.len(), context));
+            }
+            (Action::Get { .. }, Outcome::NotFound { context }) => {
+                self.judge_read(key, request, &reply.receipt, demand, (Some(&[]), 0, context));
+            }
+            (Action::Put { op_id, .. } | Action::Delete { op_id, .. }, Outcome::Stored { context, .. }) => {
+                let Some(&op) = self.by_op_id.get(op_id) else { return };
+                self.judge_acknowledgement(node, op, &reply.receipt, demand);
+                if let Some(context) = context {
+                    self.judge_own_context(key, op, context);
+                }
+            }
+            (action, outcome) => {
+                self.broken(Invariant::I2, || format!("{action:?} was answered by {outcome:?}"));
+            }
+        }
+    }
+
+    fn judge_acknowledgement(&mut self, node: usize, op: OpNumber, receipt: &Receipt, demand: Demand) {
+        let key = self.ops[op].key;
+        let answered: BTreeSet<usize> = receipt.answered.iter().map(|node| usize::from(node.0)).collect();
+        let text = self.text(op);
+        let enough = answered.len() == receipt.answered.len()
+            && answered.len() >= usize::from(demand.write)
+            && receipt.durable >= demand.write;
+        if !enough {
+            self.broken(Invariant::I8, || format!("{text} needs {} copies and is acknowledged with {receipt:?}", demand.write));
+        }
+        let owners = &self.keys[key].owners;
+        let in_use = &owners[..demand.owners.min(owners.len())];
+        let stand_ins = answered.iter().filter(|node| !in_use.contains(node)).count();
+        self.seen.stand_ins += u64::from(stand_ins > 0);
+        self.seen.without_own += u64::from(!answered.contains(&node));
+        if (demand.is_strict && stand_ins > 0) || stand_ins != usize::from(receipt.stand_ins) {
+            self.broken(Invariant::I8, || format!("{text}: {stand_ins} stand-ins counted in {receipt:?}"));
+        }
+        let mut on_disk = 0_u32;
+        for &node in &answered {
+            let truth = &self.keys[key];
+            let minted = self.ops[op].dots.iter().map(|number| &truth.minted[number]);
+            let has = |mask: u32| mask & (1 << node) != 0;
+            let is_owner = truth.owners.contains(&node);
+            let copies = minted.fold((false, false), |so_far, minting| {
+                (so_far.0 || has(minting.durable), so_far.1 || has(minting.hinted))
+            });
+            if !(copies.0 || (copies.1 && !is_owner)) {
+                self.broken(Invariant::I8, || format!("{text} is acknowledged, and node {node} does not have it on disk"));
+            }
+            if copies.0 && is_owner && self.keys[key].held[node].meets(&self.ops[op].dots) {
+                on_disk |= 1 << node;
+            }
+        }
+        self.ops[op].acknowledged = true;
+        let at_us = self.now_us;
+        self.keys[key].acknowledgements.push(Acknowledgement { op, at_us, demand, owners: on_disk });
+    }
+
+    /// A put's own context may cover no value but the put's.
+    fn judge_own_context(&mut self, key: KeyNumber, op: OpNumber, context: &Bytes) {
+        let Some(known) = self.open(key, context) else { return };
+        let expected = self.expected(key, &known);
+        let truth = &self.keys[key];
+        let is_other = |number: &usize| {
+            truth.minted[*number].op != op && self.ops[truth.minted[*number].op].value.is_some()
+        };
+        let unseen = expected.must.iter().find(is_other);
+        if let Some(number) = unseen {
+            let (text, other) = (self.text(op), self.text(self.keys[key].minted[number].op));
+            self.broken(Invariant::I6, || format!("the context given for {text} covers {other}, which its client was not shown"));
+        }
+    }
+
+    fn judge_read(
+        &mut self,
+        key: KeyNumber,
+        request: &Request,
+        receipt: &Receipt,
+        demand: Demand,
+        (shown, count, context): (Option<&[Sibling]>, usize, &Bytes),
+    ) {
+        let answered: BTreeSet<usize> = receipt.answered.iter().map(|node| usize::from(node.0)).collect();
+        if answered.len() != receipt.answered.len() || answered.len() < usize::from(demand.read) {
+            self.broken(Invariant::I7, || format!("a read of key {key} needs {} answers: {receipt:?}", demand.read));
+        }
+        let Some(known) = self.open(key, context) else { return };
+        self.judge_coverage(key, request, &answered, demand, &known);
+        self.judge_shown(key, request, &known, shown, count);
+    }
+
+    /// Everything acknowledged before the read began that it had to meet must be known by what it shows.
+    fn judge_coverage(
+        &mut self,
+        key: KeyNumber,
+        request: &Request,
+        answered: &BTreeSet<usize>,
+        demand: Demand,
+        known: &Dots,
+    ) {
+        let mask = answered.iter().fold(0_u32, |mask, node| mask | 1 << node);
+        let mut bound = 0;
+        let mut missed = None;
+        for acknowledged in &self.keys[key].acknowledgements {
+            let dots = &self.ops[acknowledged.op].dots;
+            let is_bound = acknowledged.owners & mask != 0 || intersect(acknowledged.demand, demand.read, demand);
+            if acknowledged.at_us >= request.arrived_us || !is_bound || self.keys[key].reaped.meets(dots) {
+                continue;
+            }
+            bound += 1;
+            if !known.meets(dots) {
+                missed = Some(acknowledged.op);
+            }
+        }
+        self.seen.bound_reads += u64::from(bound > 0);
+        if let Some(op) = missed {
+            let text = self.text(op);
+            self.broken(Invariant::I7, || format!("a read by {answered:?} that began later misses {text}"));
+        }
+    }
+
+    fn judge_shown(
+        &mut self,
+        key: KeyNumber,
+        request: &Request,
+        known: &Dots,
+        shown: Option<&[Sibling]>,
+        count: usize,
+    ) {
+        let expected = self.expected(key, known);
+        let truth = &self.keys[key];
+        let now = hlc::clock_of(request.wall_ms);
+        let value_of = |number: usize| self.ops[truth.minted[number].op].value.as_ref();
+        let is_expired = |number: usize| truth.minted[number].expires != 0 && truth.minted[number].expires <= now;
+        let is_shown = |number: &usize| value_of(*number).is_some() && !is_expired(*number);
+        let mut must: BTreeSet<OpNumber> = BTreeSet::new();
+        let mut may: BTreeSet<OpNumber> = expected.may.iter().filter(is_shown).map(|at| truth.minted[at].op).collect();
+        match truth.rule {
+            ConflictRule::Siblings => must.extend(expected.must.iter().filter(is_shown).map(|at| truth.minted[at].op)),
+            ConflictRule::LastWriterWins => {
+                let rank = |number: &usize| (truth.minted[*number].clock, truth.minted[*number].dot);
+                let winner = expected.must.iter().max_by_key(rank).filter(is_shown).map(|at| truth.minted[at].op);
+                let target = if expected.may.is_empty() { &mut must } else { &mut may };
+                target.extend(winner);
+            }
+        }
+        let hides_expired = expected.must.iter().any(|number| value_of(number).is_some() && is_expired(number));
+        let was_deleted = !known.is_empty() && count == 0;
+        self.seen.siblings += u64::from(count > 1);
+        self.seen.expired += u64::from(hides_expired);
+        self.seen.deleted += u64::from(was_deleted);
+        let Some(siblings) = shown else {
+            if count < must.len() || count > must.len() + may.len() {
+                self.broken(Invariant::I4, || format!("a read of key {key} counts {count} values instead of {}", must.len()));
+            }
+            return;
+        };
+        let mut ops = BTreeSet::new();
+        for sibling in siblings {
+            let op = self.by_value.get(&sibling.value).copied().filter(|op| self.ops[*op].key == key);
+            let Some(op) = op else {
+                let text = format!("a read of key {key} shows {:?}, which nobody wrote there", sibling.value);
+                return self.broken(Invariant::I2, || text);
+            };
+            if !ops.insert(op) {
+                let text = self.text(op);
+                self.broken(Invariant::I4, || format!("a read shows {text} twice"));
+            }
+        }
+        if let Some(&missing) = must.iter().find(|op| !ops.contains(op)) {
+            let text = self.text(missing);
+            self.broken(Invariant::I4, || format!("a read whose context covers {text} does not show it"));
+        }
+        if let Some(&returned) = ops.iter().find(|op| !must.contains(op) && !may.contains(op)) {
+            let text = self.text(returned);
+            self.broken(Invariant::I3, || format!("a read shows {text}, which what it knows has replaced"));
+        }
+    }
+
+    /// What a context that is given out covers.
+    fn open(&mut self, key: KeyNumber, context: &Bytes) -> Option<Rc<Dots>> {
+        if let Some(known) = self.keys[key].tokens.get(context) {
+            return Some(Rc::clone(known));
+        }
+        let store_key = self.keys[key].address.store_key;
+        match token::open(&self.token_key, &store_key, context) {
+            Ok(seen) => {
+                let known = Rc::new(self.claims(key, &seen.context, "a context"));
+                self.keys[key].tokens.insert(context.clone(), Rc::clone(&known));
+                Some(known)
+            }
+            Err(error) => {
+                self.broken(Invariant::I6, || format!("a context was given out that can't be opened: {error:?}"));
+                None
+            }
+        }
+    }
+
+    /// After everything was healed: these owners must know all that was acknowledged, and nothing that was denied.
+    pub fn judge_end(&mut self, key: KeyNumber, owners: &[usize]) {
+        for at in 0..self.keys[key].writes.len() {
+            let op = self.keys[key].writes[at];
+            let dots = self.ops[op].dots.clone();
+            let is_reaped = self.keys[key].reaped.meets(&dots);
+            for &owner in owners {
+                let has = self.keys[key].held[owner].meets(&dots);
+                if self.ops[op].acknowledged && !has && !is_reaped {
+                    let text = self.text(op);
+                    self.broken(Invariant::I1, || format!("{text} was acknowledged, and node {owner} does not have it"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Faults strike, and end. None of them destroys what the cluster promised to survive: before a copy is destroyed the oracle is asked
+//! whether another owner holds all of it. Then every loss is a bug.
+
+use dynamo::{
+    bug::{self, Bug},
+    replica::Replica,
+};
+
+use super::{World, disk::Disk, network::flipped, queue::Event};
+use crate::plan::Fault;
+
+/// The end of a fault.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mend {
+    /// One hears the other again.
+    Join { from: usize, to: usize },
+    /// A disk has space again.
+    Room(usize),
+    /// A disk is as fast as before.
+    Speed(usize),
+    /// A node is restarted.
+    Restart(usize),
+}
+
+impl World {
+    pub(super) fn schedule_strike(&mut self, fault: Fault) {
+        let rate = self.plan.faults.rate(fault);
+        if rate > 0 {
+            let at_us = self.now_us + self.random.around(u64::from(rate) * 1_000);
+            self.queue.push(at_us, Event::Strike(fault));
+        }
+    }
+
+    pub(super) fn strike(&mut self, fault: Fault) {
+        if !self.is_stormy {
+            return;
+        }
+        self.schedule_strike(fault);
+        let node = self.random.index(self.plan.nodes);
+        if self.nodes[node].is_out {
+            return;
+        }
+        let has_struck = match fault {
+            Fault::Crash => self.crash(node),
+            Fault::Pause => self.pause(node),
+            Fault::Cut => self.cut_pair(node, true),
+            Fault::OneWayCut => self.cut_pair(node, false),
+            Fault::Isolate => self.isolate(node),
+            Fault::Clog => self.clog(node),
+            Fault::DiskFull => self.fill_disk(node),
+            Fault::SlowDisk => self.slow_disk(node),
+            Fault::BitRot | Fault::Forget => self.rot(node, fault),
+            Fault::Wipe => self.wipe(node),
+            Fault::Restore => self.restore(node),
+            Fault::ClockJump => self.jump_clock(node),
+            Fault::Loss
+            | Fault::Duplicate
+            | Fault::Reorder
+            | Fault::Damage
+            | Fault::CommitFailure
+            | Fault::ClockDrift => false,
+        };
+        if has_struck {
+            self.figures.faults += 1;
+            self.figures.struck[fault as usize] += 1;
+            self.trace.line(self.now_us, || format!("fault: {} at n{node}", fault.name()));
+        }
+    }
+
+    pub(super) fn mend(&mut self, mend: Mend) {
+        match mend {
+            Mend::Join { from, to } => self.network.join(from, to),
+            Mend::Room(node) => self.nodes[node].is_full = false,
+            Mend::Speed(node) => self.nodes[node].slow_ms = 0,
+            Mend::Restart(node) => {
+                self.stop(node);
+                self.start(node);
+            }
+        }
+    }
+
+    fn later(&mut self, low_ms: u64, high_ms: u64, event: Event) {
+        let at_us = self.now_us + 1_000 * self.random.between(low_ms, high_ms);
+        self.queue.push(at_us, event);
+    }
+
+    fn crash(&mut self, node: usize) -> bool {
+        if self.nodes[node].process.is_none() {
+            return false;
+        }
+        self.stop(node);
+        self.later(50, 5_000, Event::Start(node));
+        true
+    }
+
+    fn pause(&mut self, node: usize) -> bool {
+        let until_us = self.now_us + 1_000 * self.random.between(100, 5_000);
+        self.nodes[node].paused_until_us = self.nodes[node].paused_until_us.max(until_us);
+        self.nodes[node].resumed_us = self.nodes[node].paused_until_us;
+        true
+    }
+
+    fn cut_pair(&mut self, node: usize, both: bool) -> bool {
+        let other = self.random.index(self.plan.nodes + self.plan.clients);
+        if other == node {
+            return false;
+        }
+        let (from, to) = if self.random.chance(500) { (node, other) } else { (other, node) };
+        self.cut_for_a_while(from, to, both);
+        true
+    }
+
+    fn cut_for_a_while(&mut self, from: usize, to: usize, both: bool) {
+        let at_us = self.now_us + 1_000 * self.random.between(100, 6_000);
+        self.network.cut(from, to);
+        self.queue.push(at_us, Event::Mend(Mend::Join { from, to }));
+        if both {
+            self.network.cut(to, from);
+            self.queue.push(at_us, Event::Mend(Mend::Join { from: to, to: from }));
+        }
+    }
+
+    /// A node, with or without the clients, on its own side of a cut.
+    fn isolate(&mut self, node: usize) -> bool {
+        let parties = if self.random.chance(500) { self.plan.nodes } else { self.plan.nodes + self.plan.clients };
+        for other in (0..parties).filter(|other| *other != node) {
+            self.cut_for_a_while(node, other, true);
+        }
+        true
+    }
+
+    fn clog(&mut self, node: usize) -> bool {
+        let other = self.random.index(self.plan.nodes + self.plan.clients);
+        let until_us = self.now_us + 1_000 * self.random.between(100, 3_000);
+        self.network.clog(node, other, until_us);
+        other != node
+    }
+
+    fn fill_disk(&mut self, node: usize) -> bool {
+        self.nodes[node].is_full = true;
+        self.later(300, 4_000, Event::Mend(Mend::Room(node)));
+        true
+    }
+
+    fn slow_disk(&mut self, node: usize) -> bool {
+        self.nodes[node].slow_ms = self.random.between(10, 400);
+        self.later(500, 5_000, Event::Mend(Mend::Speed(node)));
+        true
+    }
+
+    fn jump_clock(&mut self, node: usize) -> bool {
+        let range = *self.random.pick(&[300, 5_000, 3_600_000]);
+        self.nodes[node].wall_offset_ms = self.random.between(0, 2 * range) as i64 - range as i64;
+        true
+    }
+
+    /// Destroys a node's record of a key, if nothing is lost by it that was promised.
+    fn rot(&mut self, node: usize, fault: Fault) -> bool {
+        let key = self.random.index(self.plan.keys);
+        let store_key = self.oracle.address(key).store_key;
+        let Some(record) = self.nodes[node].disk.records.get(&store_key).cloned() else { return false };
+        if !self.may_destroy(node, key) {
+            return false;
+        }
+        let record = match fault {
+            Fault::Forget => bytes::Bytes::new(),
+            _ => flipped(&record, self.random.next()),
+        };
+        self.nodes[node].disk.records.insert(store_key, record);
+        self.nodes[node].unreadable.insert(key);
+        self.oracle.destroyed(node, key);
+        true
+    }
+
+    /// One copy of a key at a time, and only one that other owners can make good.
+    fn may_destroy(&self, node: usize, key: usize) -> bool {
+        let is_sound = |owner: usize| !self.nodes[owner].is_out && !self.nodes[owner].unreadable.contains(&key);
+        let owners = self.oracle.owners(key);
+        owners.iter().all(|&owner| is_sound(owner)) && self.oracle.may_destroy(node, key, is_sound)
+    }
+
+    fn may_lose_directory(&self, node: usize) -> bool {
+        let is_first = self.nodes.iter().all(|node| !node.is_out);
+        is_first && (0..self.plan.keys).all(|key| self.may_destroy(node, key))
+    }
+
+    /// A data directory is emptied. The node is a stranger then and stays away; its replacement comes with the elastic ring.
+    fn wipe(&mut self, node: usize) -> bool {
+        if !self.may_lose_directory(node) {
+            return false;
+        }
+        self.stop(node);
+        self.lose_directory(node, Disk::default());
+        true
+    }
+
+    /// First a copy of a directory is made; later it takes the directory's place. Peers notice by its position.
+    fn restore(&mut self, node: usize) -> bool {
+        let Some(copy) = self.nodes[node].copy.take() else {
+            self.nodes[node].copy = Some(self.nodes[node].disk.clone());
+            return false;
+        };
+        if copy.position == self.nodes[node].disk.position || !self.may_lose_directory(node) {
+            self.nodes[node].copy = Some(copy);
+            return false;
+        }
+        self.stop(node);
+        self.lose_directory(node, copy);
+        true
+    }
+
+    fn lose_directory(&mut self, node: usize, disk: Disk) {
+        self.nodes[node].disk = disk;
+        self.nodes[node].unreadable.clear();
+        (0..self.plan.keys).for_each(|key| self.oracle.destroyed(node, key));
+        if bug::is_on(Bug::WipedKeepsIdentity) {
+            self.adopt_anew(node);
+            return self.later(50, 1_000, Event::Start(node));
+        }
+        self.nodes[node].is_out = true;
+    }
+
+    /// What founding does, in a directory that should not be taken for the old one.
+    fn adopt_anew(&mut self, node: usize) {
+        let mut transaction = self.nodes[node].disk.begin();
+        for partition in 0..self.layout.partitions() {
+            if self.layout.owners(partition).any(|owner| usize::from(owner.0) == node) {
+                let Ok(()) = Replica::adopt(&mut transaction, self.layout.view(partition));
+            }
+        }
+        let changes = transaction.finish();
+        self.nodes[node].disk.apply(&changes);
+    }
+}

@@ -1,0 +1,174 @@
+//! The one event queue: what happens next, in the order of time and, at the same time, in the order in which it was decided.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use dynamo::{
+    coordinator::{CallId, ForwardFailed, PeerCall},
+    operation::{Operation, Reply},
+    peer::PeerOperation,
+};
+
+use super::Mend;
+use crate::plan::Fault;
+
+/// Nodes come first, then clients.
+pub(super) type Party = usize;
+
+/// What happens.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    /// A message arrives.
+    Arrive(Message),
+    /// A client begins its next operation.
+    Turn(usize),
+    /// A client's machine wanted to be woken.
+    WakeClient(usize),
+    /// A client's attempt to connect ends.
+    Dialled { client: usize, node: usize },
+    /// A node's coordinator or steward wanted to be woken.
+    WakeNode { node: usize, incarnation: u64 },
+    /// A node's writer looks at what waits.
+    Write { node: usize, incarnation: u64 },
+    /// The commit of a node's transaction returns.
+    Commit { node: usize, incarnation: u64 },
+    /// A call to a peer has taken too long.
+    Overdue { node: usize, incarnation: u64, call: CallId },
+    /// A node tries whether a peer that it thinks is away can be reached.
+    Probe { node: usize, incarnation: u64, peer: usize },
+    /// A node's process starts.
+    Start(usize),
+    /// A fault strikes, and will strike again.
+    Strike(Fault),
+    /// A fault ends.
+    Mend(Mend),
+}
+
+/// Something on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    pub(super) from: Party,
+    pub(super) to: Party,
+    /// The process that sent a request, or that an answer is for.
+    pub(super) incarnation: u64,
+    /// Whether another copy is on its way, so that this one's refusal says nothing about the other.
+    pub(super) doubled: bool,
+    pub(super) body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug)]
+pub(super) enum Body {
+    /// A client's call.
+    Call { call: u64, operations: Vec<Operation>, budget_ms: u64 },
+    /// The answer to one.
+    Replies { call: u64, replies: Vec<Reply> },
+    /// A connection was closed by the other side.
+    Closed,
+    /// What a node asks of another's replica.
+    Ask { call: Option<CallId>, operation: PeerOperation },
+    /// How that ended.
+    Answer { call: CallId, result: PeerCall },
+    /// An operation handed on by a node that does not own its key.
+    Forward { call: CallId, operation: Box<Operation>, budget_ms: u64 },
+    /// How that ended.
+    Forwarded { call: CallId, result: Box<Result<Reply, ForwardFailed>> },
+}
+
+/// An event with its place in the order.
+#[derive(Debug)]
+struct Due {
+    at_us: u64,
+    number: u64,
+    event: Event,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at_us, self.number) == (other.at_us, other.number)
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at_us, self.number).cmp(&(other.at_us, other.number))
+    }
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    due: BinaryHeap<Reverse<Due>>,
+    pushed: u64,
+}
+
+impl Queue {
+    pub(super) fn push(&mut self, at_us: u64, event: Event) {
+        self.pushed += 1;
+        self.due.push(Reverse(Due { at_us, number: self.pushed, event }));
+    }
+
+    pub(super) fn pop(&mut self) -> Option<(u64, Event)> {
+        self.due.pop().map(|Reverse(due)| (due.at_us, due.event))
+    }
+}
+
+impl Event {
+    /// A number that tells kinds of events apart in the trace, and whom it concerns.
+    pub(super) fn code(&self) -> (u64, u64) {
+        match self {
+            Self::Arrive(message) => (1 + message.body.code(), (message.from as u64) << 8 | message.to as u64),
+            Self::Turn(client) => (20, *client as u64),
+            Self::WakeClient(client) => (21, *client as u64),
+            Self::Dialled { client, node } => (22, (*client as u64) << 8 | *node as u64),
+            Self::WakeNode { node, .. } => (23, *node as u64),
+            Self::Write { node, .. } => (24, *node as u64),
+            Self::Commit { node, .. } => (25, *node as u64),
+            Self::Overdue { node, .. } => (26, *node as u64),
+            Self::Probe { node, peer, .. } => (27, (*node as u64) << 8 | *peer as u64),
+            Self::Start(node) => (28, *node as u64),
+            Self::Strike(fault) => (29, *fault as u64),
+            Self::Mend(_) => (30, 0),
+        }
+    }
+
+    /// The node in whose process this happens: it waits while that process stands still.
+    pub(super) fn node(&self, nodes: usize) -> Option<usize> {
+        match self {
+            Self::Arrive(message) if message.to < nodes => Some(message.to),
+            Self::WakeNode { node, .. }
+            | Self::Write { node, .. }
+            | Self::Commit { node, .. }
+            | Self::Overdue { node, .. }
+            | Self::Probe { node, .. } => Some(*node),
+            Self::Arrive(_)
+            | Self::Turn(_)
+            | Self::WakeClient(_)
+            | Self::Dialled { .. }
+            | Self::Start(_)
+            | Self::Strike(_)
+            | Self::Mend(_) => None,
+        }
+    }
+}
+
+impl Body {
+    fn code(&self) -> u64 {
+        match self {
+            Self::Call { .. } => 0,
+            Self::Replies { .. } => 1,
+            Self::Closed => 2,
+            Self::Ask { .. } => 3,
+            Self::Answer { .. } => 4,
+            Self::Forward { .. } => 5,
+            Self::Forwarded { .. } => 6,
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! A node's writer: takes what waits into one transaction, applies it with the real replica, and answers when the commit has returned.
+//! Transactions take time, may fail in both ways, and are lost in a crash.
+
+use bytes::Bytes;
+use dynamo::{
+    coordinator::{CallId, Input, PeerCall},
+    operation::{ErrorCode, Failure},
+    peer::PeerResult,
+    replica::{Minted, Rows, WriteOperation, WriteOutcome},
+};
+
+use super::{
+    World,
+    disk::Changes,
+    queue::{Event, Party},
+};
+use crate::{invariant::Invariant, plan::Fault};
+
+/// Who waits for a write.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin {
+    /// This node's coordinator, or nobody.
+    Here(Option<CallId>),
+    /// A peer.
+    Peer { node: Party, incarnation: u64, call: Option<CallId>, doubled: bool },
+}
+
+/// A transaction whose commit has not returned.
+#[derive(Debug)]
+pub(super) struct Committing {
+    pub(super) changes: Changes,
+    outcomes: Vec<(Origin, WriteOutcome)>,
+}
+
+/// What applying a group came to.
+struct Applied {
+    changes: Changes,
+    outcomes: Vec<(Origin, WriteOutcome)>,
+    /// Mints that are shown before the commit.
+    shown: Vec<(CallId, Minted)>,
+    /// What the oracle has to look at.
+    notes: Vec<Note>,
+}
+
+/// An operation with the records before and after it.
+struct Note {
+    operation: WriteOperation,
+    outcome: WriteOutcome,
+    before: Option<Bytes>,
+    after: Option<Bytes>,
+}
+
+impl World {
+    /// Puts a write to those that wait.
+    pub(super) fn submit(&mut self, node: usize, origin: Origin, operation: WriteOperation) {
+        let Some(process) = self.nodes[node].process.as_mut() else { return };
+        process.queue.push_back((origin, operation));
+        self.arm_writer(node);
+    }
+
+    fn arm_writer(&mut self, node: usize) {
+        let wait_us = self.random.around(60);
+        let Some(process) = self.nodes[node].process.as_mut() else { return };
+        if process.is_write_due || process.committing.is_some() || process.queue.is_empty() {
+            return;
+        }
+        process.is_write_due = true;
+        let incarnation = process.incarnation;
+        self.queue.push(self.now_us + wait_us, Event::Write { node, incarnation });
+    }
+
+    /// The writer takes what waits into a transaction.
+    pub(super) fn write(&mut self, node: usize) {
+        let fails = self.befalls(Fault::CommitFailure);
+        let shows = self.random.chance(850);
+        let Some(process) = self.nodes[node].process.as_mut() else { return };
+        process.is_write_due = false;
+        if process.committing.is_some() {
+            return;
+        }
+        let count = process.queue.len().min(self.plan.limits.group_writes_max);
+        let group: Vec<(Origin, WriteOperation)> = process.queue.drain(..count).collect();
+        if group.is_empty() || process.has_failed {
+            return self.refuse_all(node, group.into_iter().map(|(origin, _)| origin), stopped(false));
+        }
+        let is_full = self.nodes[node].is_full;
+        let applied = self.apply_group(node, group, fails || is_full, shows);
+        for note in &applied.notes {
+            self.judge(node, note);
+        }
+        let has_shown = !applied.shown.is_empty();
+        for (call, minted) in applied.shown {
+            self.drive(node, Input::Minted { call, minted });
+        }
+        let incarnation = self.nodes[node].process.as_ref().map_or(0, |process| process.incarnation);
+        if is_full {
+            self.figures.sometimes.full += 1;
+            let failure = Failure { maybe_applied: has_shown, ..Failure::new(ErrorCode::StorageFull, "no space") };
+            self.refuse_all(node, applied.outcomes.into_iter().map(|(origin, _)| origin), failure);
+        } else if fails {
+            self.fail_commit(node, applied.changes, applied.outcomes);
+        } else {
+            let took_us = 300 + self.random.around(1_500) + 1_000 * self.nodes[node].slow_ms;
+            let committing = Committing { changes: applied.changes, outcomes: applied.outcomes };
+            if let Some(process) = self.nodes[node].process.as_mut() {
+                process.committing = Some(committing);
+            }
+            self.queue.push(self.now_us + took_us, Event::Commit { node, incarnation });
+        }
+        self.arm_writer(node);
+    }
+
+    /// Applies a group in one transaction, which is then given up if `aborts`.
+    fn apply_group(
+        &mut self,
+        node: usize,
+        group: Vec<(Origin, WriteOperation)>,
+        aborts: bool,
+        shows: bool,
+    ) -> Applied {
+        let node = &mut self.nodes[node];
+        let process = node.process.as_mut().expect("only a running process writes");
+        let mut transaction = node.disk.begin();
+        let mut batch = process.replica.begin();
+        let (mut shown, mut notes, mut origins) = (Vec::new(), Vec::new(), Vec::new());
+        for (origin, operation) in group {
+            let key = *operation.store_key();
+            let Ok(before) = transaction.record(&key);
+            let Ok(minted) = batch.apply(&mut transaction, operation.clone());
+            let minted = minted.cloned();
+            if let (Some(minted), Origin::Here(Some(call)), true) = (&minted, origin, shows) {
+                shown.push((call, minted.clone()));
+            }
+            let Ok(after) = transaction.record(&key);
+            let outcome = minted.map_or(WriteOutcome::Stored, WriteOutcome::Minted);
+            notes.push(Note { operation, outcome, before, after });
+            origins.push(origin);
+        }
+        if aborts {
+            drop(batch);
+            let outcomes = origins.into_iter().map(|origin| (origin, WriteOutcome::Stored)).collect();
+            return Applied { changes: transaction.finish(), outcomes, shown, notes };
+        }
+        let Ok(staged) = batch.stage(&mut transaction);
+        let outcomes: Vec<_> = origins.into_iter().zip(staged.committed()).collect();
+        notes.iter_mut().zip(&outcomes).for_each(|(note, (_, outcome))| note.outcome = outcome.clone());
+        Applied { changes: transaction.finish(), outcomes, shown, notes }
+    }
+
+    /// Looks at what the replica did.
+    fn judge(&mut self, node: usize, note: &Note) {
+        let Note { operation, outcome, before, after } = note;
+        let key = self.oracle.number(operation.store_key());
+        let is_unreadable = self.nodes[node].unreadable.contains(&key);
+        match (operation, outcome) {
+            (WriteOperation::Mint { write, .. }, WriteOutcome::Minted(minted)) => {
+                if is_unreadable {
+                    self.oracle.broken(Invariant::I10, || format!("n{node} mints on a record it can't read"));
+                }
+                self.trace.line(self.now_us, || format!("n{node} mints {:?} of key {key}", minted.dot));
+                self.oracle.minted(key, write, before.as_ref(), minted);
+            }
+            (WriteOperation::Merge { record, .. }, WriteOutcome::Stored) if before != after => {
+                if is_unreadable {
+                    self.oracle.broken(Invariant::I10, || format!("n{node} merges into a record it can't read"));
+                }
+                self.oracle.merged(key, before.as_ref(), record, after.as_ref());
+            }
+            _ => {}
+        }
+    }
+
+    /// The commit failed. Whether it reached the disk nobody knows, and the node takes no more writes until it is started again.
+    fn fail_commit(&mut self, node: usize, changes: Changes, outcomes: Vec<(Origin, WriteOutcome)>) {
+        self.figures.faults += 1;
+        self.figures.sometimes.failed_commits += 1;
+        self.trace.line(self.now_us, || format!("n{node}'s commit fails"));
+        if self.random.chance(500) {
+            self.apply(node, &changes);
+        }
+        if let Some(process) = self.nodes[node].process.as_mut() {
+            process.has_failed = true;
+        }
+        self.refuse_all(node, outcomes.into_iter().map(|(origin, _)| origin), stopped(true));
+        let at_us = self.now_us + self.random.between(200_000, 3_000_000);
+        self.queue.push(at_us, Event::Mend(super::Mend::Restart(node)));
+    }
+
+    /// The commit has returned.
+    pub(super) fn commit(&mut self, node: usize) {
+        let Some(Committing { changes, outcomes }) =
+            self.nodes[node].process.as_mut().and_then(|process| process.committing.take())
+        else {
+            return;
+        };
+        self.apply(node, &changes);
+        for (origin, outcome) in outcomes {
+            self.ended(node, origin, outcome);
+        }
+        self.arm_writer(node);
+    }
+
+    /// Makes changes durable.
+    pub(super) fn apply(&mut self, node: usize, changes: &Changes) {
+        self.nodes[node].disk.apply(changes);
+        for (store_key, record) in &changes.records {
+            let key = self.oracle.number(store_key);
+            self.oracle.committed(node, key, record.as_ref());
+        }
+    }
+
+    fn refuse_all(&mut self, node: usize, origins: impl Iterator<Item = Origin>, failure: Failure) {
+        let origins: Vec<Origin> = origins.collect();
+        for origin in origins {
+            self.ended(node, origin, WriteOutcome::Refused(failure.clone()));
+        }
+    }
+
+    /// Tells whoever waits for a write how it ended.
+    fn ended(&mut self, node: usize, origin: Origin, outcome: WriteOutcome) {
+        match origin {
+            Origin::Here(Some(call)) => self.drive(node, Input::LocalWrite { call, outcome }),
+            Origin::Here(None) | Origin::Peer { call: None, .. } => {}
+            Origin::Peer { node: to, incarnation, call: Some(call), doubled } => {
+                let result = match outcome {
+                    WriteOutcome::Stored => PeerCall::Answered(PeerResult::Stored),
+                    // The other copy may yet be stored.
+                    _ if doubled => PeerCall::Lost,
+                    WriteOutcome::Stale(view) => PeerCall::Answered(PeerResult::Stale(view)),
+                    WriteOutcome::Corrupt => PeerCall::Answered(PeerResult::Corrupt),
+                    WriteOutcome::Refused(failure) => PeerCall::Answered(PeerResult::Failed(failure)),
+                    WriteOutcome::Minted(_) => PeerCall::Lost,
+                };
+                self.answer(node, (to, incarnation, call), result);
+            }
+        }
+    }
+}
+
+fn stopped(maybe_applied: bool) -> Failure {
+    Failure { maybe_applied, ..Failure::new(ErrorCode::Unavailable, "the store has stopped") }
+}
