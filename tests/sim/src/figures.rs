@@ -3,7 +3,7 @@
 
 use std::ops::AddAssign;
 
-use dynamo::{coordinator::Counters, operation::Reply};
+use dynamo::{coordinator::Counters, operation::Reply, steward};
 use quorate::Error;
 
 use crate::{oracle::Oracle, plan::Fault};
@@ -79,6 +79,24 @@ sometimes! {
     overloads,
     /// Reads that ended without waiting for late answers.
     unlingered,
+    /// Acknowledgements with a stand-in among the copies.
+    stand_ins,
+    /// Mints by a stand-in in the owners' place.
+    minted_by_stand_in,
+    /// Hints written.
+    hints_kept,
+    /// Hints deleted after their delivery.
+    hints_delivered,
+    /// Hints refused for want of room.
+    hints_overflowed,
+    /// Objects that exchanges brought level.
+    exchanged,
+    /// Records rebuilt.
+    rebuilt,
+    /// Unreadable records that a scrub found.
+    scrubbed,
+    /// Damaged hints.
+    rotten_hints,
     /// Attempts that clients made again.
     retries,
 }
@@ -96,6 +114,11 @@ impl Sometimes {
         self.timeouts += counters.timeouts;
         self.overloads += counters.overloads;
         self.unlingered += counters.unlingered;
+    }
+
+    /// Adds what a steward did.
+    pub(crate) fn count_steward(&mut self, status: &steward::Status) {
+        self.exchanged += status.exchange.repaired;
     }
 }
 
@@ -155,6 +178,7 @@ impl Figures {
         sometimes.twins = seen.twins;
         sometimes.recognised = seen.recognised;
         sometimes.without_own_disk = seen.without_own;
+        sometimes.stand_ins = seen.stand_ins;
         sometimes.retries = retries;
     }
 }

@@ -62,6 +62,17 @@ pub struct Limits {
     pub hint_bytes_max: u64,
 }
 
+/// How nodes repair.
+#[derive(Clone, Copy, Debug)]
+pub struct Repair {
+    /// How often a partition is compared with another owner.
+    pub exchange_every_ms: u64,
+    /// How often nodes look for hints to deliver.
+    pub hints_every_ms: u64,
+    /// How often all records are read.
+    pub scrub_every_ms: u64,
+}
+
 /// All that a seed determines before the first event.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -93,6 +104,8 @@ pub struct Plan {
     pub levels: Levels,
     /// The nodes' bounds.
     pub limits: Limits,
+    /// How they repair.
+    pub repair: Repair,
     /// What goes wrong.
     pub faults: Faults,
 }
@@ -127,6 +140,11 @@ impl Plan {
             mix: Mix::draw(&mut random),
             levels: Levels::draw(&mut random),
             limits: Limits::draw(&mut random, is_tiny),
+            repair: Repair {
+                exchange_every_ms: random.between(4_000, 40_000),
+                hints_every_ms: random.between(200, 2_000),
+                scrub_every_ms: random.between(3_000, 30_000),
+            },
             faults: Faults::draw(&mut random),
         }
     }

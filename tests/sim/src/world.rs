@@ -19,13 +19,16 @@ use crate::{
     trace::Trace,
 };
 
+mod background;
 mod clients;
 pub mod disk;
 mod ending;
 mod faults;
+mod hints;
 mod network;
 mod node;
 mod queue;
+pub mod shelf;
 mod store;
 
 use clients::Client;
@@ -163,6 +166,10 @@ impl World {
             Event::WakeNode { node, incarnation } if self.is_process(node, incarnation) => self.wake_node(node),
             Event::Write { node, incarnation } if self.is_process(node, incarnation) => self.write(node),
             Event::Commit { node, incarnation } if self.is_process(node, incarnation) => self.commit(node),
+            Event::WriteHints { node, incarnation } if self.is_process(node, incarnation) => self.write_hints(node),
+            Event::CommitHints { node, incarnation } if self.is_process(node, incarnation) => self.commit_hints(node),
+            Event::Report { node, incarnation } if self.is_process(node, incarnation) => self.report(node),
+            Event::Scrub { node, incarnation } if self.is_process(node, incarnation) => self.scrub(node),
             Event::Overdue { node, incarnation, call } if self.is_process(node, incarnation) => {
                 self.overdue(node, call);
             }
@@ -170,8 +177,13 @@ impl World {
             Event::WakeNode { .. }
             | Event::Write { .. }
             | Event::Commit { .. }
+            | Event::WriteHints { .. }
+            | Event::CommitHints { .. }
+            | Event::Report { .. }
+            | Event::Scrub { .. }
             | Event::Overdue { .. }
-            | Event::Probe { .. } => {}
+            | Event::Probe { .. }
+            | Event::Rest => {}
             Event::Start(node) => self.start(node),
             Event::Strike(fault) => self.strike(fault),
             Event::Mend(mend) => self.mend(mend),

@@ -232,11 +232,12 @@ impl Oracle {
     }
 
     /// After everything was healed: these owners must know all that was acknowledged, and nothing that was denied.
-    pub fn judge_end(&mut self, key: KeyNumber, owners: &[usize]) {
+    pub fn judge_end(&mut self, key: KeyNumber, owners: &[usize], stranded: &Dots) {
         for at in 0..self.keys[key].writes.len() {
             let op = self.keys[key].writes[at];
             let dots = self.ops[op].dots.clone();
-            let is_reaped = self.keys[key].reaped.meets(&dots);
+            // What is kept for a node that will not come back is still there, and waits for its replacement.
+            let is_reaped = self.keys[key].reaped.meets(&dots) || stranded.meets(&dots);
             for &owner in owners {
                 let has = self.keys[key].held[owner].meets(&dots);
                 if self.ops[op].acknowledged && !has && !is_reaped {

@@ -85,8 +85,8 @@ impl Oracle {
         }
     }
 
-    /// A replica minted a version on the record `before`. What comes of the transaction is not known yet, but the dot is spent.
-    pub fn minted(&mut self, key: KeyNumber, write: &Write, before: Option<&Bytes>, minted: &Minted) {
+    /// A replica minted a version on the record `before`, or a stand-in on all hints it keeps of the key. What comes of the transaction is not known yet, but the dot is spent.
+    pub fn minted(&mut self, key: KeyNumber, write: &Write, before: &[Bytes], minted: &Minted) {
         let Some(&op) = self.by_op_id.get(&write.op_id) else {
             return self.broken(Invariant::I2, || format!("{:?} was minted and nobody asked for it", write.op_id));
         };
@@ -102,7 +102,11 @@ impl Oracle {
         if self.keys[key].claimed.get(&dot.actor).is_some_and(|&claimed| claimed >= dot.seq) {
             self.broken(Invariant::I6, || format!("{dot:?} of key {key} was claimed by a context before it was minted"));
         }
-        let before = before.and_then(|before| self.understand(key, before)).unwrap_or_default();
+        let mut known = Dots::default();
+        for record in before {
+            known.unite(&self.understand(key, record).unwrap_or_default());
+        }
+        let before = known;
         let removes = self.removes(op, key, write, &before);
         let number = self.keys[key].minted.len();
         self.dots.insert(dot, (key, number));
@@ -112,7 +116,7 @@ impl Oracle {
         let truth = &mut self.keys[key];
         truth.numbers.insert(dot, number);
         truth.minted.push(Minting { dot, op, removes: removes.clone(), clock, expires, durable: 0, hinted: 0 });
-        let mut expected = (*before).clone();
+        let mut expected = before;
         expected.unite(&removes);
         expected.insert(number);
         self.check_knowledge(key, &minted.record, &expected, "a mint");
@@ -151,6 +155,24 @@ impl Oracle {
             self.is_on_disk(key, number);
             self.keys[key].minted[number].hinted |= 1 << node;
         }
+    }
+
+    /// A hint is gone: its target, if there still is one, must have had all of it on disk.
+    pub fn dropped(&mut self, key: KeyNumber, record: &Bytes, target: usize) {
+        let known = self.understand(key, record).unwrap_or_default();
+        let is_missing = |number: &usize| self.keys[key].minted[*number].durable & (1 << target) == 0;
+        if let Some(number) = known.iter().find(is_missing) {
+            let text = self.text(self.keys[key].minted[number].op);
+            self.broken(Invariant::I1, || format!("a hint for n{target} was deleted, which never had {text}"));
+        }
+    }
+
+    /// Whether all that a hint knows stands in sound records of owners.
+    pub fn is_held(&mut self, key: KeyNumber, record: &Bytes, is_sound: impl Fn(usize) -> bool) -> bool {
+        let known = self.understand(key, record).unwrap_or_default();
+        let truth = &self.keys[key];
+        let owners: Vec<usize> = truth.owners.iter().copied().filter(|&owner| is_sound(owner)).collect();
+        known.iter().all(|number| owners.iter().any(|&owner| truth.held[owner].contains(number)))
     }
 
     /// A node's record was destroyed, in a way that the node notices.

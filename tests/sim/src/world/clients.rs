@@ -287,7 +287,13 @@ impl World {
                 self.clients[client].machine.answered(now, call, &ReplyHeader::default(), replies);
             }
             Body::Closed => self.clients[client].machine.disconnected(now, NodeIndex(node as u16)),
-            Body::Call { .. } | Body::Ask { .. } | Body::Answer { .. } | Body::Forward { .. } | Body::Forwarded { .. } => {}
+            Body::Call { .. }
+            | Body::Ask { .. }
+            | Body::Answer { .. }
+            | Body::AskTree { .. }
+            | Body::AnswerTree { .. }
+            | Body::Forward { .. }
+            | Body::Forwarded { .. } => {}
         }
         self.advance_client(client);
     }

@@ -6,8 +6,10 @@ use std::{collections::BTreeMap, convert::Infallible};
 use bytes::Bytes;
 use dynamo::{
     ident::StoreKey,
-    peer::{PeerOperation, PeerResult},
-    replica::{PARTITION_ROW_BYTES, PartitionRow, Rows, answer_read},
+    merkle::{self, Change, KEYS_MAX, Listing, Notice, Tree},
+    peer::{PeerOperation, PeerResult, TreeAnswer, TreeAsk, TreeQuestion, TreeSum},
+    record,
+    replica::{PARTITION_ROW_BYTES, PartitionRow, Refusal, Rows, answer_read},
 };
 
 /// What stands in a row, as bytes.
@@ -20,7 +22,9 @@ pub struct Disk {
     pub records: BTreeMap<StoreKey, Bytes>,
     /// Rows by partition.
     pub rows: BTreeMap<(u8, u32), Row>,
-    /// How many changes of records were ever made durable: the journal position by which peers notice a rollback.
+    /// The hash trees, fed by nothing but what the replica says has changed.
+    pub trees: BTreeMap<(u8, u32), Tree>,
+    /// How many changes were ever made durable: the position by which peers notice a rollback.
     pub position: u64,
 }
 
@@ -30,6 +34,7 @@ pub struct Changes {
     /// Records it writes; `None` for one it removes.
     pub records: BTreeMap<StoreKey, Option<Bytes>>,
     rows: BTreeMap<(u8, u32), Row>,
+    log: Vec<Change>,
 }
 
 /// An open write transaction.
@@ -47,7 +52,6 @@ impl Disk {
 
     /// Makes a transaction's changes durable.
     pub fn apply(&mut self, changes: &Changes) {
-        self.position += changes.records.len() as u64;
         for (key, record) in &changes.records {
             match record {
                 Some(record) => self.records.insert(*key, record.clone()),
@@ -55,6 +59,63 @@ impl Disk {
             };
         }
         self.rows.extend(changes.rows.iter().map(|(place, row)| (*place, *row)));
+        changes.log.iter().for_each(|change| self.feed(change));
+    }
+
+    /// Brings a change into its tree, as a store does after its commit.
+    fn feed(&mut self, change: &Change) {
+        self.position += 1;
+        let place = self.rows.keys().copied().find(|&(bits, prefix)| (change.at >> (64 - u32::from(bits))) as u32 == prefix);
+        let Some((bits, prefix)) = place else { return };
+        let tree = self.trees.entry((bits, prefix)).or_insert_with(|| Tree::new(prefix, bits));
+        let mut unknown = Vec::new();
+        tree.apply(change, self.position, &mut |notice| {
+            if let Notice::Unknown(range) = notice {
+                unknown.push(range);
+            }
+        });
+        for range in unknown {
+            let within = self.records.range(range.first_key()..=range.last_key());
+            let keys: Vec<_> = within.map(|(key, bytes)| (*key, record::verify(key, bytes).ok())).collect();
+            let _ = tree.recount(&range, &keys, self.position, &mut |_| {});
+        }
+    }
+
+    /// Answers a question to a hash tree.
+    pub fn answer_tree(&self, question: &TreeQuestion) -> TreeAnswer {
+        let place = (question.view.bits, question.view.prefix);
+        let row = self.rows.get(&place).and_then(|row| PartitionRow::decode(place.1, place.0, row).ok());
+        match merkle::check(row.as_ref(), question) {
+            Ok(()) => {}
+            Err(Refusal::Stale(view)) => return TreeAnswer::Stale(view),
+            Err(Refusal::Failed(failure)) => return TreeAnswer::Failed(failure),
+        }
+        let empty = Tree::new(place.1, place.0);
+        let tree = self.trees.get(&place).unwrap_or(&empty);
+        tree.answer(&question.path, question.ask).unwrap_or_else(|| {
+            let most = if let TreeAsk::Keys(most) = question.ask { most.min(KEYS_MAX) } else { KEYS_MAX } as usize;
+            let path = &question.path;
+            let within = self.records.range(path.first_key()..=path.last_key());
+            let mut keys: Vec<_> =
+                within.filter_map(|(key, bytes)| Some((*key, record::verify(key, bytes).ok()?))).take(most + 1).collect();
+            let more = keys.len() > most;
+            keys.truncate(most);
+            merkle::answer_of(path, question.ask, Listing { keys, more })
+        })
+    }
+
+    /// Whether the trees say what the records do.
+    pub fn has_true_trees(&self) -> bool {
+        let mut sums: BTreeMap<(u8, u32), TreeSum> = BTreeMap::new();
+        for (key, bytes) in &self.records {
+            let place = self.rows.keys().copied().find(|&(bits, prefix)| key.id().prefix(bits) == prefix);
+            let sum = sums.entry(place.unwrap_or_default()).or_default();
+            sum.count += 1;
+            sum.sum = sum.sum.wrapping_add(record::verify(key, bytes).map_or(0, |digest| merkle::term(key, digest)));
+        }
+        let totals = self.trees.iter().map(|(place, tree)| (*place, tree.total()));
+        let totals: BTreeMap<_, _> = totals.filter(|(_, total)| *total != TreeSum::default()).collect();
+        sums == totals
     }
 
     /// Answers a read from what is durable.
@@ -85,6 +146,21 @@ impl Rows for Transaction<'_> {
 
     fn put_record(&mut self, key: &StoreKey, record: &[u8]) -> Result<(), Infallible> {
         self.changes.records.insert(*key, Some(Bytes::copy_from_slice(record)));
+        Ok(())
+    }
+
+    fn remove_record(&mut self, key: &StoreKey) -> Result<(), Infallible> {
+        self.changes.records.insert(*key, None);
+        Ok(())
+    }
+
+    fn changed(&mut self, key: &StoreKey, before: Option<u128>, after: Option<u128>) -> Result<(), Infallible> {
+        self.changes.log.push(Change::of(key, before, after));
+        Ok(())
+    }
+
+    fn replaced_unknown(&mut self, key: &StoreKey, after: Option<u128>) -> Result<(), Infallible> {
+        self.changes.log.push(Change::of_unknown(key, after));
         Ok(())
     }
 

@@ -1,18 +1,23 @@
-//! The second phase: the storm is over, what can run runs, and within a bounded time every owner must hold the same bytes and nothing
-//! may be left to repair.
+//! The second phase: the storm is over, what can run runs, and within a bounded time every owner must hold the same bytes, no hint
+//! may be left whose target is there, every unreadable record must be rebuilt, and nothing may be left to repair.
 
 use std::collections::BTreeSet;
 
 use dynamo::{
     layout::Level,
     operation::{Action, Consistency, Operation},
+    steward::Input,
 };
 
 use super::{World, queue::Event};
-use crate::invariant::Invariant;
+use crate::{invariant::Invariant, oracle::Dots};
 
-/// How long the cluster may take to come to rest after the last fault, before anything is compared.
-const REST_MS: u64 = 8_000;
+/// How long the cluster may take to become level after the last fault, without a single read: the longest time between two exchanges
+/// of a partition with each of its owners, retries and returns on top.
+const LEVEL_MS: u64 = 300_000;
+
+/// How long it is watched whether anything is still repaired.
+const WATCH_MS: u64 = 8_000;
 
 /// How long one read of the end may take.
 const READ_MS: u64 = 4_000;
@@ -22,18 +27,20 @@ impl World {
     pub(super) fn converge(&mut self) {
         self.trace.line(self.now_us, || "the storm is over".to_owned());
         self.heal();
-        self.run_for(REST_MS);
-        for key in 0..self.plan.keys {
-            // Owners that once forgot that an operation was replaced may differ in a twin after one merge, never after two.
-            (0..2).for_each(|_| self.read_everywhere(key));
+        let until_us = self.now_us + LEVEL_MS * 1_000;
+        self.run_for(4_000);
+        while !self.is_level() && self.now_us < until_us && self.oracle.violation().is_none() {
+            self.run_for(1_000);
         }
-        self.run_for(1_000);
         self.judge_end();
         let repairs = self.repairs();
+        for node in 0..self.plan.nodes {
+            self.tell_steward(node, Input::Run { exchange: true, hints: true });
+        }
         for key in 0..self.plan.keys {
             self.read_everywhere(key);
         }
-        self.run_for(1_000);
+        self.run_for(WATCH_MS);
         if self.repairs() != repairs {
             self.oracle.broken(Invariant::I9, || "something was repaired although all owners are equal".to_owned());
         }
@@ -54,9 +61,9 @@ impl World {
         }
     }
 
-    fn run_for(&mut self, duration_ms: u64) {
+    pub(super) fn run_for(&mut self, duration_ms: u64) {
         let until_us = self.now_us + duration_ms * 1_000;
-        self.queue.push(until_us, Event::Mend(super::Mend::Room(0)));
+        self.queue.push(until_us, Event::Rest);
         while self.now_us < until_us && self.oracle.violation().is_none() {
             self.step();
         }
@@ -82,26 +89,81 @@ impl World {
         }
     }
 
-    /// The owners of a key that hold a record they can read.
+    /// The owners of a key that are there.
     fn owners_left(&self, key: usize) -> Vec<usize> {
-        let is_left = |owner: &usize| !self.nodes[*owner].is_out && !self.nodes[*owner].unreadable.contains(&key);
-        self.oracle.owners(key).iter().copied().filter(is_left).collect()
+        self.oracle.owners(key).iter().copied().filter(|&owner| !self.nodes[owner].is_out).collect()
     }
 
+    /// What repairs there have been: by reads and by exchanges. Delivering hints is no repair.
     fn repairs(&self) -> u64 {
         let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
-        processes.map(|process| process.coordinator.counters()).map(|counters| counters.repairs + counters.fetches).sum()
+        processes
+            .map(|process| {
+                let counters = process.coordinator.counters();
+                counters.repairs + counters.fetches + process.steward.status().exchange.repaired
+            })
+            .sum()
+    }
+
+    /// Whether all owners of a key hold the same bytes.
+    fn is_key_level(&self, key: usize) -> bool {
+        let owners = self.owners_left(key);
+        let store_key = self.oracle.address(key).store_key;
+        let records: BTreeSet<_> = owners.iter().map(|&at| self.nodes[at].disk.records.get(&store_key)).collect();
+        records.len() <= 1 && owners.iter().all(|&owner| !self.nodes[owner].unreadable.contains(&key))
+    }
+
+    /// Hints whose targets are there and that can be read.
+    fn hints_left(&self) -> usize {
+        let is_left = |node: &super::Node| {
+            let hints = node.shelf.hints.keys();
+            hints.filter(|name| !self.nodes[self.index_of(name.target)].is_out && !node.rotten_hints.contains(name)).count()
+        };
+        self.nodes.iter().filter(|node| !node.is_out).map(is_left).sum()
+    }
+
+    fn is_level(&self) -> bool {
+        self.hints_left() == 0 && (0..self.plan.keys).all(|key| self.is_key_level(key))
     }
 
     fn judge_end(&mut self) {
+        if self.oracle.violation().is_some() {
+            return;
+        }
         for key in 0..self.plan.keys {
             let owners = self.owners_left(key);
-            let store_key = self.oracle.address(key).store_key;
-            let records: BTreeSet<_> = owners.iter().map(|&at| self.nodes[at].disk.records.get(&store_key)).collect();
-            if records.len() > 1 {
-                self.oracle.broken(Invariant::I9, || format!("the owners {owners:?} of key {key} hold different records"));
+            if !self.is_key_level(key) {
+                let unreadable: Vec<&usize> =
+                    owners.iter().filter(|&&owner| self.nodes[owner].unreadable.contains(&key)).collect();
+                let what = format!("the owners {owners:?} of key {key} differ; unreadable at {unreadable:?}");
+                self.oracle.broken(Invariant::I9, || what);
             }
-            self.oracle.judge_end(key, &owners);
+            let stranded = self.stranded(key);
+            self.oracle.judge_end(key, &owners, &stranded);
         }
+        let hints = self.hints_left();
+        if hints > 0 {
+            self.oracle.broken(Invariant::I9, || format!("{hints} hints were not delivered although their targets are there"));
+        }
+        for node in 0..self.plan.nodes {
+            if !self.nodes[node].is_out && !self.nodes[node].disk.has_true_trees() {
+                self.oracle.broken(Invariant::I9, || format!("n{node}'s hash trees are not those of its records"));
+            }
+        }
+    }
+
+    /// What is kept for nodes that will not come back.
+    fn stranded(&mut self, key: usize) -> Dots {
+        let store_key = self.oracle.address(key).store_key;
+        let mut hints = Vec::new();
+        for node in self.nodes.iter().filter(|node| !node.is_out) {
+            let of_key = node.shelf.hints.iter().filter(|(name, _)| name.store_key == store_key);
+            hints.extend(of_key.filter(|(name, _)| self.nodes[self.index_of(name.target)].is_out).map(|(_, hint)| hint.clone()));
+        }
+        let mut stranded = Dots::default();
+        for hint in hints {
+            stranded.unite(&self.oracle.understand(key, &hint).unwrap_or_default());
+        }
+        stranded
     }
 }

@@ -6,7 +6,7 @@ use dynamo::{
     replica::Replica,
 };
 
-use super::{World, disk::Disk, network::flipped, queue::Event};
+use super::{World, disk::Disk, network::flipped, queue::Event, shelf::Shelf};
 use crate::plan::Fault;
 
 /// The end of a fault.
@@ -156,6 +156,9 @@ impl World {
 
     /// Destroys a node's record of a key, if nothing is lost by it that was promised.
     fn rot(&mut self, node: usize, fault: Fault) -> bool {
+        if self.random.chance(200) && self.rot_hint(node) {
+            return true;
+        }
         let key = self.random.index(self.plan.keys);
         let store_key = self.oracle.address(key).store_key;
         let Some(record) = self.nodes[node].disk.records.get(&store_key).cloned() else { return false };
@@ -172,6 +175,28 @@ impl World {
         true
     }
 
+    /// Destroys a hint, if owners hold all of it.
+    fn rot_hint(&mut self, node: usize) -> bool {
+        let count = self.nodes[node].shelf.hints.len();
+        if count == 0 || self.nodes[node].process.as_ref().is_some_and(|process| process.keeping.is_some()) {
+            return false;
+        }
+        let at = self.random.index(count);
+        let Some((name, hint)) = self.nodes[node].shelf.hints.iter().nth(at) else { return false };
+        let (name, hint) = (*name, hint.clone());
+        let key = self.oracle.number(&name.store_key);
+        let nodes = &self.nodes;
+        let is_sound = |owner: usize| !nodes[owner].is_out && !nodes[owner].unreadable.contains(&key);
+        if self.nodes[node].rotten_hints.contains(&name) || !self.oracle.is_held(key, &hint, is_sound) {
+            return false;
+        }
+        let damaged = flipped(&hint, self.random.next());
+        self.nodes[node].shelf.hints.insert(name, damaged);
+        self.nodes[node].rotten_hints.insert(name);
+        self.figures.sometimes.rotten_hints += 1;
+        true
+    }
+
     /// One copy of a key at a time, and only one that other owners can make good.
     fn may_destroy(&self, node: usize, key: usize) -> bool {
         let is_sound = |owner: usize| !self.nodes[owner].is_out && !self.nodes[owner].unreadable.contains(&key);
@@ -179,9 +204,16 @@ impl World {
         owners.iter().all(|&owner| is_sound(owner)) && self.oracle.may_destroy(node, key, is_sound)
     }
 
-    fn may_lose_directory(&self, node: usize) -> bool {
+    fn may_lose_directory(&mut self, node: usize) -> bool {
         let is_first = self.nodes.iter().all(|node| !node.is_out);
-        is_first && (0..self.plan.keys).all(|key| self.may_destroy(node, key))
+        let hints: Vec<_> = self.nodes[node].shelf.hints.iter().map(|(name, hint)| (*name, hint.clone())).collect();
+        let are_held = hints.iter().all(|(name, hint)| {
+            let (key, nodes) = (self.oracle.number(&name.store_key), &self.nodes);
+            let is_sound = |owner: usize| owner != node && !nodes[owner].is_out && !nodes[owner].unreadable.contains(&key);
+            self.nodes[node].rotten_hints.contains(name) || self.oracle.is_held(key, hint, is_sound)
+        });
+        let is_quiet = self.nodes[node].process.as_ref().is_none_or(|process| process.keeping.is_none());
+        is_first && are_held && is_quiet && (0..self.plan.keys).all(|key| self.may_destroy(node, key))
     }
 
     /// A data directory is emptied. The node is a stranger then and stays away; its replacement comes with the elastic ring.
@@ -212,6 +244,7 @@ impl World {
     fn lose_directory(&mut self, node: usize, disk: Disk) {
         self.nodes[node].disk = disk;
         self.nodes[node].unreadable.clear();
+        self.nodes[node].shelf = Shelf::default();
         (0..self.plan.keys).for_each(|key| self.oracle.destroyed(node, key));
         if bug::is_on(Bug::WipedKeepsIdentity) {
             self.adopt_anew(node);

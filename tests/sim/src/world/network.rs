@@ -9,7 +9,7 @@ use dynamo::{
 
 use super::{
     World,
-    queue::{Body, Event, Message, Party},
+    queue::{Body, Caller, Event, Message, Party},
 };
 use crate::plan::Fault;
 
@@ -117,6 +117,11 @@ impl World {
                 self.answer(to, (from, incarnation, call), result);
             }
             Body::Ask { call: None, .. } => {}
+            Body::AskTree { call, question } if is_up => self.serve_tree(to, (from, incarnation), call, &question),
+            Body::AskTree { call, .. } => {
+                self.answer(to, (from, incarnation, Caller::Steward(call)), PeerCall::NotSent);
+            }
+            Body::AnswerTree { call, answer } if self.is_process(to, incarnation) => self.hear_tree(to, from, call, answer),
             Body::Answer { call, result } if self.is_process(to, incarnation) => self.hear_answer(to, from, call, result),
             Body::Forward { call, operation, budget_ms } if is_up => {
                 self.serve_forwarded(to, (from, incarnation, call), *operation, budget_ms);
@@ -129,7 +134,11 @@ impl World {
             Body::Forwarded { call, result } if self.is_process(to, incarnation) => {
                 self.hear_forwarded(to, from, call, *result);
             }
-            Body::Answer { .. } | Body::Forwarded { .. } | Body::Replies { .. } | Body::Closed => {}
+            Body::Answer { .. }
+            | Body::AnswerTree { .. }
+            | Body::Forwarded { .. }
+            | Body::Replies { .. }
+            | Body::Closed => {}
         }
     }
 }
@@ -143,6 +152,8 @@ fn damage(body: &mut Body, at: u64) -> bool {
         },
         Body::Answer { result: PeerCall::Answered(PeerResult::Record(record)), .. } => record,
         Body::Answer { .. }
+        | Body::AskTree { .. }
+        | Body::AnswerTree { .. }
         | Body::Call { .. }
         | Body::Replies { .. }
         | Body::Closed

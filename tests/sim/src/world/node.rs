@@ -9,18 +9,24 @@ use dynamo::{
     coordinator::{
         CallId, Coordinator, CoordinatorConfig, Effect, ForwardFailed, Input, PeerCall, RequestId,
     },
+    hint::{Book, HintBounds, HintKey, HintOperation},
+    ident::StoreKey,
     layout::{Layout, NodeIndex},
     operation::{Operation, Reply},
     peer::{PeerAction, PeerOperation, PeerResult},
     replica::{Limits, Nonce, Replica, WriteOperation},
+    steward::{self, Steward},
     tick::Tick,
     token::TokenKey,
 };
 
 use super::{
     WALL_MS, World,
+    background::is_read,
     disk::Disk,
-    queue::{Body, Event, Message, Party},
+    hints::Keeping,
+    queue::{Body, Caller, Event, Message, Party},
+    shelf::Shelf,
     store::{Committing, Origin},
 };
 use crate::{
@@ -37,6 +43,9 @@ const TIMEOUTS_IN_A_ROW: u32 = 3;
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) disk: Disk,
+    pub(super) shelf: Shelf,
+    /// Hints that were damaged.
+    pub(super) rotten_hints: BTreeSet<HintKey>,
     pub(super) process: Option<Process>,
     pub(super) paused_until_us: u64,
     /// When it last went on after a pause: what was due before may be late.
@@ -65,12 +74,19 @@ pub(super) struct Process {
     pub(super) queue: VecDeque<(Origin, WriteOperation)>,
     pub(super) is_write_due: bool,
     pub(super) committing: Option<Committing>,
+    pub(super) book: Book,
+    pub(super) hint_queue: VecDeque<(Origin, HintOperation)>,
+    pub(super) is_keeper_due: bool,
+    pub(super) keeping: Option<Keeping>,
+    pub(super) steward: Steward,
+    /// Records found unreadable of which the steward has not heard yet.
+    pub(super) corrupt: Vec<StoreKey>,
     /// A commit failed: nothing is committed any more until the next start.
     pub(super) has_failed: bool,
     /// When the coordinator will be woken.
     armed_us: Option<u64>,
     /// Calls that are out, with the peer they went to.
-    calls: BTreeMap<CallId, usize>,
+    calls: BTreeMap<Caller, usize>,
     peers: Vec<Peer>,
     requests: BTreeMap<RequestId, Pending>,
     next_request: u64,
@@ -125,6 +141,8 @@ impl Node {
         let drift = u64::from(plan.faults.rate(Fault::ClockDrift)) * 1_000;
         Self {
             disk,
+            shelf: Shelf::default(),
+            rotten_hints: BTreeSet::new(),
             process: None,
             paused_until_us: 0,
             resumed_us: 0,
@@ -174,7 +192,13 @@ impl World {
             hedge_after_ms: limits.hedge_after_ms,
             ..CoordinatorConfig::new(NodeIndex(node as u16), Arc::clone(&self.layout), TokenKey([1; 32]))
         };
-        let replica = Replica::new(self.nonce(), Limits { value_bytes_max: limits.value_bytes_max });
+        let values = Limits { value_bytes_max: limits.value_bytes_max };
+        let replica = Replica::new(self.nonce(), values);
+        let total_bytes_max = 3 * limits.hint_bytes_max;
+        let bounds = HintBounds { target_bytes_max: limits.hint_bytes_max, total_bytes_max };
+        let book = Book::new(self.nonce(), values, bounds);
+        let is_unclean = self.now_us > 0;
+        let steward = Steward::new(self.steward_config(node, is_unclean), self.nodes[node].tick(self.now_us));
         self.nodes[node].process = Some(Process {
             incarnation: self.incarnations,
             coordinator: Coordinator::new(config),
@@ -182,6 +206,12 @@ impl World {
             queue: VecDeque::new(),
             is_write_due: false,
             committing: None,
+            book,
+            hint_queue: VecDeque::new(),
+            is_keeper_due: false,
+            keeping: None,
+            steward,
+            corrupt: Vec::new(),
             has_failed: false,
             armed_us: None,
             calls: BTreeMap::new(),
@@ -191,6 +221,10 @@ impl World {
             batches: BTreeMap::new(),
             next_batch: 0,
         });
+        let incarnation = self.incarnations;
+        let at_us = self.now_us + self.random.around(self.plan.repair.scrub_every_ms * 1_000);
+        self.queue.push(at_us, Event::Scrub { node, incarnation });
+        self.arm(node);
     }
 
     fn nonce(&mut self) -> Nonce {
@@ -213,6 +247,7 @@ impl World {
                 self.figures.sometimes.lost_in_crash += 1;
             }
         }
+        self.crash_hints(node, process.keeping);
         for client in 0..self.plan.clients {
             self.send(Message {
                 from: node,
@@ -228,6 +263,7 @@ impl World {
     pub(super) fn count_process(&mut self, node: usize) {
         if let Some(process) = &self.nodes[node].process {
             self.figures.sometimes.count(&process.coordinator.counters());
+            self.figures.sometimes.count_steward(&process.steward.status());
         }
     }
 
@@ -284,7 +320,7 @@ impl World {
     pub(super) fn serve_peer(
         &mut self,
         node: usize,
-        (from, incarnation, call, doubled): (Party, u64, Option<CallId>, bool),
+        (from, incarnation, call, doubled): (Party, u64, Option<Caller>, bool),
         operation: PeerOperation,
     ) {
         match &operation.action {
@@ -299,31 +335,61 @@ impl World {
                 let write = WriteOperation::Merge { view, store_key, record };
                 self.submit(node, Origin::Peer { node: from, incarnation, call, doubled }, write);
             }
-            PeerAction::ReadHint | PeerAction::Hint { .. } => {
-                let failure = dynamo::operation::Failure::new(dynamo::operation::ErrorCode::Unsupported, "no hints here");
+            PeerAction::ReadHint => {
+                let result = self.read_hints(node, &operation);
                 if let Some(call) = call {
-                    self.answer(node, (from, incarnation, call), PeerCall::Answered(PeerResult::Failed(failure)));
+                    self.answer(node, (from, incarnation, call), PeerCall::Answered(result));
                 }
+            }
+            PeerAction::Hint { target, record } => {
+                let (view, store_key, target, record) = (operation.view, operation.store_key, *target, record.clone());
+                let keep = HintOperation::Keep { view, target, store_key, record };
+                self.submit_hint(node, Origin::Peer { node: from, incarnation, call, doubled }, keep);
             }
         }
     }
 
-    pub(super) fn answer(&mut self, node: usize, (to, incarnation, call): (Party, u64, CallId), result: PeerCall) {
+    pub(super) fn answer(&mut self, node: usize, (to, incarnation, call): (Party, u64, Caller), result: PeerCall) {
         let body = Body::Answer { call, result };
         self.send(Message { from: node, to, incarnation, doubled: false, body });
     }
 
     /// A peer's answer arrives.
-    pub(super) fn hear_answer(&mut self, node: usize, peer: Party, call: CallId, result: PeerCall) {
-        let Some(process) = self.nodes[node].process.as_mut() else { return };
-        process.calls.remove(&call);
+    pub(super) fn hear_answer(&mut self, node: usize, peer: Party, call: Caller, result: PeerCall) {
         let is_refused = result == PeerCall::NotSent;
-        if !is_refused {
-            process.peers[peer].timeouts_in_a_row = 0;
-        }
-        self.drive(node, Input::Peer { call, result });
+        self.end_call(node, peer, call, !is_refused);
+        self.called(node, call, result);
         if is_refused {
             self.set_away(node, peer);
+        }
+    }
+
+    /// Tells whoever made a call how it ended.
+    fn called(&mut self, node: usize, call: Caller, result: PeerCall) {
+        match call {
+            Caller::Coordinator(call) => self.drive(node, Input::Peer { call, result }),
+            Caller::Steward(call) => self.steward_hears(node, call, result),
+        }
+    }
+
+    /// Notes a call to a peer, unless the peer is taken for away.
+    pub(super) fn begin_call(&mut self, node: usize, peer: usize, call: Caller) -> bool {
+        let Some(process) = self.nodes[node].process.as_mut() else { return false };
+        if process.peers[peer].is_away {
+            return false;
+        }
+        let incarnation = process.incarnation;
+        process.calls.insert(call, peer);
+        let at_us = self.now_us + self.plan.limits.call_timeout_ms * 1_000;
+        self.queue.push(at_us, Event::Overdue { node, incarnation, call });
+        true
+    }
+
+    pub(super) fn end_call(&mut self, node: usize, peer: Party, call: Caller, is_well: bool) {
+        let Some(process) = self.nodes[node].process.as_mut() else { return };
+        process.calls.remove(&call);
+        if is_well {
+            process.peers[peer].timeouts_in_a_row = 0;
         }
     }
 
@@ -342,12 +408,12 @@ impl World {
     }
 
     /// A call to a peer was not answered in time.
-    pub(super) fn overdue(&mut self, node: usize, call: CallId) {
+    pub(super) fn overdue(&mut self, node: usize, call: Caller) {
         let Some(process) = self.nodes[node].process.as_mut() else { return };
         let Some(peer) = process.calls.remove(&call) else { return };
         process.peers[peer].timeouts_in_a_row += 1;
         let is_enough = process.peers[peer].timeouts_in_a_row >= TIMEOUTS_IN_A_ROW;
-        self.drive(node, Input::Peer { call, result: PeerCall::Lost });
+        self.called(node, call, PeerCall::Lost);
         if is_enough {
             self.set_away(node, peer);
         }
@@ -363,7 +429,7 @@ impl World {
         self.trace.line(self.now_us, || format!("n{node} takes n{peer} for away"));
         let at_us = self.now_us + self.random.between(100_000, 400_000);
         self.queue.push(at_us, Event::Probe { node, incarnation, peer });
-        self.drive(node, Input::PeerState { node: NodeIndex(peer as u16), reachable: false });
+        self.peer_state(node, peer, false);
     }
 
     /// Tries whether a peer can be reached again.
@@ -375,16 +441,31 @@ impl World {
         if is_back {
             process.peers[peer] = Peer::default();
             self.trace.line(self.now_us, || format!("n{node} reaches n{peer} again"));
-            return self.drive(node, Input::PeerState { node: NodeIndex(peer as u16), reachable: true });
+            return self.peer_state(node, peer, true);
         }
         let at_us = self.now_us + self.random.between(400_000, 800_000);
         self.queue.push(at_us, Event::Probe { node, incarnation, peer });
     }
 
+    fn peer_state(&mut self, node: usize, peer: usize, reachable: bool) {
+        let peer = NodeIndex(peer as u16);
+        self.drive(node, Input::PeerState { node: peer, reachable });
+        self.tell_steward(node, steward::Input::PeerState { node: peer, reachable });
+    }
+
     pub(super) fn wake_node(&mut self, node: usize) {
         if let Some(process) = self.nodes[node].process.as_mut() {
             process.armed_us = None;
-            self.drive(node, Input::Deadline);
+            let tick = self.nodes[node].tick(self.now_us);
+            let Some(process) = self.nodes[node].process.as_ref() else { return };
+            let (coordinator, steward) = (process.coordinator.next_deadline(), process.steward.next_deadline());
+            if coordinator.is_some_and(|due| due <= tick) {
+                self.drive(node, Input::Deadline);
+            }
+            if steward.is_some_and(|due| due <= tick) {
+                self.tell_steward(node, steward::Input::Deadline);
+            }
+            self.arm(node);
         }
     }
 
@@ -403,9 +484,10 @@ impl World {
         self.arm(node);
     }
 
-    fn arm(&mut self, node: usize) {
-        let next = self.nodes[node].process.as_ref().and_then(|process| process.coordinator.next_deadline());
-        let Some(at_us) = next.map(|next| self.nodes[node].when_us(next).max(self.now_us)) else { return };
+    pub(super) fn arm(&mut self, node: usize) {
+        let Some(process) = self.nodes[node].process.as_ref() else { return };
+        let deadlines = [process.coordinator.next_deadline(), process.steward.next_deadline()];
+        let Some(at_us) = deadlines.into_iter().flatten().min().map(|next| self.nodes[node].when_us(next).max(self.now_us)) else { return };
         let Some(process) = self.nodes[node].process.as_mut() else { return };
         if process.armed_us.is_none_or(|armed| at_us < armed) {
             process.armed_us = Some(at_us);
@@ -417,10 +499,14 @@ impl World {
     fn carry_out(&mut self, node: usize, effect: Effect, inputs: &mut VecDeque<Input>) {
         match effect {
             Effect::LocalRead { call, operation } => {
-                let result = self.read(node, &operation);
+                let result = match is_read(&operation.action) {
+                    true => self.read(node, &operation),
+                    false => self.read_hints(node, &operation),
+                };
                 inputs.push_back(Input::LocalRead { call, result });
             }
             Effect::LocalWrite { call, operation } => self.submit(node, Origin::Here(call), operation),
+            Effect::LocalHint { call, operation } => self.submit_hint(node, Origin::Here(call), operation),
             Effect::Peer { to, call, operation } => self.ask(node, usize::from(to.0), call, operation, inputs),
             Effect::Forward { call, to, operation, deadline } => {
                 self.forward(node, usize::from(to.0), call, operation, deadline);
@@ -437,18 +523,15 @@ impl World {
         operation: PeerOperation,
         inputs: &mut VecDeque<Input>,
     ) {
-        let Some(process) = self.nodes[node].process.as_mut() else { return };
-        let incarnation = process.incarnation;
-        if process.peers[peer].is_away {
-            inputs.extend(call.map(|call| Input::Peer { call, result: PeerCall::NotSent }));
-            return;
+        let is_sent = match call {
+            Some(call) => self.begin_call(node, peer, Caller::Coordinator(call)),
+            None => self.nodes[node].process.as_ref().is_some_and(|process| !process.peers[peer].is_away),
+        };
+        if !is_sent {
+            return inputs.extend(call.map(|call| Input::Peer { call, result: PeerCall::NotSent }));
         }
-        if let Some(call) = call {
-            process.calls.insert(call, peer);
-            let at_us = self.now_us + self.plan.limits.call_timeout_ms * 1_000;
-            self.queue.push(at_us, Event::Overdue { node, incarnation, call });
-        }
-        let body = Body::Ask { call, operation };
+        let incarnation = self.nodes[node].process.as_ref().map_or(0, |process| process.incarnation);
+        let body = Body::Ask { call: call.map(Caller::Coordinator), operation };
         self.send(Message { from: node, to: peer, incarnation, doubled: false, body });
     }
 
@@ -517,6 +600,9 @@ impl World {
             if is_served {
                 self.oracle.broken(Invariant::I10, || format!("n{node} can't read its record of key {key}: {result:?}"));
             }
+        }
+        if result == PeerResult::Corrupt {
+            self.found_corrupt(node, operation.store_key);
         }
         result
     }

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use dynamo::{
     coordinator::{CallId, ForwardFailed, PeerCall},
     operation::{Operation, Reply},
-    peer::PeerOperation,
+    peer::{PeerOperation, TreeAnswer, TreeQuestion},
 };
 
 use super::Mend;
@@ -31,8 +31,16 @@ pub(super) enum Event {
     Write { node: usize, incarnation: u64 },
     /// The commit of a node's transaction returns.
     Commit { node: usize, incarnation: u64 },
+    /// The same for its hints.
+    WriteHints { node: usize, incarnation: u64 },
+    /// The same for its hints.
+    CommitHints { node: usize, incarnation: u64 },
+    /// A node's steward is told of records that can't be read.
+    Report { node: usize, incarnation: u64 },
+    /// A node reads all its records.
+    Scrub { node: usize, incarnation: u64 },
     /// A call to a peer has taken too long.
-    Overdue { node: usize, incarnation: u64, call: CallId },
+    Overdue { node: usize, incarnation: u64, call: Caller },
     /// A node tries whether a peer that it thinks is away can be reached.
     Probe { node: usize, incarnation: u64, peer: usize },
     /// A node's process starts.
@@ -41,6 +49,17 @@ pub(super) enum Event {
     Strike(Fault),
     /// A fault ends.
     Mend(Mend),
+    /// Nothing; time has come this far.
+    Rest,
+}
+
+/// Who in a process made a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Caller {
+    /// Its coordinator.
+    Coordinator(CallId),
+    /// Its steward.
+    Steward(CallId),
 }
 
 /// Something on its way.
@@ -65,9 +84,13 @@ pub(super) enum Body {
     /// A connection was closed by the other side.
     Closed,
     /// What a node asks of another's replica.
-    Ask { call: Option<CallId>, operation: PeerOperation },
+    Ask { call: Option<Caller>, operation: PeerOperation },
     /// How that ended.
-    Answer { call: CallId, result: PeerCall },
+    Answer { call: Caller, result: PeerCall },
+    /// What a node asks of another's hash trees.
+    AskTree { call: CallId, question: TreeQuestion },
+    /// What those say.
+    AnswerTree { call: CallId, answer: TreeAnswer },
     /// An operation handed on by a node that does not own its key.
     Forward { call: CallId, operation: Box<Operation>, budget_ms: u64 },
     /// How that ended.
@@ -131,11 +154,16 @@ impl Event {
             Self::WakeNode { node, .. } => (23, *node as u64),
             Self::Write { node, .. } => (24, *node as u64),
             Self::Commit { node, .. } => (25, *node as u64),
+            Self::WriteHints { node, .. } => (31, *node as u64),
+            Self::CommitHints { node, .. } => (32, *node as u64),
+            Self::Report { node, .. } => (33, *node as u64),
+            Self::Scrub { node, .. } => (34, *node as u64),
             Self::Overdue { node, .. } => (26, *node as u64),
             Self::Probe { node, peer, .. } => (27, (*node as u64) << 8 | *peer as u64),
             Self::Start(node) => (28, *node as u64),
             Self::Strike(fault) => (29, *fault as u64),
             Self::Mend(_) => (30, 0),
+            Self::Rest => (35, 0),
         }
     }
 
@@ -146,6 +174,10 @@ impl Event {
             Self::WakeNode { node, .. }
             | Self::Write { node, .. }
             | Self::Commit { node, .. }
+            | Self::WriteHints { node, .. }
+            | Self::CommitHints { node, .. }
+            | Self::Report { node, .. }
+            | Self::Scrub { node, .. }
             | Self::Overdue { node, .. }
             | Self::Probe { node, .. } => Some(*node),
             Self::Arrive(_)
@@ -154,7 +186,8 @@ impl Event {
             | Self::Dialled { .. }
             | Self::Start(_)
             | Self::Strike(_)
-            | Self::Mend(_) => None,
+            | Self::Mend(_)
+            | Self::Rest => None,
         }
     }
 }
@@ -169,6 +202,8 @@ impl Body {
             Self::Answer { .. } => 4,
             Self::Forward { .. } => 5,
             Self::Forwarded { .. } => 6,
+            Self::AskTree { .. } => 7,
+            Self::AnswerTree { .. } => 8,
         }
     }
 }

@@ -5,14 +5,15 @@ use bytes::Bytes;
 use dynamo::{
     coordinator::{CallId, Input, PeerCall},
     operation::{ErrorCode, Failure},
-    peer::PeerResult,
+    record,
     replica::{Minted, Rows, WriteOperation, WriteOutcome},
 };
 
 use super::{
     World,
+    background::told,
     disk::Changes,
-    queue::{Event, Party},
+    queue::{Caller, Event, Party},
 };
 use crate::{invariant::Invariant, plan::Fault};
 
@@ -21,8 +22,10 @@ use crate::{invariant::Invariant, plan::Fault};
 pub(super) enum Origin {
     /// This node's coordinator, or nobody.
     Here(Option<CallId>),
+    /// This node's steward.
+    Steward(CallId),
     /// A peer.
-    Peer { node: Party, incarnation: u64, call: Option<CallId>, doubled: bool },
+    Peer { node: Party, incarnation: u64, call: Option<Caller>, doubled: bool },
 }
 
 /// A transaction whose commit has not returned.
@@ -151,14 +154,16 @@ impl World {
     fn judge(&mut self, node: usize, note: &Note) {
         let Note { operation, outcome, before, after } = note;
         let key = self.oracle.number(operation.store_key());
-        let is_unreadable = self.nodes[node].unreadable.contains(&key);
+        // An earlier operation of the group may have rebuilt it.
+        let is_unreadable = before.as_ref().is_some_and(|before| record::verify(operation.store_key(), before).is_err());
         match (operation, outcome) {
             (WriteOperation::Mint { write, .. }, WriteOutcome::Minted(minted)) => {
                 if is_unreadable {
                     self.oracle.broken(Invariant::I10, || format!("n{node} mints on a record it can't read"));
                 }
                 self.trace.line(self.now_us, || format!("n{node} mints {:?} of key {key}", minted.dot));
-                self.oracle.minted(key, write, before.as_ref(), minted);
+                let before: Vec<Bytes> = before.iter().cloned().collect();
+                self.oracle.minted(key, write, &before, minted);
             }
             (WriteOperation::Merge { record, .. }, WriteOutcome::Stored) if before != after => {
                 if is_unreadable {
@@ -166,6 +171,15 @@ impl World {
                 }
                 self.oracle.merged(key, before.as_ref(), record, after.as_ref());
             }
+            (WriteOperation::Rebuild { record, .. }, WriteOutcome::Stored) if before != after => {
+                self.figures.sometimes.rebuilt += 1;
+                self.trace.line(self.now_us, || format!("n{node} rebuilds key {key}"));
+                if let Some(record) = record {
+                    let before = before.as_ref().filter(|_| !is_unreadable);
+                    self.oracle.merged(key, before, record, after.as_ref());
+                }
+            }
+            (_, WriteOutcome::Corrupt) => self.found_corrupt(node, *operation.store_key()),
             _ => {}
         }
     }
@@ -205,6 +219,7 @@ impl World {
         self.nodes[node].disk.apply(changes);
         for (store_key, record) in &changes.records {
             let key = self.oracle.number(store_key);
+            self.nodes[node].unreadable.remove(&key);
             self.oracle.committed(node, key, record.as_ref());
         }
     }
@@ -217,20 +232,15 @@ impl World {
     }
 
     /// Tells whoever waits for a write how it ended.
-    fn ended(&mut self, node: usize, origin: Origin, outcome: WriteOutcome) {
+    pub(super) fn ended(&mut self, node: usize, origin: Origin, outcome: WriteOutcome) {
         match origin {
             Origin::Here(Some(call)) => self.drive(node, Input::LocalWrite { call, outcome }),
             Origin::Here(None) | Origin::Peer { call: None, .. } => {}
+            Origin::Steward(call) => self.steward_wrote(node, call, outcome),
             Origin::Peer { node: to, incarnation, call: Some(call), doubled } => {
-                let result = match outcome {
-                    WriteOutcome::Stored => PeerCall::Answered(PeerResult::Stored),
-                    // The other copy may yet be stored.
-                    _ if doubled => PeerCall::Lost,
-                    WriteOutcome::Stale(view) => PeerCall::Answered(PeerResult::Stale(view)),
-                    WriteOutcome::Corrupt => PeerCall::Answered(PeerResult::Corrupt),
-                    WriteOutcome::Refused(failure) => PeerCall::Answered(PeerResult::Failed(failure)),
-                    WriteOutcome::Minted(_) => PeerCall::Lost,
-                };
+                // The refusal of one copy says nothing about the other.
+                let is_unclear = doubled && outcome != WriteOutcome::Stored;
+                let result = if is_unclear { PeerCall::Lost } else { told(outcome) };
                 self.answer(node, (to, incarnation, call), result);
             }
         }
