@@ -376,7 +376,7 @@ impl Steward {
                 self.hints.advance(now, report.delivered);
                 self.hints.failed += report.refused + report.failed;
                 self.neighbours.handoff_ended(now, handoff.target(), end);
-                self.backlog.handoff_ended(now, handoff.target(), end, report.refused, &self.config);
+                self.backlog.handoff_ended(now, handoff.target(), end, report, &self.config);
             }
             Task::Rebuild(rebuild) => match end {
                 End::Complete => {

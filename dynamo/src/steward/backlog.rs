@@ -8,6 +8,7 @@ use alloc::{
 use super::StewardConfig;
 use crate::{
     bug::{Bug, is_on},
+    handoff::Report,
     ident::{NodeId, StoreKey},
     round::{End, HintTarget},
     tick::Tick,
@@ -157,15 +158,23 @@ impl Backlog {
         self.targets.values_mut().for_each(|target| target.rests_until = Tick(0));
     }
 
-    /// A delivery has ended, and so many hints were refused for reasons of their own: those would be refused again at once.
-    pub(super) fn handoff_ended(&mut self, now: Tick, target: NodeId, end: End, refused: u64, config: &StewardConfig) {
+    /// A delivery has ended. When some hints were refused for reasons of their own, or nothing could be delivered because none of
+    /// them can be read, another delivery at once would end as this one did.
+    pub(super) fn handoff_ended(
+        &mut self,
+        now: Tick,
+        target: NodeId,
+        end: End,
+        report: Report,
+        config: &StewardConfig,
+    ) {
         if is_on(Bug::HandoffGivesUp) && end == End::Failed {
             return;
         }
         if end == End::Failed {
             // The node rests already; with the next look it is tried again.
             self.targets.remove(&target);
-        } else if refused == 0 {
+        } else if report.refused == 0 && report.delivered > 0 {
             // What was kept meanwhile.
             self.targets.remove(&target);
             self.look_now(now);

@@ -5,11 +5,16 @@
 //! It is not the server: what the server adds to the machines (sockets, threads, LMDB) is proved by real processes, and that the
 //! simulated disk behaves as LMDB does, by a refinement test.
 
+pub mod bank;
+pub mod campaign;
 pub mod figures;
 pub mod invariant;
+pub mod options;
 pub mod oracle;
 pub mod plan;
 pub mod random;
+pub mod report;
 pub mod runs;
+pub mod shrink;
 pub mod trace;
 pub mod world;

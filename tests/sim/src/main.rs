@@ -1,22 +1,58 @@
-//! `quorate-sim`.
+//! `quorate-sim`: many seeds with a table at the end, one seed with its event log, or the bug bank.
 
-use sim::{plan::Plan, runs};
+use std::process::ExitCode;
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let seeds: u64 = arguments.get(1).and_then(|text| text.parse().ok()).unwrap_or(20);
-    let from: u64 = arguments.get(2).and_then(|text| text.parse().ok()).unwrap_or(0);
-    let start = std::time::Instant::now();
-    let (mut ops, mut simulated, mut faults) = (0, 0, 0);
-    for seed in from..from + seeds {
-        let run = runs::run(Plan::new(seed), arguments.len() > 3);
-        ops += run.figures.operations;
-        simulated += run.figures.simulated_us;
-        faults += run.figures.faults;
-        if let Some(violation) = run.violation {
-            println!("seed {seed}: {violation}");
+use sim::{
+    bank,
+    campaign::{self, Campaign},
+    options::{Format, Options, Task},
+    report, runs, shrink,
+};
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(text) => {
+            eprintln!("{text}");
+            return ExitCode::from(2);
         }
+    };
+    // A panic is reported with its seed; its backtrace would only be in the way.
+    std::panic::set_hook(Box::new(|_| {}));
+    let is_well = match &options.task {
+        Task::One(seed) => one(*seed, &options),
+        Task::Many(seeds) => many(&campaign::run(seeds.clone(), &options), &options),
+        Task::Bugs(name) => bank::run(name.as_deref(), &options),
+        Task::Help => {
+            println!("{}", Options::HELP);
+            true
+        }
+    };
+    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn one(seed: u64, options: &Options) -> bool {
+    let run = runs::run(options.plan(seed), options.is_trace);
+    match options.format {
+        Format::Text => println!("{}", report::run(seed, &run)),
+        Format::Json => println!("{}", report::run_json(seed, &run)),
     }
-    let took = start.elapsed().as_secs_f64();
-    println!("{seeds} seeds {ops} ops {faults} faults {:.0} x real {took:.1} s", simulated as f64 / 1e6 / took);
+    run.violation.is_none()
+}
+
+fn many(campaign: &Campaign, options: &Options) -> bool {
+    match options.format {
+        Format::Text => println!("{}", report::table(campaign)),
+        Format::Json => println!("{}", report::json(campaign)),
+    }
+    for (seed, run) in campaign.failures.iter().take(3) {
+        println!("{}", report::run(*seed, run));
+        let smaller = shrink::shrink(options.plan(*seed), run);
+        println!("replay with: {}\n", report::command(&smaller));
+    }
+    let idle = campaign.branches_missed();
+    if !idle.is_empty() {
+        println!("taken by fewer than one seed in a hundred, so no longer tested: {}", idle.join(", "));
+    }
+    campaign.failures.is_empty() && idle.is_empty()
 }

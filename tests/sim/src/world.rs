@@ -43,6 +43,9 @@ const SAFETY_MS_MAX: u64 = 600_000;
 /// Most events of a run; more means that something goes round in circles.
 const EVENTS_MAX: u64 = 3_000_000;
 
+/// Most events at one instant; more means that somebody wants to be woken again and again for nothing.
+const EVENTS_AT_ONCE_MAX: u64 = 20_000;
+
 /// The wall time at which runs begin, in milliseconds since 1970.
 const WALL_MS: u64 = 1_700_000_000_000;
 
@@ -64,6 +67,8 @@ pub struct World {
     trace: Trace,
     figures: Figures,
     incarnations: u64,
+    /// Events at this very instant so far.
+    instant: u64,
     /// Client operations that were begun.
     begun: u32,
     /// Whether faults still happen.
@@ -92,6 +97,7 @@ impl World {
             trace: Trace::new(is_shown),
             figures: Figures::default(),
             incarnations: 0,
+            instant: 0,
             begun: 0,
             is_stormy: true,
             plan,
@@ -141,8 +147,15 @@ impl World {
     /// One event.
     fn step(&mut self) {
         let Some((at_us, event)) = self.queue.pop() else {
-            return self.oracle.broken(Invariant::I12, || "nothing is left to happen, and clients still wait".to_owned());
+            return self
+                .oracle
+                .broken(Invariant::I12, || "nothing is left to happen, and clients still wait".to_owned());
         };
+        self.instant = if at_us > self.now_us { 0 } else { self.instant + 1 };
+        if self.instant > EVENTS_AT_ONCE_MAX {
+            self.oracle
+                .broken(Invariant::I12, || format!("time stands still: {event:?} and its like go round in circles"));
+        }
         self.now_us = self.now_us.max(at_us);
         self.oracle.at(self.now_us);
         let (code, whom) = event.code();
@@ -163,6 +176,7 @@ impl World {
             Event::Turn(client) => self.turn(client),
             Event::WakeClient(client) => self.wake_client(client),
             Event::Dialled { client, node } => self.dialled(client, node),
+            Event::Broken { client, node } => self.client_hears(client, node, queue::Body::Closed),
             Event::WakeNode { node, incarnation } if self.is_process(node, incarnation) => self.wake_node(node),
             Event::Write { node, incarnation } if self.is_process(node, incarnation) => self.write(node),
             Event::Commit { node, incarnation } if self.is_process(node, incarnation) => self.commit(node),

@@ -61,7 +61,9 @@ impl Oracle {
             && answered.len() >= usize::from(demand.write)
             && receipt.durable >= demand.write;
         if !enough {
-            self.broken(Invariant::I8, || format!("{text} needs {} copies and is acknowledged with {receipt:?}", demand.write));
+            self.broken(Invariant::I8, || {
+                format!("{text} needs {} copies and is acknowledged with {receipt:?}", demand.write)
+            });
         }
         let owners = &self.keys[key].owners;
         let in_use = &owners[..demand.owners.min(owners.len())];
@@ -81,7 +83,9 @@ impl Oracle {
                 (so_far.0 || has(minting.durable), so_far.1 || has(minting.hinted))
             });
             if !(copies.0 || (copies.1 && !is_owner)) {
-                self.broken(Invariant::I8, || format!("{text} is acknowledged, and node {node} does not have it on disk"));
+                self.broken(Invariant::I8, || {
+                    format!("{text} is acknowledged, and node {node} does not have it on disk")
+                });
             }
             if copies.0 && is_owner && self.keys[key].held[node].meets(&self.ops[op].dots) {
                 on_disk |= 1 << node;
@@ -97,13 +101,14 @@ impl Oracle {
         let Some(known) = self.open(key, context) else { return };
         let expected = self.expected(key, &known);
         let truth = &self.keys[key];
-        let is_other = |number: &usize| {
-            truth.minted[*number].op != op && self.ops[truth.minted[*number].op].value.is_some()
-        };
+        let is_other =
+            |number: &usize| truth.minted[*number].op != op && self.ops[truth.minted[*number].op].value.is_some();
         let unseen = expected.must.iter().find(is_other);
         if let Some(number) = unseen {
             let (text, other) = (self.text(op), self.text(self.keys[key].minted[number].op));
-            self.broken(Invariant::I6, || format!("the context given for {text} covers {other}, which its client was not shown"));
+            self.broken(Invariant::I6, || {
+                format!("the context given for {text} covers {other}, which its client was not shown")
+            });
         }
     }
 
@@ -167,11 +172,17 @@ impl Oracle {
         let now = hlc::clock_of(request.wall_ms);
         let value_of = |number: usize| self.ops[truth.minted[number].op].value.as_ref();
         let is_expired = |number: usize| truth.minted[number].expires != 0 && truth.minted[number].expires <= now;
+        // Twins are shown as one, and each has its own expiry: once one of them has expired, it depends on which comes first.
+        let is_doubtful = |number: usize| self.ops[truth.minted[number].op].dots.iter().any(is_expired);
         let is_shown = |number: &usize| value_of(*number).is_some() && !is_expired(*number);
+        let is_certain = |number: &usize| is_shown(number) && !is_doubtful(*number);
         let mut must: BTreeSet<OpNumber> = BTreeSet::new();
         let mut may: BTreeSet<OpNumber> = expected.may.iter().filter(is_shown).map(|at| truth.minted[at].op).collect();
         match truth.rule {
-            ConflictRule::Siblings => must.extend(expected.must.iter().filter(is_shown).map(|at| truth.minted[at].op)),
+            ConflictRule::Siblings => {
+                must.extend(expected.must.iter().filter(is_certain).map(|at| truth.minted[at].op));
+                may.extend(expected.must.iter().filter(is_shown).map(|at| truth.minted[at].op));
+            }
             ConflictRule::LastWriterWins => {
                 let rank = |number: &usize| (truth.minted[*number].clock, truth.minted[*number].dot);
                 let winner = expected.must.iter().max_by_key(rank).filter(is_shown).map(|at| truth.minted[at].op);
@@ -186,7 +197,9 @@ impl Oracle {
         self.seen.deleted += u64::from(was_deleted);
         let Some(siblings) = shown else {
             if count < must.len() || count > must.len() + may.len() {
-                self.broken(Invariant::I4, || format!("a read of key {key} counts {count} values instead of {}", must.len()));
+                self.broken(Invariant::I4, || {
+                    format!("a read of key {key} counts {count} values, and should {must:?} and perhaps {may:?}")
+                });
             }
             return;
         };
@@ -242,7 +255,9 @@ impl Oracle {
                 let has = self.keys[key].held[owner].meets(&dots);
                 if self.ops[op].acknowledged && !has && !is_reaped {
                     let text = self.text(op);
-                    self.broken(Invariant::I1, || format!("{text} was acknowledged, and node {owner} does not have it"));
+                    self.broken(Invariant::I1, || {
+                        format!("{text} was acknowledged, and node {owner} does not have it")
+                    });
                 }
             }
         }

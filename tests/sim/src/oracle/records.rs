@@ -98,7 +98,6 @@ impl Oracle {
         let expected = self.expected(key, known);
         let returned = stands.iter().find(|number| expected.gone.contains(*number));
         let missing = expected.must.iter().find(|number| !stands.contains(*number));
-        let twin = expected.may.iter().find(|number| stands.contains(*number) && self.must_be_spent(key, known, *number));
         let describe = |oracle: &Self, number: usize| oracle.text(oracle.keys[key].minted[number].op);
         if let Some(number) = returned {
             let text = describe(self, number);
@@ -107,10 +106,6 @@ impl Oracle {
         if let Some(number) = missing {
             let text = describe(self, number);
             self.broken(Invariant::I4, || format!("{text} is missing from a record that knows it and nothing newer"));
-        }
-        if let Some(number) = twin {
-            let text = describe(self, number);
-            self.broken(Invariant::I3, || format!("{text} was replaced, and a twin of it stands in a record that knows"));
         }
     }
 
@@ -128,6 +123,21 @@ impl Oracle {
             self.broken(Invariant::I2, || format!("a record of key {key} holds {version:?}, which nobody minted so"));
         }
         number
+    }
+
+    /// After all owners were brought level: what one of them knows to be replaced, all do, and no twin of it may stand any more. Before
+    /// that a context may bring the news that an operation was replaced to a replica that does not know its twin for one.
+    pub fn check_twins(&mut self, key: KeyNumber, record: &Bytes) {
+        let Some(known) = self.understand(key, record) else { return };
+        let Ok(object) = record::decode_of(&self.keys[key].address, record) else { return };
+        let may = self.expected(key, &known).may;
+        let stands = object.versions.iter().filter_map(|version| self.keys[key].numbers.get(&version.dot).copied());
+        let twin =
+            stands.filter(|number| may.contains(*number)).find(|number| self.must_be_spent(key, &known, *number));
+        if let Some(number) = twin {
+            let text = self.text(self.keys[key].minted[number].op);
+            self.broken(Invariant::I3, || format!("{text} was replaced, and a twin of it stands at the end"));
+        }
     }
 
     /// Whether a twin can't be there any more: its operation was replaced while it stood, and so few were that nobody may have

@@ -27,9 +27,7 @@ pub enum Told {
 impl Oracle {
     /// A client asks for a write, or for the same one again.
     pub fn asked(&mut self, operation: &Operation) {
-        let (Action::Put { op_id, .. } | Action::Delete { op_id, .. }) =
-            &operation.action
-        else {
+        let (Action::Put { op_id, .. } | Action::Delete { op_id, .. }) = &operation.action else {
             return;
         };
         if let Some(&op) = self.by_op_id.get(op_id) {
@@ -78,10 +76,13 @@ impl Oracle {
             (Told::Denied, Standing::Open | Standing::Denied) => self.ops[op].standing = Standing::Denied,
         }
         let key = self.ops[op].key;
-        let is_there = |number: usize| self.keys[key].minted[number].durable | self.keys[key].minted[number].hinted != 0;
+        let is_there =
+            |number: usize| self.keys[key].minted[number].durable | self.keys[key].minted[number].hinted != 0;
         if self.ops[op].dots.iter().any(is_there) {
             let text = self.text(op);
-            self.broken(Invariant::I2, || format!("{text} is on a disk, and its client is told that nothing was applied"));
+            self.broken(Invariant::I2, || {
+                format!("{text} is on a disk, and its client is told that nothing was applied")
+            });
         }
     }
 
@@ -100,7 +101,9 @@ impl Oracle {
             return;
         }
         if self.keys[key].claimed.get(&dot.actor).is_some_and(|&claimed| claimed >= dot.seq) {
-            self.broken(Invariant::I6, || format!("{dot:?} of key {key} was claimed by a context before it was minted"));
+            self.broken(Invariant::I6, || {
+                format!("{dot:?} of key {key} was claimed by a context before it was minted")
+            });
         }
         let mut known = Dots::default();
         for record in before {
@@ -185,7 +188,8 @@ impl Oracle {
     /// is sound. Then every loss is a bug.
     pub fn may_destroy(&self, node: usize, key: KeyNumber, is_sound: impl Fn(usize) -> bool) -> bool {
         let truth = &self.keys[key];
-        let others: Vec<usize> = truth.owners.iter().copied().filter(|&owner| owner != node && is_sound(owner)).collect();
+        let others: Vec<usize> =
+            truth.owners.iter().copied().filter(|&owner| owner != node && is_sound(owner)).collect();
         let is_elsewhere = |number: usize| {
             let dots = &self.ops[truth.minted[number].op].dots;
             others.iter().any(|&owner| truth.held[owner].meets(dots))
@@ -207,7 +211,9 @@ impl Oracle {
         let op = self.keys[key].minted[number].op;
         if self.ops[op].standing == Standing::Denied {
             let text = self.text(op);
-            self.broken(Invariant::I2, || format!("{text} reached a disk after its client was told it was not applied"));
+            self.broken(Invariant::I2, || {
+                format!("{text} reached a disk after its client was told it was not applied")
+            });
         }
     }
 
@@ -220,7 +226,9 @@ impl Oracle {
                 Some(known) => (**known).clone(),
                 None => {
                     let text = self.text(op);
-                    self.broken(Invariant::I6, || format!("{text} was minted under a context never given out for its key"));
+                    self.broken(Invariant::I6, || {
+                        format!("{text} was minted under a context never given out for its key")
+                    });
                     Dots::default()
                 }
             },
@@ -244,7 +252,9 @@ impl Oracle {
     fn check_delete(&mut self, op: OpNumber, found: &Dots) {
         let (key, began_us, demand) = (self.ops[op].key, self.ops[op].began_us, self.ops[op].demand);
         let missed = self.keys[key].acknowledgements.iter().find(|known| {
-            known.at_us < began_us && intersect(known.demand, demand.read, demand) && !found.meets(&self.ops[known.op].dots)
+            known.at_us < began_us
+                && intersect(known.demand, demand.read, demand)
+                && !found.meets(&self.ops[known.op].dots)
         });
         if let Some(missed) = missed.copied() {
             let (text, other) = (self.text(op), self.text(missed.op));

@@ -18,6 +18,10 @@ use super::{
     queue::{Body, Caller, Event, Message, Party},
     store::Origin,
 };
+use crate::invariant::Invariant;
+
+/// Most inputs of a steward at one instant; more means that it keeps itself busy.
+const STEPS_AT_ONCE_MAX: u32 = 20_000;
 
 impl World {
     pub(super) fn steward_config(&mut self, node: usize, is_unclean: bool) -> StewardConfig {
@@ -39,10 +43,18 @@ impl World {
     pub(super) fn tell_steward(&mut self, node: usize, input: Input) {
         let mut inputs = VecDeque::from([input]);
         let mut effects = Vec::new();
+        let mut steps = 0;
         while let Some(input) = inputs.pop_front() {
             let tick = self.nodes[node].tick(self.now_us);
             let Some(process) = self.nodes[node].process.as_mut() else { return };
             process.steward.step(tick, input, &mut effects);
+            steps += 1;
+            if steps > STEPS_AT_ONCE_MAX {
+                let status = process.steward.status();
+                return self.oracle.broken(Invariant::I12, || {
+                    format!("n{node}'s steward goes round in circles: {effects:?} {status:?}")
+                });
+            }
             for Effect { call, ask } in effects.drain(..) {
                 if let Some(answer) = self.carry_out_ask(node, call, ask) {
                     inputs.push_back(Input::Answer { call, answer });
@@ -95,7 +107,13 @@ impl World {
     }
 
     /// A peer's steward asks this node's hash trees.
-    pub(super) fn serve_tree(&mut self, node: usize, (from, incarnation): (Party, u64), call: CallId, question: &TreeQuestion) {
+    pub(super) fn serve_tree(
+        &mut self,
+        node: usize,
+        (from, incarnation): (Party, u64),
+        call: CallId,
+        question: &TreeQuestion,
+    ) {
         let answer = self.nodes[node].disk.answer_tree(question);
         let body = Body::AnswerTree { call, answer };
         self.send(Message { from: node, to: from, incarnation, doubled: false, body });

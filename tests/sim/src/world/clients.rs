@@ -214,12 +214,14 @@ impl World {
 
     fn weighted(&mut self, weights: &[u32]) -> usize {
         let mut at = self.random.below(weights.iter().sum::<u32>().into()) as u32;
-        weights.iter().position(|&weight| {
-            let is_it = at < weight;
-            at = at.saturating_sub(weight);
-            is_it
-        })
-        .unwrap_or(0)
+        weights
+            .iter()
+            .position(|&weight| {
+                let is_it = at < weight;
+                at = at.saturating_sub(weight);
+                is_it
+            })
+            .unwrap_or(0)
     }
 
     pub(super) fn wake_client(&mut self, client: usize) {
@@ -265,6 +267,7 @@ impl World {
     pub(super) fn dialled(&mut self, client: usize, node: usize) {
         let is_up = self.nodes[node].process.is_some() && self.nodes[node].paused_until_us <= self.now_us;
         let (now, index) = (self.now(), NodeIndex(node as u16));
+        self.trace.line(self.now_us, || format!("c{client} dialled n{node}"));
         if is_up && self.network.is_whole(self.plan.nodes + client, node) {
             let limits = NodeLimits {
                 key_bytes_max: 1_024,
@@ -301,12 +304,16 @@ impl World {
     /// An operation has ended for its client.
     fn complete(&mut self, client: usize, token: u64, result: Result<Reply, Error>) {
         let Some(pending) = self.clients[client].pending.remove(&token) else {
-            return self.oracle.broken(Invariant::I12, || format!("c{client} is told twice how its operation {token} ended"));
+            return self
+                .oracle
+                .broken(Invariant::I12, || format!("c{client} is told twice how its operation {token} ended"));
         };
         if self.now_us > pending.deadline_us + 2_000 {
-            self.oracle.broken(Invariant::I12, || format!("c{client} was told {} us late", self.now_us - pending.deadline_us));
+            self.oracle
+                .broken(Invariant::I12, || format!("c{client} was told {} us late", self.now_us - pending.deadline_us));
         }
-        self.trace.line(self.now_us, || format!("c{client} is told of {}: {}", outline(&pending.operation), told(&result)));
+        self.trace
+            .line(self.now_us, || format!("c{client} is told of {}: {}", outline(&pending.operation), told(&result)));
         self.figures.count_result(&result);
         self.learn(client, &pending, &result);
         self.clients[client].last = Some(result.map_err(drop));
@@ -373,6 +380,8 @@ fn outline(operation: &Operation) -> String {
 fn told(result: &Result<Reply, Error>) -> String {
     match result {
         Ok(_) => "done".to_owned(),
-        Err(error) => format!("{} maybe_applied={} after {} attempts", error.code(), error.maybe_applied(), error.attempts()),
+        Err(error) => {
+            format!("{} maybe_applied={} after {} attempts", error.code(), error.maybe_applied(), error.attempts())
+        }
     }
 }

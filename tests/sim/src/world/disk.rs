@@ -7,7 +7,7 @@ use bytes::Bytes;
 use dynamo::{
     ident::StoreKey,
     merkle::{self, Change, KEYS_MAX, Listing, Notice, Tree},
-    peer::{PeerOperation, PeerResult, TreeAnswer, TreeAsk, TreeQuestion, TreeSum},
+    peer::{PeerOperation, PeerResult, TreeAnswer, TreeAsk, TreePath, TreeQuestion, TreeSum},
     record,
     replica::{PARTITION_ROW_BYTES, PartitionRow, Refusal, Rows, answer_read},
 };
@@ -59,26 +59,36 @@ impl Disk {
             };
         }
         self.rows.extend(changes.rows.iter().map(|(place, row)| (*place, *row)));
-        changes.log.iter().for_each(|change| self.feed(change));
-    }
-
-    /// Brings a change into its tree, as a store does after its commit.
-    fn feed(&mut self, change: &Change) {
-        self.position += 1;
-        let place = self.rows.keys().copied().find(|&(bits, prefix)| (change.at >> (64 - u32::from(bits))) as u32 == prefix);
-        let Some((bits, prefix)) = place else { return };
-        let tree = self.trees.entry((bits, prefix)).or_insert_with(|| Tree::new(prefix, bits));
-        let mut unknown = Vec::new();
-        tree.apply(change, self.position, &mut |notice| {
-            if let Notice::Unknown(range) = notice {
-                unknown.push(range);
-            }
-        });
+        let unknown: Vec<TreePath> = changes.log.iter().flat_map(|change| self.feed(change)).collect();
+        // Only now: what is listed holds all changes of the transaction.
         for range in unknown {
+            let place = self.place_of(range.prefix);
             let within = self.records.range(range.first_key()..=range.last_key());
             let keys: Vec<_> = within.map(|(key, bytes)| (*key, record::verify(key, bytes).ok())).collect();
-            let _ = tree.recount(&range, &keys, self.position, &mut |_| {});
+            if let Some(tree) = place.and_then(|place| self.trees.get_mut(&place)) {
+                let _ = tree.recount(&range, &keys, self.position, &mut |_| {});
+            }
         }
+    }
+
+    /// Brings a change into its tree, as a store does after its commit; the ranges that must be counted anew.
+    fn feed(&mut self, change: &Change) -> Vec<TreePath> {
+        self.position += 1;
+        let mut unknown = Vec::new();
+        if let Some((bits, prefix)) = self.place_of(change.at) {
+            let tree = self.trees.entry((bits, prefix)).or_insert_with(|| Tree::new(prefix, bits));
+            tree.apply(change, self.position, &mut |notice| {
+                if let Notice::Unknown(range) = notice {
+                    unknown.push(range);
+                }
+            });
+        }
+        unknown
+    }
+
+    /// The partition of identifiers that begin with these bits.
+    fn place_of(&self, first_bits: u64) -> Option<(u8, u32)> {
+        self.rows.keys().copied().find(|&(bits, prefix)| (first_bits >> (64 - u32::from(bits))) as u32 == prefix)
     }
 
     /// Answers a question to a hash tree.
@@ -96,8 +106,10 @@ impl Disk {
             let most = if let TreeAsk::Keys(most) = question.ask { most.min(KEYS_MAX) } else { KEYS_MAX } as usize;
             let path = &question.path;
             let within = self.records.range(path.first_key()..=path.last_key());
-            let mut keys: Vec<_> =
-                within.filter_map(|(key, bytes)| Some((*key, record::verify(key, bytes).ok()?))).take(most + 1).collect();
+            let mut keys: Vec<_> = within
+                .filter_map(|(key, bytes)| Some((*key, record::verify(key, bytes).ok()?)))
+                .take(most + 1)
+                .collect();
             let more = keys.len() > most;
             keys.truncate(most);
             merkle::answer_of(path, question.ask, Listing { keys, more })

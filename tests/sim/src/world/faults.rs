@@ -209,7 +209,8 @@ impl World {
         let hints: Vec<_> = self.nodes[node].shelf.hints.iter().map(|(name, hint)| (*name, hint.clone())).collect();
         let are_held = hints.iter().all(|(name, hint)| {
             let (key, nodes) = (self.oracle.number(&name.store_key), &self.nodes);
-            let is_sound = |owner: usize| owner != node && !nodes[owner].is_out && !nodes[owner].unreadable.contains(&key);
+            let is_sound =
+                |owner: usize| owner != node && !nodes[owner].is_out && !nodes[owner].unreadable.contains(&key);
             self.nodes[node].rotten_hints.contains(name) || self.oracle.is_held(key, hint, is_sound)
         });
         let is_quiet = self.nodes[node].process.as_ref().is_none_or(|process| process.keeping.is_none());

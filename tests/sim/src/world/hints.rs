@@ -93,7 +93,8 @@ impl World {
         };
         self.put_shelf(node, shelf);
         for (origin, outcome) in outcomes {
-            let is_overflow = matches!(&outcome, WriteOutcome::Refused(failure) if failure.code == ErrorCode::StorageFull);
+            let is_overflow =
+                matches!(&outcome, WriteOutcome::Refused(failure) if failure.code == ErrorCode::StorageFull);
             self.figures.sometimes.hints_overflowed += u64::from(is_overflow);
             self.ended(node, origin, outcome);
         }

@@ -64,11 +64,11 @@ impl World {
         let (from, to) = (message.from, message.to);
         if self.network.is_cut(from, to) {
             self.figures.messages_cut += 1;
-            return;
+            return self.break_connection(from, to);
         }
         if self.befalls(Fault::Loss) {
             self.figures.messages_lost += 1;
-            return;
+            return self.break_connection(from, to);
         }
         let is_peer = from < self.plan.nodes && to < self.plan.nodes;
         if is_peer && self.befalls(Fault::Damage) && damage(&mut message.body, self.random.next()) {
@@ -84,6 +84,15 @@ impl World {
         }
         let delay_us = self.delay_us(from, to);
         self.queue.push(self.now_us + delay_us, Event::Arrive(message));
+    }
+
+    /// A client's connection does not outlive a message that never arrives: sooner or later either side gives it up.
+    fn break_connection(&mut self, from: Party, to: Party) {
+        let (node, client) = (from.min(to), from.max(to));
+        if client >= self.plan.nodes && node < self.plan.nodes {
+            let at_us = self.now_us + self.random.between(300_000, 3_000_000);
+            self.queue.push(at_us, Event::Broken { client: client - self.plan.nodes, node });
+        }
     }
 
     /// Whether a fault that befalls some of a thousand befalls this one.
@@ -106,11 +115,15 @@ impl World {
         }
         let is_up = self.nodes[to].process.is_some();
         match body {
-            Body::Call { call, operations, budget_ms } if is_up => self.serve_client(to, from, call, operations, budget_ms),
+            Body::Call { call, operations, budget_ms } if is_up => {
+                self.serve_client(to, from, call, operations, budget_ms)
+            }
             Body::Call { .. } => {
                 self.send(Message { from: to, to: from, incarnation, doubled: false, body: Body::Closed });
             }
-            Body::Ask { call, operation } if is_up => self.serve_peer(to, (from, incarnation, call, doubled), operation),
+            Body::Ask { call, operation } if is_up => {
+                self.serve_peer(to, (from, incarnation, call, doubled), operation)
+            }
             Body::Ask { call: Some(call), .. } => {
                 // A connection is refused: nothing was done, unless the other copy found the process alive.
                 let result = if doubled { PeerCall::Lost } else { PeerCall::NotSent };
@@ -121,8 +134,12 @@ impl World {
             Body::AskTree { call, .. } => {
                 self.answer(to, (from, incarnation, Caller::Steward(call)), PeerCall::NotSent);
             }
-            Body::AnswerTree { call, answer } if self.is_process(to, incarnation) => self.hear_tree(to, from, call, answer),
-            Body::Answer { call, result } if self.is_process(to, incarnation) => self.hear_answer(to, from, call, result),
+            Body::AnswerTree { call, answer } if self.is_process(to, incarnation) => {
+                self.hear_tree(to, from, call, answer)
+            }
+            Body::Answer { call, result } if self.is_process(to, incarnation) => {
+                self.hear_answer(to, from, call, result)
+            }
             Body::Forward { call, operation, budget_ms } if is_up => {
                 self.serve_forwarded(to, (from, incarnation, call), *operation, budget_ms);
             }

@@ -6,9 +6,7 @@ use std::{
 };
 
 use dynamo::{
-    coordinator::{
-        CallId, Coordinator, CoordinatorConfig, Effect, ForwardFailed, Input, PeerCall, RequestId,
-    },
+    coordinator::{CallId, Coordinator, CoordinatorConfig, Effect, ForwardFailed, Input, PeerCall, RequestId},
     hint::{Book, HintBounds, HintKey, HintOperation},
     ident::StoreKey,
     layout::{Layout, NodeIndex},
@@ -89,6 +87,8 @@ pub(super) struct Process {
     calls: BTreeMap<Caller, usize>,
     peers: Vec<Peer>,
     requests: BTreeMap<RequestId, Pending>,
+    /// The reply to a forwarded operation that is being passed on.
+    relayed: Option<Reply>,
     next_request: u64,
     batches: BTreeMap<u64, Batch>,
     next_batch: u64,
@@ -107,8 +107,6 @@ struct Pending {
     asker: Asker,
     request: Request,
     deadline: Tick,
-    /// Whether another node was asked to do it: then that one's reply was judged there.
-    is_forwarded: bool,
 }
 
 /// Who waits for a reply.
@@ -217,6 +215,7 @@ impl World {
             calls: BTreeMap::new(),
             peers: vec![Peer::default(); self.plan.nodes],
             requests: BTreeMap::new(),
+            relayed: None,
             next_request: 0,
             batches: BTreeMap::new(),
             next_batch: 0,
@@ -304,13 +303,14 @@ impl World {
         let request = RequestId(process.next_request);
         process.next_request += 1;
         let judged = Request { operation: operation.clone(), arrived_us: self.now_us, wall_ms };
-        let pending = Pending { asker, request: judged, deadline, is_forwarded: false };
+        let pending = Pending { asker, request: judged, deadline };
         process.requests.insert(request, pending);
         self.drive(node, Input::Client { request, operation, hops, deadline, now_wall_ms: wall_ms });
         let limits = &self.plan.limits;
-        let (waiting, in_flight) = self.nodes[node].process.as_ref().map_or((0, 0), |process| {
-            (process.coordinator.waiting(), process.coordinator.in_flight())
-        });
+        let (waiting, in_flight) = self.nodes[node]
+            .process
+            .as_ref()
+            .map_or((0, 0), |process| (process.coordinator.waiting(), process.coordinator.in_flight()));
         if waiting > limits.operations_max || in_flight > limits.operations_max + limits.lingering_max {
             self.oracle.broken(Invariant::I12, || format!("n{node} holds {waiting} of {in_flight} operations"));
         }
@@ -401,6 +401,9 @@ impl World {
         result: Result<Reply, ForwardFailed>,
     ) {
         let is_refused = result == Err(ForwardFailed { sent: false });
+        if let Some(process) = self.nodes[node].process.as_mut() {
+            process.relayed = result.as_ref().ok().cloned();
+        }
         self.drive(node, Input::Forwarded { call, result });
         if is_refused {
             self.set_away(node, peer);
@@ -487,7 +490,11 @@ impl World {
     pub(super) fn arm(&mut self, node: usize) {
         let Some(process) = self.nodes[node].process.as_ref() else { return };
         let deadlines = [process.coordinator.next_deadline(), process.steward.next_deadline()];
-        let Some(at_us) = deadlines.into_iter().flatten().min().map(|next| self.nodes[node].when_us(next).max(self.now_us)) else { return };
+        let Some(at_us) =
+            deadlines.into_iter().flatten().min().map(|next| self.nodes[node].when_us(next).max(self.now_us))
+        else {
+            return;
+        };
         let Some(process) = self.nodes[node].process.as_mut() else { return };
         if process.armed_us.is_none_or(|armed| at_us < armed) {
             process.armed_us = Some(at_us);
@@ -538,11 +545,6 @@ impl World {
     fn forward(&mut self, node: usize, to: usize, call: CallId, operation: Box<Operation>, deadline: Tick) {
         let budget_ms = deadline.since(self.nodes[node].tick(self.now_us));
         let Some(process) = self.nodes[node].process.as_mut() else { return };
-        let store_key = operation.address.store_key;
-        for pending in process.requests.values_mut() {
-            pending.is_forwarded |= pending.request.operation.address.store_key == store_key
-                && pending.request.operation == *operation;
-        }
         let incarnation = process.incarnation;
         let body = Body::Forward { call, operation, budget_ms };
         self.send(Message { from: node, to, incarnation, doubled: false, body });
@@ -558,9 +560,12 @@ impl World {
             return self.oracle.broken(Invariant::I12, || format!("n{node} replies twice to {request:?}"));
         };
         if tick > pending.deadline.after(1) && resumed_tick < pending.deadline {
-            self.oracle.broken(Invariant::I12, || format!("n{node} replies at {tick:?}, due at {:?}", pending.deadline));
+            self.oracle
+                .broken(Invariant::I12, || format!("n{node} replies at {tick:?}, due at {:?}", pending.deadline));
         }
-        if !pending.is_forwarded {
+        // What another node replied was judged there.
+        let is_relayed = process.relayed.take().is_some_and(|relayed| relayed == reply);
+        if !is_relayed {
             self.oracle.replied(node, &pending.request, &reply);
         }
         self.trace.line(self.now_us, || format!("n{node} replies {}", outline(&pending.request.operation, &reply)));
@@ -598,7 +603,8 @@ impl World {
         if self.nodes[node].unreadable.contains(&key) {
             self.figures.sometimes.unreadable += 1;
             if is_served {
-                self.oracle.broken(Invariant::I10, || format!("n{node} can't read its record of key {key}: {result:?}"));
+                self.oracle
+                    .broken(Invariant::I10, || format!("n{node} can't read its record of key {key}: {result:?}"));
             }
         }
         if result == PeerResult::Corrupt {

@@ -25,6 +25,8 @@ pub(super) enum Event {
     WakeClient(usize),
     /// A client's attempt to connect ends.
     Dialled { client: usize, node: usize },
+    /// A client's connection is given up.
+    Broken { client: usize, node: usize },
     /// A node's coordinator or steward wanted to be woken.
     WakeNode { node: usize, incarnation: u64 },
     /// A node's writer looks at what waits.
@@ -151,6 +153,7 @@ impl Event {
             Self::Turn(client) => (20, *client as u64),
             Self::WakeClient(client) => (21, *client as u64),
             Self::Dialled { client, node } => (22, (*client as u64) << 8 | *node as u64),
+            Self::Broken { client, node } => (36, (*client as u64) << 8 | *node as u64),
             Self::WakeNode { node, .. } => (23, *node as u64),
             Self::Write { node, .. } => (24, *node as u64),
             Self::Commit { node, .. } => (25, *node as u64),
@@ -184,6 +187,7 @@ impl Event {
             | Self::Turn(_)
             | Self::WakeClient(_)
             | Self::Dialled { .. }
+            | Self::Broken { .. }
             | Self::Start(_)
             | Self::Strike(_)
             | Self::Mend(_)

@@ -114,13 +114,7 @@ impl World {
     }
 
     /// Applies a group in one transaction, which is then given up if `aborts`.
-    fn apply_group(
-        &mut self,
-        node: usize,
-        group: Vec<(Origin, WriteOperation)>,
-        aborts: bool,
-        shows: bool,
-    ) -> Applied {
+    fn apply_group(&mut self, node: usize, group: Vec<(Origin, WriteOperation)>, aborts: bool, shows: bool) -> Applied {
         let node = &mut self.nodes[node];
         let process = node.process.as_mut().expect("only a running process writes");
         let mut transaction = node.disk.begin();
@@ -155,7 +149,8 @@ impl World {
         let Note { operation, outcome, before, after } = note;
         let key = self.oracle.number(operation.store_key());
         // An earlier operation of the group may have rebuilt it.
-        let is_unreadable = before.as_ref().is_some_and(|before| record::verify(operation.store_key(), before).is_err());
+        let is_unreadable =
+            before.as_ref().is_some_and(|before| record::verify(operation.store_key(), before).is_err());
         match (operation, outcome) {
             (WriteOperation::Mint { write, .. }, WriteOutcome::Minted(minted)) => {
                 if is_unreadable {
