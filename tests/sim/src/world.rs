@@ -27,7 +27,9 @@ mod faults;
 mod hints;
 mod network;
 mod node;
+mod peers;
 mod queue;
+mod serving;
 pub mod shelf;
 mod store;
 

@@ -26,7 +26,7 @@ const STEPS_AT_ONCE_MAX: u32 = 20_000;
 impl World {
     pub(super) fn steward_config(&mut self, node: usize, is_unclean: bool) -> StewardConfig {
         let settings = self.plan.repair;
-        let seed = self.random.next();
+        let seed = self.random.draw();
         StewardConfig {
             is_unclean,
             exchange_every_ms: settings.exchange_every_ms,

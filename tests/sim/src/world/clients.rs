@@ -68,8 +68,8 @@ impl Client {
             zone: Some(format!("z{}", at % plan.zones)),
         };
         Self {
-            machine: Machine::new(settings, Arc::clone(layout), random.next()),
-            id: random.next() | 1,
+            machine: Machine::new(settings, Arc::clone(layout), random.draw()),
+            id: random.draw() | 1,
             sequence: 0,
             pending: BTreeMap::new(),
             contexts: vec![Vec::new(); plan.keys],
@@ -167,7 +167,7 @@ impl World {
         let other = self.random.index(self.plan.keys);
         let context = self.clients[client].contexts[other].last()?.clone();
         let is_other = other != key;
-        let at = self.random.next();
+        let at = self.random.draw();
         Some(Basis::Context(if is_other && at.is_multiple_of(3) { flipped(&context, at) } else { context }))
             .filter(|_| is_other)
     }

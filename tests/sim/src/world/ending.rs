@@ -93,6 +93,7 @@ impl World {
             if matches!(self.clients[0].last, Some(Ok(_))) {
                 return;
             }
+            self.run_for(READ_MS);
         }
         self.oracle.broken(Invariant::I12, || format!("key {key} can't be read although all its owners are well"));
     }

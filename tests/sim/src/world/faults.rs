@@ -167,7 +167,7 @@ impl World {
         }
         let record = match fault {
             Fault::Forget => bytes::Bytes::new(),
-            _ => flipped(&record, self.random.next()),
+            _ => flipped(&record, self.random.draw()),
         };
         self.nodes[node].disk.records.insert(store_key, record);
         self.nodes[node].unreadable.insert(key);
@@ -190,7 +190,7 @@ impl World {
         if self.nodes[node].rotten_hints.contains(&name) || !self.oracle.is_held(key, &hint, is_sound) {
             return false;
         }
-        let damaged = flipped(&hint, self.random.next());
+        let damaged = flipped(&hint, self.random.draw());
         self.nodes[node].shelf.hints.insert(name, damaged);
         self.nodes[node].rotten_hints.insert(name);
         self.figures.sometimes.rotten_hints += 1;

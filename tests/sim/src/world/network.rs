@@ -71,7 +71,7 @@ impl World {
             return self.break_connection(from, to);
         }
         let is_peer = from < self.plan.nodes && to < self.plan.nodes;
-        if is_peer && self.befalls(Fault::Damage) && damage(&mut message.body, self.random.next()) {
+        if is_peer && self.befalls(Fault::Damage) && damage(&mut message.body, self.random.draw()) {
             self.figures.messages_damaged += 1;
         }
         // Clients' calls and forwarded operations travel in order on one connection; only what a peer may be asked twice is doubled.

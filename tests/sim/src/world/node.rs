@@ -6,12 +6,12 @@ use std::{
 };
 
 use dynamo::{
-    coordinator::{CallId, Coordinator, CoordinatorConfig, Effect, ForwardFailed, Input, PeerCall, RequestId},
+    coordinator::{Coordinator, CoordinatorConfig, Effect, Input, RequestId},
     hint::{Book, HintBounds, HintKey, HintOperation},
     ident::StoreKey,
     layout::{Layout, NodeIndex},
-    operation::{Operation, Reply},
-    peer::{PeerAction, PeerOperation, PeerResult},
+    operation::Reply,
+    peer::{PeerOperation, PeerResult},
     replica::{Limits, Nonce, Replica, WriteOperation},
     steward::{self, Steward},
     tick::Tick,
@@ -23,19 +23,18 @@ use super::{
     background::is_read,
     disk::Disk,
     hints::Keeping,
-    queue::{Body, Caller, Event, Message, Party},
+    peers::Peer,
+    queue::{Body, Caller, Event, Message},
+    serving::{Batch, Pending},
     shelf::Shelf,
     store::{Committing, Origin},
 };
 use crate::{
     invariant::Invariant,
-    oracle::{KeyNumber, Request},
+    oracle::KeyNumber,
     plan::{Fault, Plan},
     random::Random,
 };
-
-/// Calls to a peer that take too long in a row before nothing more is sent to it, as in the server's breaker.
-const TIMEOUTS_IN_A_ROW: u32 = 3;
 
 /// A node.
 #[derive(Debug)]
@@ -82,47 +81,16 @@ pub(super) struct Process {
     /// A commit failed: nothing is committed any more until the next start.
     pub(super) has_failed: bool,
     /// When the coordinator will be woken.
-    armed_us: Option<u64>,
+    pub(super) armed_us: Option<u64>,
     /// Calls that are out, with the peer they went to.
-    calls: BTreeMap<Caller, usize>,
-    peers: Vec<Peer>,
-    requests: BTreeMap<RequestId, Pending>,
+    pub(super) calls: BTreeMap<Caller, usize>,
+    pub(super) peers: Vec<Peer>,
+    pub(super) requests: BTreeMap<RequestId, Pending>,
     /// The reply to a forwarded operation that is being passed on.
-    relayed: Option<Reply>,
-    next_request: u64,
-    batches: BTreeMap<u64, Batch>,
-    next_batch: u64,
-}
-
-/// What is known of a peer.
-#[derive(Clone, Copy, Debug, Default)]
-struct Peer {
-    timeouts_in_a_row: u32,
-    is_away: bool,
-}
-
-/// A request at its coordinator.
-#[derive(Clone, Debug)]
-struct Pending {
-    asker: Asker,
-    request: Request,
-    deadline: Tick,
-}
-
-/// Who waits for a reply.
-#[derive(Clone, Copy, Debug)]
-enum Asker {
-    Client { batch: u64, place: usize },
-    Forwarder { node: Party, incarnation: u64, call: CallId },
-}
-
-/// A client's call.
-#[derive(Clone, Debug)]
-struct Batch {
-    client: Party,
-    call: u64,
-    replies: Vec<Option<Reply>>,
-    missing: usize,
+    pub(super) relayed: Option<Reply>,
+    pub(super) next_request: u64,
+    pub(super) batches: BTreeMap<u64, Batch>,
+    pub(super) next_batch: u64,
 }
 
 impl Node {
@@ -228,7 +196,7 @@ impl World {
 
     fn nonce(&mut self) -> Nonce {
         let mut nonce = [0; 32];
-        nonce.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&self.random.next().to_le_bytes()));
+        nonce.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&self.random.draw().to_le_bytes()));
         Nonce(nonce)
     }
 
@@ -264,196 +232,6 @@ impl World {
             self.figures.sometimes.count(&process.coordinator.counters());
             self.figures.sometimes.count_steward(&process.steward.status());
         }
-    }
-
-    /// A client's call arrives.
-    pub(super) fn serve_client(
-        &mut self,
-        node: usize,
-        client: Party,
-        call: u64,
-        operations: Vec<Operation>,
-        budget_ms: u64,
-    ) {
-        let Some(process) = self.nodes[node].process.as_mut() else { return };
-        let batch = process.next_batch;
-        process.next_batch += 1;
-        let missing = operations.len();
-        process.batches.insert(batch, Batch { client, call, replies: vec![None; missing], missing });
-        for (place, operation) in operations.into_iter().enumerate() {
-            self.request(node, Asker::Client { batch, place }, operation, 0, budget_ms);
-        }
-    }
-
-    /// An operation arrives that another node handed on.
-    pub(super) fn serve_forwarded(
-        &mut self,
-        node: usize,
-        (from, incarnation, call): (Party, u64, CallId),
-        operation: Operation,
-        budget_ms: u64,
-    ) {
-        self.request(node, Asker::Forwarder { node: from, incarnation, call }, operation, 1, budget_ms);
-    }
-
-    fn request(&mut self, node: usize, asker: Asker, operation: Operation, hops: u8, budget_ms: u64) {
-        let (tick, wall_ms) = (self.nodes[node].tick(self.now_us), self.nodes[node].wall_ms(self.now_us));
-        let deadline = tick.after(budget_ms.max(1));
-        let Some(process) = self.nodes[node].process.as_mut() else { return };
-        let request = RequestId(process.next_request);
-        process.next_request += 1;
-        let judged = Request { operation: operation.clone(), arrived_us: self.now_us, wall_ms };
-        let pending = Pending { asker, request: judged, deadline };
-        process.requests.insert(request, pending);
-        self.drive(node, Input::Client { request, operation, hops, deadline, now_wall_ms: wall_ms });
-        let limits = &self.plan.limits;
-        let (waiting, in_flight) = self.nodes[node]
-            .process
-            .as_ref()
-            .map_or((0, 0), |process| (process.coordinator.waiting(), process.coordinator.in_flight()));
-        if waiting > limits.operations_max || in_flight > limits.operations_max + limits.lingering_max {
-            self.oracle.broken(Invariant::I12, || format!("n{node} holds {waiting} of {in_flight} operations"));
-        }
-    }
-
-    /// A peer asks something of this node's replica.
-    pub(super) fn serve_peer(
-        &mut self,
-        node: usize,
-        (from, incarnation, call, doubled): (Party, u64, Option<Caller>, bool),
-        operation: PeerOperation,
-    ) {
-        match &operation.action {
-            PeerAction::Read | PeerAction::Digest => {
-                let result = self.read(node, &operation);
-                if let Some(call) = call {
-                    self.answer(node, (from, incarnation, call), PeerCall::Answered(result));
-                }
-            }
-            PeerAction::Merge(record) => {
-                let (view, store_key, record) = (operation.view, operation.store_key, record.clone());
-                let write = WriteOperation::Merge { view, store_key, record };
-                self.submit(node, Origin::Peer { node: from, incarnation, call, doubled }, write);
-            }
-            PeerAction::ReadHint => {
-                let result = self.read_hints(node, &operation);
-                if let Some(call) = call {
-                    self.answer(node, (from, incarnation, call), PeerCall::Answered(result));
-                }
-            }
-            PeerAction::Hint { target, record } => {
-                let (view, store_key, target, record) = (operation.view, operation.store_key, *target, record.clone());
-                let keep = HintOperation::Keep { view, target, store_key, record };
-                self.submit_hint(node, Origin::Peer { node: from, incarnation, call, doubled }, keep);
-            }
-        }
-    }
-
-    pub(super) fn answer(&mut self, node: usize, (to, incarnation, call): (Party, u64, Caller), result: PeerCall) {
-        let body = Body::Answer { call, result };
-        self.send(Message { from: node, to, incarnation, doubled: false, body });
-    }
-
-    /// A peer's answer arrives.
-    pub(super) fn hear_answer(&mut self, node: usize, peer: Party, call: Caller, result: PeerCall) {
-        let is_refused = result == PeerCall::NotSent;
-        self.end_call(node, peer, call, !is_refused);
-        self.called(node, call, result);
-        if is_refused {
-            self.set_away(node, peer);
-        }
-    }
-
-    /// Tells whoever made a call how it ended.
-    fn called(&mut self, node: usize, call: Caller, result: PeerCall) {
-        match call {
-            Caller::Coordinator(call) => self.drive(node, Input::Peer { call, result }),
-            Caller::Steward(call) => self.steward_hears(node, call, result),
-        }
-    }
-
-    /// Notes a call to a peer, unless the peer is taken for away.
-    pub(super) fn begin_call(&mut self, node: usize, peer: usize, call: Caller) -> bool {
-        let Some(process) = self.nodes[node].process.as_mut() else { return false };
-        if process.peers[peer].is_away {
-            return false;
-        }
-        let incarnation = process.incarnation;
-        process.calls.insert(call, peer);
-        let at_us = self.now_us + self.plan.limits.call_timeout_ms * 1_000;
-        self.queue.push(at_us, Event::Overdue { node, incarnation, call });
-        true
-    }
-
-    pub(super) fn end_call(&mut self, node: usize, peer: Party, call: Caller, is_well: bool) {
-        let Some(process) = self.nodes[node].process.as_mut() else { return };
-        process.calls.remove(&call);
-        if is_well {
-            process.peers[peer].timeouts_in_a_row = 0;
-        }
-    }
-
-    pub(super) fn hear_forwarded(
-        &mut self,
-        node: usize,
-        peer: Party,
-        call: CallId,
-        result: Result<Reply, ForwardFailed>,
-    ) {
-        let is_refused = result == Err(ForwardFailed { sent: false });
-        if let Some(process) = self.nodes[node].process.as_mut() {
-            process.relayed = result.as_ref().ok().cloned();
-        }
-        self.drive(node, Input::Forwarded { call, result });
-        if is_refused {
-            self.set_away(node, peer);
-        }
-    }
-
-    /// A call to a peer was not answered in time.
-    pub(super) fn overdue(&mut self, node: usize, call: Caller) {
-        let Some(process) = self.nodes[node].process.as_mut() else { return };
-        let Some(peer) = process.calls.remove(&call) else { return };
-        process.peers[peer].timeouts_in_a_row += 1;
-        let is_enough = process.peers[peer].timeouts_in_a_row >= TIMEOUTS_IN_A_ROW;
-        self.called(node, call, PeerCall::Lost);
-        if is_enough {
-            self.set_away(node, peer);
-        }
-    }
-
-    /// Nothing more is sent to this peer until it can be reached again.
-    fn set_away(&mut self, node: usize, peer: usize) {
-        let Some(process) = self.nodes[node].process.as_mut() else { return };
-        if std::mem::replace(&mut process.peers[peer].is_away, true) {
-            return;
-        }
-        let incarnation = process.incarnation;
-        self.trace.line(self.now_us, || format!("n{node} takes n{peer} for away"));
-        let at_us = self.now_us + self.random.between(100_000, 400_000);
-        self.queue.push(at_us, Event::Probe { node, incarnation, peer });
-        self.peer_state(node, peer, false);
-    }
-
-    /// Tries whether a peer can be reached again.
-    pub(super) fn probe(&mut self, node: usize, peer: usize) {
-        let is_up = self.nodes[peer].process.is_some() && self.nodes[peer].paused_until_us <= self.now_us;
-        let is_back = is_up && self.network.is_whole(node, peer);
-        let Some(process) = self.nodes[node].process.as_mut() else { return };
-        let incarnation = process.incarnation;
-        if is_back {
-            process.peers[peer] = Peer::default();
-            self.trace.line(self.now_us, || format!("n{node} reaches n{peer} again"));
-            return self.peer_state(node, peer, true);
-        }
-        let at_us = self.now_us + self.random.between(400_000, 800_000);
-        self.queue.push(at_us, Event::Probe { node, incarnation, peer });
-    }
-
-    fn peer_state(&mut self, node: usize, peer: usize, reachable: bool) {
-        let peer = NodeIndex(peer as u16);
-        self.drive(node, Input::PeerState { node: peer, reachable });
-        self.tell_steward(node, steward::Input::PeerState { node: peer, reachable });
     }
 
     pub(super) fn wake_node(&mut self, node: usize) {
@@ -522,76 +300,6 @@ impl World {
         }
     }
 
-    fn ask(
-        &mut self,
-        node: usize,
-        peer: usize,
-        call: Option<CallId>,
-        operation: PeerOperation,
-        inputs: &mut VecDeque<Input>,
-    ) {
-        let is_sent = match call {
-            Some(call) => self.begin_call(node, peer, Caller::Coordinator(call)),
-            None => self.nodes[node].process.as_ref().is_some_and(|process| !process.peers[peer].is_away),
-        };
-        if !is_sent {
-            return inputs.extend(call.map(|call| Input::Peer { call, result: PeerCall::NotSent }));
-        }
-        let incarnation = self.nodes[node].process.as_ref().map_or(0, |process| process.incarnation);
-        let body = Body::Ask { call: call.map(Caller::Coordinator), operation };
-        self.send(Message { from: node, to: peer, incarnation, doubled: false, body });
-    }
-
-    fn forward(&mut self, node: usize, to: usize, call: CallId, operation: Box<Operation>, deadline: Tick) {
-        let budget_ms = deadline.since(self.nodes[node].tick(self.now_us));
-        let Some(process) = self.nodes[node].process.as_mut() else { return };
-        let incarnation = process.incarnation;
-        let body = Body::Forward { call, operation, budget_ms };
-        self.send(Message { from: node, to, incarnation, doubled: false, body });
-    }
-
-    /// The coordinator replies to a request: it is judged, and passed on to who asked.
-    fn reply(&mut self, node: usize, request: RequestId, reply: Reply) {
-        let tick = self.nodes[node].tick(self.now_us);
-        let resumed_tick = self.nodes[node].tick(self.nodes[node].resumed_us);
-        let Some(process) = self.nodes[node].process.as_mut() else { return };
-        let incarnation = process.incarnation;
-        let Some(pending) = process.requests.remove(&request) else {
-            return self.oracle.broken(Invariant::I12, || format!("n{node} replies twice to {request:?}"));
-        };
-        if tick > pending.deadline.after(1) && resumed_tick < pending.deadline {
-            self.oracle
-                .broken(Invariant::I12, || format!("n{node} replies at {tick:?}, due at {:?}", pending.deadline));
-        }
-        // What another node replied was judged there.
-        let is_relayed = process.relayed.take().is_some_and(|relayed| relayed == reply);
-        if !is_relayed {
-            self.oracle.replied(node, &pending.request, &reply);
-        }
-        self.trace.line(self.now_us, || format!("n{node} replies {}", outline(&pending.request.operation, &reply)));
-        match pending.asker {
-            Asker::Client { batch, place } => self.fill(node, batch, place, reply),
-            Asker::Forwarder { node: to, incarnation: asked_by, call } => {
-                let body = Body::Forwarded { call, result: Box::new(Ok(reply)) };
-                let _ = incarnation;
-                self.send(Message { from: node, to, incarnation: asked_by, doubled: false, body });
-            }
-        }
-    }
-
-    fn fill(&mut self, node: usize, batch: u64, place: usize, reply: Reply) {
-        let Some(process) = self.nodes[node].process.as_mut() else { return };
-        let Some(waiting) = process.batches.get_mut(&batch) else { return };
-        waiting.replies[place] = Some(reply);
-        waiting.missing -= 1;
-        if waiting.missing > 0 {
-            return;
-        }
-        let Some(Batch { client, call, replies, .. }) = process.batches.remove(&batch) else { return };
-        let body = Body::Replies { call, replies: replies.into_iter().flatten().collect() };
-        self.send(Message { from: node, to: client, incarnation: 0, doubled: false, body });
-    }
-
     /// Reads from what is durable; a record that can't be read must be answered so.
     pub(super) fn read(&mut self, node: usize, operation: &PeerOperation) -> PeerResult {
         let result = self.nodes[node].disk.read(operation);
@@ -612,26 +320,4 @@ impl World {
         }
         result
     }
-}
-
-/// An operation and how it ended, in one line.
-fn outline(operation: &Operation, reply: &Reply) -> String {
-    use dynamo::operation::{Action, Outcome};
-    let what = match &operation.action {
-        Action::Get { .. } => "get".to_owned(),
-        Action::Put { value, .. } => format!("put {}", crate::trace::Short(value)),
-        Action::Delete { .. } => "delete".to_owned(),
-    };
-    let outcome = match &reply.outcome {
-        Outcome::Found { siblings, .. } => {
-            let values: Vec<String> = siblings.iter().map(|one| crate::trace::Short(&one.value).to_string()).collect();
-            format!("found {}", values.join(" | "))
-        }
-        Outcome::NotFound { .. } => "not found".to_owned(),
-        Outcome::Stored { siblings, .. } => format!("stored, {siblings} stand"),
-        Outcome::Failed(failure) => format!("failed {:?} maybe_applied={}", failure.code, failure.maybe_applied),
-    };
-    let answered: Vec<u16> = reply.receipt.answered.iter().map(|node| node.0).collect();
-    let key = String::from_utf8_lossy(&operation.address.key).into_owned();
-    format!("to {what} of {key} {:?}: {outcome}, by {answered:?}", operation.consistency.level)
 }
