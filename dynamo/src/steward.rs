@@ -160,6 +160,11 @@ pub struct Effect {
     pub ask: Ask,
 }
 
+/// Which round a call belongs to: what was asked in one round is best carried out together, and apart from others.
+pub fn round_of(call: CallId) -> u64 {
+    call.0 >> ASK_BITS
+}
+
 /// The steward of one node.
 #[derive(Debug)]
 pub struct Steward {
@@ -274,7 +279,7 @@ impl Steward {
 
     /// Books an answer; `true` if it was the last of its round.
     fn answered(&mut self, call: CallId, answer: Answer) -> bool {
-        let (round, at) = (call.0 >> ASK_BITS, call.0 as usize & (ROUND_ASKS_MAX - 1));
+        let (round, at) = (round_of(call), call.0 as usize & (ROUND_ASKS_MAX - 1));
         let Some(&number) = self.rounds.get(&round) else { return false };
         let Some(work) = self.work.get_mut(&number) else { return false };
         if !work.put(at, answer) {

@@ -7,6 +7,7 @@ pub mod gossip;
 pub mod log;
 mod node;
 mod service;
+mod steward;
 pub mod store;
 mod worker;
 

@@ -34,6 +34,7 @@ use crate::{
     counters::Counters,
     gossip::{Board, Gossip, News},
     service::Backlog,
+    steward,
     store::{OpenError, Store, StoreConfig},
     worker::{Inquiries, Room, Worker},
 };
@@ -142,6 +143,10 @@ pub(crate) struct Node {
     pub(crate) counters: Vec<Arc<Counters>>,
     /// How each worker sees each node.
     pub(crate) gauges: Vec<Vec<PeerGauge>>,
+    /// How long clients' calls take, by worker.
+    pub(crate) pulses: Vec<steward::Pulse>,
+    /// The way to background repair.
+    pub(crate) steward: steward::Handle,
     /// What clients may have in flight.
     pub(crate) clients: Arc<Room>,
     /// What other nodes may have in flight.
@@ -180,6 +185,7 @@ pub struct RunningNode {
     node: Arc<Node>,
     workers: Vec<Worker>,
     gossip: Option<Gossip>,
+    steward: Option<steward::Thread>,
     address: SocketAddr,
 }
 
@@ -226,7 +232,7 @@ impl RunningNode {
             let worker = match Worker::start(Arc::clone(&node), number, address) {
                 Ok(worker) => worker,
                 Err(error) => {
-                    Self { node, workers, gossip: None, address }.end()?;
+                    Self { node, workers, gossip: None, steward: None, address }.end()?;
                     return Err(ServeError::Listen(error));
                 }
             };
@@ -239,7 +245,13 @@ impl RunningNode {
         if !node.config.listen.ip().is_loopback() {
             tracing::warn!("the address is reachable without TLS or authentication of clients: trusted networks only");
         }
-        Ok(Self { node, workers, gossip, address })
+        match steward::Thread::start(Arc::clone(&node)) {
+            Ok(steward) => Ok(Self { node, workers, gossip, steward: Some(steward), address }),
+            Err(error) => {
+                Self { node, workers, gossip, steward: None, address }.end()?;
+                Err(ServeError::System(error))
+            }
+        }
     }
 
     /// Where it listens.
@@ -264,6 +276,9 @@ impl RunningNode {
             is_well &= worker.join().is_ok();
         }
         self.gossip.into_iter().for_each(Gossip::join);
+        if let Some(steward) = self.steward {
+            is_well &= steward.join().is_ok();
+        }
         tracing::info!("stopped");
         if is_well { Ok(()) } else { Err(ServeError::Worker) }
     }
@@ -324,6 +339,8 @@ impl Node {
             started: Instant::now(),
             counters: (0..workers).map(|_| Arc::default()).collect(),
             gauges: (0..workers).map(|_| gauges()).collect(),
+            pulses: (0..workers).map(|_| steward::Pulse::default()).collect(),
+            steward: steward::Handle::default(),
             clients: Arc::new(Room::new(config.admission.operations_max, config.admission.bytes_max)),
             peers: Arc::new(Room::new(PEER_OPERATIONS_MAX, PEER_BYTES_MAX)),
             acquaintances,
@@ -390,7 +407,11 @@ impl Node {
     /// Another node called: it is alive. Workers that are pausing before they try to reach it again try at once.
     pub(crate) fn heard(&self, node: NodeIndex) {
         let gauges = self.gauges.iter().map(|worker| &worker[usize::from(node.0)]);
-        gauges.filter(|gauge| gauge.visible() == Visible::Down).for_each(PeerGauge::heard);
+        let mut down = gauges.filter(|gauge| gauge.visible() == Visible::Down).peekable();
+        if down.peek().is_some() {
+            self.steward.heard(node);
+        }
+        down.for_each(PeerGauge::heard);
     }
 
     /// Whether it shall take part in gossip.

@@ -6,7 +6,7 @@ mod admission;
 mod batches;
 mod breaker;
 mod calls;
-mod dialling;
+pub(crate) mod dialling;
 mod driver;
 mod inquiries;
 mod links;
@@ -23,11 +23,12 @@ use tokio::{runtime, task::JoinHandle};
 use crate::node::{Node, Stage};
 
 pub(crate) use self::{
-    admission::{Room, Share},
+    admission::{Admitted, Room, Share},
     batches::Results,
     breaker::Trouble,
     driver::{Driver, Terms, refusal, wall_ms},
     inquiries::Inquiries,
+    reading::read_all,
 };
 
 /// A worker that runs.

@@ -250,7 +250,7 @@ impl World {
         match ask {
             Ask::LocalTree { question } => (Answer::Tree(tree(&member.node, &question)), 0),
             Ask::LocalRead { operation } => (Answer::Peer(read(&member.node, &operation)), 0),
-            Ask::LocalWrite { operation } => (Answer::Written(write(&mut member.node, operation)), 0),
+            Ask::LocalWrite { operation } => (Answer::Written(member.node.apply(operation)), 0),
             Ask::HintTargets => (Answer::Targets(targets(&member.hints)), 0),
             Ask::HintScan { target, after, records_max, .. } => {
                 (Answer::Hints(scan(&member.hints, target, after, records_max as usize)), 0)
@@ -366,21 +366,6 @@ fn read(node: &Node, operation: &PeerOperation) -> PeerResult {
     let prefix = operation.store_key.id().prefix(BITS);
     let row = PartitionRow::decode(prefix, BITS, &node.disk.rows[&(BITS, prefix)]).expect("the row is sound");
     answer_read(operation, node.disk.records.get(&operation.store_key), Some(&row))
-}
-
-fn write(node: &mut Node, operation: WriteOperation) -> WriteOutcome {
-    match operation {
-        WriteOperation::Rebuild { store_key, record, .. } => {
-            match record {
-                Some(record) => node.disk.records.insert(store_key, record),
-                None => node.disk.records.remove(&store_key),
-            };
-            WriteOutcome::Stored
-        }
-        operation @ (WriteOperation::Merge { .. } | WriteOperation::Mint { .. } | WriteOperation::Reap { .. }) => {
-            node.apply(operation)
-        }
-    }
 }
 
 fn targets(hints: &BTreeMap<HintKey, Bytes>) -> Vec<HintTarget> {

@@ -40,6 +40,9 @@ const SUSPICION_MS_MAX: u32 = 3_600_000;
 /// Longest deadline: a day. Longer is a mistake in the unit.
 const DEADLINE_MS_MAX: u32 = 86_400_000;
 
+/// Longest time between two looks at a record: what is damaged longer than that is damaged elsewhere too.
+const SCRUB_HOURS_MAX: u32 = 8_784;
+
 /// Everything that is wrong with `config`, as "key: what to do".
 pub(super) fn check(config: &Config) -> Vec<String> {
     let mut errors = Vec::new();
@@ -189,6 +192,14 @@ fn check_bounds(config: &Config) -> Vec<String> {
         (
             gossip.suspicion_ms == 0 || (gossip.probe_every_ms..=SUSPICION_MS_MAX).contains(&gossip.suspicion_ms),
             format!("gossip.suspicion_ms: write 0, or gossip.probe_every_ms to {SUSPICION_MS_MAX}"),
+        ),
+        (
+            (1..=deadlines.maximum_ms.max(1)).contains(&config.background.target_ms),
+            format!("background.target_ms: write 1 to deadlines.maximum_ms ({})", deadlines.maximum_ms),
+        ),
+        (
+            config.background.scrub_every_hours <= SCRUB_HOURS_MAX,
+            format!("background.scrub_every_hours: at most {SCRUB_HOURS_MAX} (a year)"),
         ),
         (
             config.log.level.parse::<tracing_subscriber::EnvFilter>().is_ok() && !config.log.level.is_empty(),

@@ -219,6 +219,30 @@ pub(super) static FIELDS: &[Field] = &[
         ]
     ),
     field!(
+        "background.target_ms",
+        background.target_ms,
+        number,
+        [
+            "Milliseconds that 99 of 100 calls of clients should take at most. While they take longer, background repair slows",
+            "down, to a fiftieth of its speed at the least. About ten times what they take on an idle node.",
+        ]
+    ),
+    field!(
+        "background.exchange_every_ms",
+        background.exchange_every_ms,
+        number,
+        [
+            "Every partition is compared with one other owner so often. Costs next to nothing where nothing differs; 0: only",
+            "when a node comes back or an operator asks.",
+        ]
+    ),
+    field!(
+        "background.scrub_every_hours",
+        background.scrub_every_hours,
+        number,
+        ["Every record is verified within about so many hours; 0: only when an operator asks. The default is a week."]
+    ),
+    field!(
         "log.format",
         log.format,
         log_format,

@@ -133,11 +133,13 @@ impl Admin {
         }
     }
 
-    fn repairs(&self) -> Result<RepairStatus, Failure> {
-        Err(Failure::new(ErrorCode::Unsupported, "this node does not repair by itself yet"))
+    fn repairs(&self) -> RepairStatus {
+        let node = &self.driver.node;
+        node.steward.status(node)
     }
 
-    fn begin_repairs(&self, _run: RepairRun) -> Result<RepairStatus, Failure> {
+    fn begin_repairs(&self, run: RepairRun) -> RepairStatus {
+        self.driver.node.steward.run(run);
         self.repairs()
     }
 }
@@ -150,10 +152,7 @@ impl admin::Server for Admin {
     ) -> Result<(), Error> {
         let arrival = Arrival::now(&self.driver);
         let header = arrival.reply_header(&self.driver.node.clients);
-        match self.repairs() {
-            Ok(status) => status.encode(&header, wire.get().init_reply()),
-            Err(failure) => RepairStatus::encode_failure(&header, &failure, wire.get().init_reply()),
-        }
+        self.repairs().encode(&header, wire.get().init_reply());
         Ok(())
     }
 
@@ -164,7 +163,7 @@ impl admin::Server for Admin {
     ) -> Result<(), Error> {
         let arrival = Arrival::now(&self.driver);
         let run = RepairRun::decode(params.get()?.get_request()?);
-        let status = arrival.check_serving().and_then(|()| self.begin_repairs(run));
+        let status = arrival.check_serving().map(|()| self.begin_repairs(run));
         let header = arrival.reply_header(&self.driver.node.clients);
         match status {
             Ok(status) => status.encode(&header, wire.get().init_reply()),

@@ -73,8 +73,14 @@ impl Kv {
     }
 
     /// Waits for the replies of what was begun, and for room to send them.
-    async fn replies(&self, begun: Result<Results<Reply>, Failure>) -> Result<Result<Vec<Reply>, Failure>, Error> {
+    async fn replies(
+        &self,
+        arrival: &Arrival<'_>,
+        begun: Result<Results<Reply>, Failure>,
+    ) -> Result<Result<Vec<Reply>, Failure>, Error> {
         let mut replies = super::results(begun).await?;
+        // Before the wait for a slow reader: that is not this node's slowness.
+        self.driver.node.pulses[self.driver.number].note(arrival.at.elapsed());
         if let Ok(replies) = &mut replies {
             self.driver.node.backlog.make_room(&self.connection, replies).await;
         }
@@ -149,7 +155,7 @@ impl kv::Server for Kv {
         let begun = self.begin(&arrival, request.get_header(), operations.len() as usize, decode);
         // Everything was copied out of the message; its memory shall not wait for the replies.
         drop(params);
-        let replies = self.replies(begun).await?;
+        let replies = self.replies(&arrival, begun).await?;
         let mut reply = wire.get().init_reply();
         arrival.reply_header(self.room()).encode(reply.reborrow().init_header());
         match replies {
@@ -165,7 +171,7 @@ impl kv::Server for Kv {
         let get = request.get_get()?;
         let begun = self.begin_one(&arrival, request.get_header(), |_| decode_get(get));
         drop(params);
-        let reply = only(self.replies(begun).await?);
+        let reply = only(self.replies(&arrival, begun).await?);
         let mut wire = wire.get().init_reply();
         arrival.reply_header(self.room()).encode(wire.reborrow().init_header());
         encode_reply(wire.init_result(), &reply);
@@ -178,7 +184,7 @@ impl kv::Server for Kv {
         let put = request.get_put()?;
         let begun = self.begin_one(&arrival, request.get_header(), |value_bytes_max| decode_put(put, value_bytes_max));
         drop(params);
-        let reply = only(self.replies(begun).await?);
+        let reply = only(self.replies(&arrival, begun).await?);
         let mut wire = wire.get().init_reply();
         arrival.reply_header(self.room()).encode(wire.reborrow().init_header());
         encode_reply(wire.init_result(), &reply);
@@ -191,7 +197,7 @@ impl kv::Server for Kv {
         let delete = request.get_delete()?;
         let begun = self.begin_one(&arrival, request.get_header(), |_| decode_delete(delete));
         drop(params);
-        let reply = only(self.replies(begun).await?);
+        let reply = only(self.replies(&arrival, begun).await?);
         let mut wire = wire.get().init_reply();
         arrival.reply_header(self.room()).encode(wire.reborrow().init_header());
         encode_reply(wire.init_result(), &reply);

@@ -1,16 +1,29 @@
-//! `Peer`: what other nodes' coordinators ask of this node's replica.
+//! `Peer`: what other nodes' coordinators ask of this node's replica, and their stewards of its hash trees.
 
-use std::rc::Rc;
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use capnp::Error;
-use dynamo::{layout::NodeIndex, operation::Failure, peer::PeerResult};
+use dynamo::{
+    layout::NodeIndex,
+    operation::{ErrorCode, Failure},
+    peer::{PeerResult, TreeAnswer, TreeQuestion},
+};
 use schema::{
-    convert::{RequestHeader, decode_peer_operations, encode_failure, encode_peer_results, peer_operation_bytes},
-    peer_capnp::{peer, peer_request},
+    convert::{
+        RequestHeader, TREE_KEYS_MAX, decode_peer_operations, decode_tree_questions, encode_failure,
+        encode_peer_results, encode_positions, encode_tree_answers, peer_operation_bytes, tree_answer_keys,
+    },
+    peer_capnp::{peer, peer_request, tree_request},
 };
 
 use super::{Arrival, list_length, results};
-use crate::worker::{Driver, Results, Share};
+use crate::worker::{Admitted, Driver, Results, Share};
+
+/// Hash trees may be looked at for so long before whoever else has something to do on this worker comes to it.
+const STRETCH: Duration = Duration::from_millis(1);
 
 /// The `Peer` of one connection.
 pub(super) struct Peer {
@@ -35,6 +48,43 @@ impl Peer {
         admitted.grow(operations.iter().flatten().map(peer_operation_bytes).sum());
         Ok(self.driver.merges.execute(operations, admitted))
     }
+
+    fn questions(
+        &self,
+        arrival: &Arrival<'_>,
+        request: tree_request::Reader<'_>,
+    ) -> Result<(Vec<Result<TreeQuestion, Failure>>, Admitted), Failure> {
+        self.driver.node.heard(self.caller);
+        arrival.check_serving()?;
+        RequestHeader::decode(request.get_header())?;
+        let questions = request.get_questions().map_err(|error| super::unreadable(&error))?;
+        let admitted = self.share.admit(questions.len() as usize)?;
+        Ok((decode_tree_questions(questions)?, admitted))
+    }
+
+    /// Answers questions one by one, and lets others come to their turn between them.
+    async fn answer(&self, questions: Vec<Result<TreeQuestion, Failure>>) -> Vec<TreeAnswer> {
+        let (mut answers, mut keys, mut began) = (Vec::with_capacity(questions.len()), 0, Instant::now());
+        for question in questions {
+            let answer = match question {
+                Err(failure) => TreeAnswer::Failed(failure),
+                Ok(_) if keys >= TREE_KEYS_MAX => TreeAnswer::Failed(left_behind()),
+                Ok(question) => self.driver.node.store.tree(&question),
+            };
+            keys += tree_answer_keys(&answer);
+            answers.push(if keys > TREE_KEYS_MAX { TreeAnswer::Failed(left_behind()) } else { answer });
+            if began.elapsed() > STRETCH {
+                tokio::task::yield_now().await;
+                began = Instant::now();
+            }
+        }
+        answers
+    }
+}
+
+fn left_behind() -> Failure {
+    let message = "the keys of these ranges do not fit into one answer; ask for this one in a smaller call";
+    Failure { retryable: true, ..Failure::new(ErrorCode::TooLarge, message) }
 }
 
 impl peer::Server for Peer {
@@ -46,9 +96,29 @@ impl peer::Server for Peer {
         let results = results(begun).await?;
         let mut reply = wire.get().init_reply();
         arrival.reply_header(self.share.room()).encode(reply.reborrow().init_header());
+        let positions = self.driver.node.store.positions();
+        encode_positions(reply.reborrow().init_positions(list_length(positions.len())), &positions);
         match results {
             Ok(results) => encode_peer_results(reply.init_results(list_length(results.len())), &results),
             Err(failure) => encode_failure(reply.init_results(1).get(0).init_error(), &failure),
+        }
+        Ok(())
+    }
+    async fn tree(self: Rc<Self>, params: peer::TreeParams, mut wire: peer::TreeResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let questions = self.questions(&arrival, params.get()?.get_request()?);
+        drop(params);
+        let answers = match questions {
+            Ok((questions, _admitted)) => Ok(self.answer(questions).await),
+            Err(failure) => Err(failure),
+        };
+        let mut reply = wire.get().init_reply();
+        arrival.reply_header(self.share.room()).encode(reply.reborrow().init_header());
+        let positions = self.driver.node.store.positions();
+        encode_positions(reply.reborrow().init_positions(list_length(positions.len())), &positions);
+        match answers {
+            Ok(answers) => encode_tree_answers(reply.init_answers(list_length(answers.len())), &answers),
+            Err(failure) => encode_failure(reply.init_answers(1).get(0).init_error(), &failure),
         }
         Ok(())
     }

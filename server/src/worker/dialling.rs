@@ -28,14 +28,17 @@ const INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(1);
 const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// A connection that stands.
-struct Line {
-    connection: ConnectionHandle,
-    node: node::Client,
-    capabilities: Capabilities,
+pub(crate) struct Line {
+    /// The connection itself.
+    pub(crate) connection: ConnectionHandle,
+    /// The other node.
+    pub(crate) node: node::Client,
+    /// What it lets this node use.
+    pub(crate) capabilities: Capabilities,
 }
 
 /// Why there is no connection.
-enum NoLine {
+pub(crate) enum NoLine {
     /// Nobody listens, or the connection ended at once.
     Refused(String),
     /// No answer in time.
@@ -50,7 +53,10 @@ pub(super) async fn keep(driver: Rc<Driver>, to: NodeIndex) {
     let name = driver.node.layout.member(to).map_or("?", |member| &member.name).to_owned();
     let mut told = None;
     loop {
-        let trouble = match timeout(INTRODUCTION_TIMEOUT, open(&driver.node, to)).await.unwrap_or(Err(NoLine::Silent)) {
+        let trouble = match timeout(INTRODUCTION_TIMEOUT, open(&driver.node, to, Role::Peer))
+            .await
+            .unwrap_or(Err(NoLine::Silent))
+        {
             Ok(line) => {
                 tracing::info!(peer = name, "connected");
                 told = None;
@@ -85,8 +91,8 @@ pub(super) async fn keep(driver: Rc<Driver>, to: NodeIndex) {
     }
 }
 
-/// Connects and introduces this node.
-async fn open(node: &Node, to: NodeIndex) -> Result<Line, NoLine> {
+/// Connects and introduces this node, as the one that calls for clients or as the one that repairs.
+pub(crate) async fn open(node: &Node, to: NodeIndex, role: Role) -> Result<Line, NoLine> {
     let Some(member) = node.layout.member(to) else { return Err(NoLine::Silent) };
     let refused = |error: std::io::Error| NoLine::Refused(error.to_string());
     let address = member.addresses.first().map_or("", |address| address);
@@ -96,7 +102,7 @@ async fn open(node: &Node, to: NodeIndex) -> Result<Line, NoLine> {
     let limits = Limits { frame_bytes_before_hello: limits.frame_bytes, ..limits };
     let (client, connection): (node::Client, _) = wire::connect(stream, limits, node.budgets.replies.clone());
     let mut request = client.hello_request();
-    introduction(node).encode(request.get().init_request());
+    introduction(node, role).encode(request.get().init_request());
     let lost = |error: capnp::Error| NoLine::Refused(error.to_string());
     let response = request.send().promise.await.map_err(lost)?;
     let reply = response.get().and_then(|response| response.get_reply()).map_err(lost)?;
@@ -113,14 +119,14 @@ async fn open(node: &Node, to: NodeIndex) -> Result<Line, NoLine> {
 }
 
 /// What this node says about itself.
-fn introduction(node: &Node) -> HelloRequest {
+fn introduction(node: &Node, role: Role) -> HelloRequest {
     let (cluster, me, directory) = (node.layout.cluster, node.id(), node.directory);
     let proof = peer_proof(&node.config.cluster.secret, cluster, me, directory);
     HelloRequest {
         protocol_min: PROTOCOL_VERSION,
         protocol_max: PROTOCOL_VERSION,
         client: service::SOFTWARE.to_owned(),
-        role: Role::Peer,
+        role,
         credentials: bytes::Bytes::copy_from_slice(proof.as_bytes()),
         peer: Some(PeerIntroduction {
             cluster,
@@ -183,7 +189,8 @@ async fn ping(driver: &Rc<Driver>, to: NodeIndex, line: &Line) -> bool {
 }
 
 impl NoLine {
-    fn explain(self) -> (Trouble, String) {
+    /// What sort of trouble it is, and why in words.
+    pub(crate) fn explain(self) -> (Trouble, String) {
         match self {
             Self::Refused(why) => (Trouble::Refused, why),
             Self::Silent => (Trouble::Silent, "no answer in time".to_owned()),
@@ -193,7 +200,7 @@ impl NoLine {
 }
 
 /// Any number, so that many nodes do not knock in the same instant.
-fn jitter() -> u64 {
+pub(crate) fn jitter() -> u64 {
     let mut bytes = [0; 8];
     // Without randomness the waits are merely alike.
     let _ = getrandom::fill(&mut bytes);

@@ -32,9 +32,10 @@ pub(super) type Forward = (CallId, Operation);
 
 /// A node's capabilities on this worker's connection to it.
 #[derive(Clone)]
-pub(super) struct Capabilities {
+pub(crate) struct Capabilities {
     pub(super) kv: kv::Client,
-    pub(super) peer: peer::Client,
+    /// For its replica and hash trees.
+    pub(crate) peer: peer::Client,
 }
 
 /// The links of one worker to all nodes.

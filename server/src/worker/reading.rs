@@ -20,7 +20,7 @@ const FIRST_PIECE: usize = 8;
 const PIECE_BYTES: usize = 512 << 10;
 
 /// Answers reads, in their order, at the end of `results`, all from one snapshot.
-pub(super) fn read_all(store: &Store, operations: &[PeerOperation], results: &mut Vec<PeerResult>) {
+pub(crate) fn read_all(store: &Store, operations: &[PeerOperation], results: &mut Vec<PeerResult>) {
     let mut snapshot = store.snapshot();
     let (mut rest, mut piece, mut bytes) = (operations, FIRST_PIECE, 0);
     while !rest.is_empty() {

@@ -16,9 +16,10 @@ use dynamo::{
     operation::{Action, Address, Basis, Consistency, ErrorCode, Operation, Outcome, Reply},
 };
 use schema::{
+    admin_capnp::admin,
     convert::{
-        HelloReply, HelloRequest, RequestHeader, Role, Status, decode_replies, decode_reply, decode_status,
-        encode_operation, encode_operations,
+        Held, HelloReply, HelloRequest, Inspection, RepairRun, RepairStatus, RequestHeader, Role, Status,
+        decode_replies, decode_reply, decode_status, encode_inspect, encode_operation, encode_operations,
     },
     kv_capnp::{self, kv},
     node_capnp::node,
@@ -125,6 +126,7 @@ impl Drop for Cluster {
 /// A client that knows the schema and nothing else.
 pub struct Client {
     pub kv: kv::Client,
+    pub admin: admin::Client,
     pub node: node::Client,
     pub hello: HelloReply,
     pub connection: ConnectionHandle,
@@ -143,7 +145,7 @@ impl Client {
         let response = request.send().promise.await.unwrap();
         let reply = response.get().unwrap().get_reply().unwrap();
         let hello = HelloReply::decode(reply)?;
-        Ok(Self { kv: reply.get_kv().unwrap(), node, hello, connection })
+        Ok(Self { kv: reply.get_kv().unwrap(), admin: reply.get_admin().unwrap(), node, hello, connection })
     }
 
     /// Executes operations in one call.
@@ -202,6 +204,27 @@ impl Client {
     pub async fn status(&self) -> Status {
         let response = self.kv.status_request().send().promise.await.unwrap();
         decode_status(response.get().unwrap().get_reply().unwrap()).unwrap()
+    }
+
+    /// How the node's repairs stand.
+    pub async fn repairs(&self) -> RepairStatus {
+        let response = self.admin.repair_status_request().send().promise.await.unwrap();
+        RepairStatus::decode(response.get().unwrap().get_reply().unwrap()).unwrap()
+    }
+
+    /// Has the node repair at once.
+    pub async fn repair(&self, run: RepairRun) {
+        let mut request = self.admin.repair_run_request();
+        run.encode(request.get().init_request());
+        request.send().promise.await.unwrap();
+    }
+
+    /// What the node holds under a key.
+    pub async fn held(&self, key: &str) -> Held {
+        let mut request = self.admin.inspect_request();
+        encode_inspect(request.get().init_request(), &address(key));
+        let response = request.send().promise.await.unwrap();
+        Inspection::decode(response.get().unwrap().get_reply().unwrap()).unwrap().held
     }
 
     pub async fn counter(&self, name: &str) -> u64 {

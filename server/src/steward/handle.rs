@@ -1,0 +1,133 @@
+//! What the rest of the node tells the steward and asks of it, from any thread and without waiting. What is told repeatedly
+//! is kept once, so nothing here grows with how often a damaged key is read.
+
+use std::{
+    collections::BTreeSet,
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use dynamo::{
+    ident::StoreKey,
+    layout::NodeIndex,
+    steward::{Status, UNREADABLE_MAX},
+};
+use schema::convert::RepairRun;
+use tokio::sync::Notify;
+
+use super::scrub::ScrubProgress;
+
+/// The way to the steward.
+#[derive(Debug, Default)]
+pub(crate) struct Handle {
+    inbox: Mutex<Inbox>,
+    wake: Notify,
+    seen: Mutex<Seen>,
+}
+
+/// What was told and not taken in yet.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    /// Records found unreadable.
+    pub(super) corrupt: BTreeSet<StoreKey>,
+    /// Nodes that have missed writes for which no hint could be kept.
+    pub(super) behind: BTreeSet<NodeIndex>,
+    /// Nodes that somebody heard of.
+    pub(super) heard: BTreeSet<NodeIndex>,
+    /// What is to be done at once.
+    pub(super) run: RepairRun,
+}
+
+/// How everything stood when the steward last said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) status: Status,
+    pub(super) scrub: ScrubProgress,
+}
+
+impl Handle {
+    /// A record of this node can't be verified: it is to be rebuilt from the other owners'.
+    pub(crate) fn corrupt(&self, store_key: StoreKey) {
+        let is_new = {
+            let mut inbox = self.inbox();
+            // A scrub finds again what is not remembered.
+            inbox.corrupt.len() < UNREADABLE_MAX && inbox.corrupt.insert(store_key)
+        };
+        if is_new {
+            self.wake.notify_one();
+        }
+    }
+
+    /// A node has missed writes for which no hint could be kept: what it owns together with this one is compared as soon as
+    /// possible.
+    pub(crate) fn behind(&self, node: NodeIndex) {
+        if self.inbox().behind.insert(node) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// A node is alive, as somebody heard: it is connected to at once if it is not.
+    pub(crate) fn heard(&self, node: NodeIndex) {
+        if self.inbox().heard.insert(node) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Begins at once what would be done some time.
+    pub(crate) fn run(&self, run: RepairRun) {
+        {
+            let wanted = &mut self.inbox().run;
+            wanted.exchange |= run.exchange;
+            wanted.hints |= run.hints;
+            wanted.scrub |= run.scrub;
+        }
+        self.wake.notify_one();
+    }
+
+    /// Waits until something was told.
+    pub(super) async fn told(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Takes in what was told.
+    pub(super) fn take(&self) -> Inbox {
+        mem::take(&mut *self.inbox())
+    }
+
+    /// What the steward last said of itself.
+    pub(super) fn seen(&self) -> Seen {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The steward says how things stand.
+    pub(super) fn show(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        // What a panic left behind is still a list of wishes.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dynamo::ident::StoreKey;
+    use schema::convert::RepairRun;
+
+    use super::Handle;
+
+    #[test]
+    fn what_is_told_a_thousand_times_is_kept_once_and_taken_once() {
+        let handle = Handle::default();
+        for _ in 0..1_000 {
+            handle.corrupt(StoreKey([7; 32]));
+        }
+        handle.run(RepairRun { scrub: true, ..RepairRun::default() });
+        handle.run(RepairRun { hints: true, ..RepairRun::default() });
+        let inbox = handle.take();
+        assert_eq!(inbox.corrupt.len(), 1);
+        assert_eq!(inbox.run, RepairRun { exchange: false, hints: true, scrub: true });
+        assert!(handle.take().corrupt.is_empty());
+    }
+}
