@@ -62,7 +62,8 @@ pub struct StewardConfig {
     pub confirm_after_ms: u64,
     /// How often to look for whom hints are kept.
     pub hints_every_ms: u64,
-    /// When a node comes back, what it missed is compared after so long: hints are given the first chance.
+    /// When a node comes back, everything shared with it is compared after so long, whether or not hints were kept for it or
+    /// refused: hints are given the first chance.
     pub return_after_ms: u64,
     /// A round that is not answered after so long is given up.
     pub patience_ms: u64,
@@ -129,11 +130,6 @@ pub enum Input {
     Missing {
         /// Which.
         partition: u32,
-    },
-    /// A node has missed writes for which no hint could be kept.
-    Behind {
-        /// Which.
-        node: NodeIndex,
     },
     /// An operator wants something done now.
     Run {
@@ -228,7 +224,6 @@ impl Steward {
                 }
             }
             Input::Missing { partition } => self.exchange.begin(self.neighbours.level_partition(partition)),
-            Input::Behind { node } => self.exchange.begin(self.neighbours.level_with(node)),
             Input::Run { exchange, hints } => {
                 if exchange {
                     self.exchange.begin(self.neighbours.level_with_everyone());

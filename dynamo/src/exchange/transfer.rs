@@ -14,7 +14,7 @@ use crate::{
     operation::ErrorCode,
     peer::{PeerAction, PeerOperation, PeerResult},
     record,
-    replica::WriteOperation,
+    replica::{WriteOperation, WriteOutcome},
     round::{Answer, Ask, End, Merged, Next, merged},
 };
 
@@ -171,6 +171,9 @@ impl Transfer {
                 Move::Push => report.pushed += stored,
                 // Whether the merge changed anything here, the next look at it tells.
                 Move::Pull(Some(merge)) if stored > 0 => merges.push(merge),
+                Move::Pull(Some(merge)) if *answer == Answer::Written(WriteOutcome::Corrupt) => {
+                    report.corrupt.push(merge.store_key);
+                }
                 Move::Pull(Some(_)) => {}
             }
         }
