@@ -136,7 +136,6 @@ impl Driver {
             self.change_links(|links| inbox.heard.iter().for_each(|node| links.heard(*node)));
             let mut inputs: Vec<Input> =
                 inbox.corrupt.into_iter().map(|store_key| Input::Corrupt { store_key }).collect();
-            inputs.extend(inbox.behind.into_iter().map(|node| Input::Behind { node }));
             if inbox.run.exchange || inbox.run.hints {
                 inputs.push(Input::Run { exchange: inbox.run.exchange, hints: inbox.run.hints });
             }

@@ -30,8 +30,6 @@ pub(crate) struct Handle {
 pub(super) struct Inbox {
     /// Records found unreadable.
     pub(super) corrupt: BTreeSet<StoreKey>,
-    /// Nodes that have missed writes for which no hint could be kept.
-    pub(super) behind: BTreeSet<NodeIndex>,
     /// Nodes that somebody heard of.
     pub(super) heard: BTreeSet<NodeIndex>,
     /// What is to be done at once.
@@ -54,14 +52,6 @@ impl Handle {
             inbox.corrupt.len() < UNREADABLE_MAX && inbox.corrupt.insert(store_key)
         };
         if is_new {
-            self.wake.notify_one();
-        }
-    }
-
-    /// A node has missed writes for which no hint could be kept: what it owns together with this one is compared as soon as
-    /// possible.
-    pub(crate) fn behind(&self, node: NodeIndex) {
-        if self.inbox().behind.insert(node) {
             self.wake.notify_one();
         }
     }

@@ -63,7 +63,7 @@ impl Local {
         for round in self.reads.chunk_by(|(one, _), (other, _)| round_of(*one) == round_of(*other)) {
             let operations: Vec<PeerOperation> = round.iter().map(|(_, operation)| operation.clone()).collect();
             let mut results = Vec::with_capacity(operations.len());
-            read_all(&node.store, &operations, &mut results);
+            read_all(node, &operations, &mut results);
             answers.extend(round.iter().map(|(call, _)| *call).zip(results.into_iter().map(Answer::Peer)));
         }
         self.reads.clear();

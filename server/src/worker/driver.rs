@@ -352,7 +352,7 @@ impl Driver {
         if operations.is_empty() {
             return;
         }
-        read_all(&self.node.store, operations, results);
+        read_all(&self.node, operations, results);
         operations.clear();
         for (call, result) in calls.drain(..).zip(results.drain(..)) {
             coordinator.step(now, Input::LocalRead { call, result }, following);

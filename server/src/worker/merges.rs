@@ -84,7 +84,7 @@ impl Merges {
         }
         if !reads.0.is_empty() {
             let mut results = Vec::with_capacity(reads.0.len());
-            read_all(&self.node.store, &reads.1, &mut results);
+            read_all(&self.node, &reads.1, &mut results);
             for (ticket, result) in reads.0.into_iter().zip(results) {
                 waiting.put(ticket, self.counted(result));
             }

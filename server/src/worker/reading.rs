@@ -7,7 +7,7 @@ use dynamo::{
 };
 use schema::convert::BATCH_BYTES_MAX;
 
-use crate::store::Store;
+use crate::node::Node;
 
 /// Bytes of records that one batch may read, unless its first record alone is longer: what a reply may carry, and a little
 /// for what stands around the values.
@@ -19,9 +19,10 @@ const FIRST_PIECE: usize = 8;
 /// Bytes a piece should have, so that the bound is passed by little.
 const PIECE_BYTES: usize = 512 << 10;
 
-/// Answers reads, in their order, at the end of `results`, all from one snapshot.
-pub(crate) fn read_all(store: &Store, operations: &[PeerOperation], results: &mut Vec<PeerResult>) {
-    let mut snapshot = store.snapshot();
+/// Answers reads, in their order, at the end of `results`, all from one snapshot. Records that can't be verified are made known
+/// to the steward, which has them rebuilt.
+pub(crate) fn read_all(node: &Node, operations: &[PeerOperation], results: &mut Vec<PeerResult>) {
+    let mut snapshot = node.store.snapshot();
     let (mut rest, mut piece, mut bytes) = (operations, FIRST_PIECE, 0);
     while !rest.is_empty() {
         if bytes >= RECORD_BYTES_MAX {
@@ -31,6 +32,11 @@ pub(crate) fn read_all(store: &Store, operations: &[PeerOperation], results: &mu
         let (now, later) = rest.split_at(piece.min(rest.len()));
         let first = results.len();
         snapshot.read_all(now, results);
+        for (operation, result) in now.iter().zip(&results[first..]) {
+            if *result == PeerResult::Corrupt {
+                node.steward.corrupt(operation.store_key);
+            }
+        }
         let read: usize = results[first..].iter().map(record_bytes).sum();
         bytes += read;
         // As many as would have the wanted size if they are like these, but no more than twice as many.
