@@ -131,3 +131,108 @@ fn merge(store_key: &StoreKey, held: &[Option<&Bytes>]) -> Option<Option<Bytes>>
         Bytes::from(record::encode(&address, &object))
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, format, string::ToString, vec, vec::Vec};
+
+    use bytes::Bytes;
+
+    use super::{Rebuild, need};
+    use crate::{
+        ident::NodeId,
+        layout::{Layout, Member, MemberState, NodeIndex, SLOT_EMPTY},
+        operation::Address,
+        peer::PeerResult,
+        record,
+        replica::{WriteOperation, WriteOutcome},
+        round::{Answer, Ask, End, Next},
+        version::Object,
+    };
+
+    fn layout(nodes: u16, replicas: u8) -> Layout {
+        let member = |index: u16| Member {
+            id: NodeId(u128::from(index)),
+            name: format!("n{index}"),
+            zone: "z".to_string(),
+            weight: 1,
+            addresses: Vec::new(),
+            state: MemberState::Active,
+        };
+        Layout {
+            cluster: 1,
+            generation: 0,
+            epoch: 1,
+            parent_hash: [0; 16],
+            electors: Vec::new(),
+            members: (0..nodes).map(member).collect(),
+            partition_bits: 0,
+            replicas,
+            slots: (0..u16::from(replicas)).map(|slot| if slot < nodes { slot } else { SLOT_EMPTY }).collect(),
+            buckets: BTreeMap::new(),
+        }
+    }
+
+    fn address() -> Address {
+        Address::new(Bytes::from_static(b"carts"), Bytes::from_static(b"alice"))
+    }
+
+    fn begun(nodes: u16) -> (Rebuild, usize) {
+        let mut rebuild = Rebuild::new(NodeIndex(0), &layout(nodes, 5), address().store_key);
+        match rebuild.next(Vec::new()) {
+            Next::Ask(asks) => (rebuild, asks.len()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_rebuild_needs_more_good_answers_than_a_majority_may_have_left_out() {
+        let needs: Vec<usize> = (1..=7).map(|nodes| need(&layout(nodes, 7), 0)).collect();
+        assert_eq!(needs, [1, 1, 2, 2, 3, 3, 4]);
+    }
+
+    #[test]
+    fn of_five_owners_three_must_answer_well_and_the_rest_may_fail() {
+        let (mut rebuild, asked) = begun(5);
+        assert_eq!(asked, 4);
+        let bytes = Bytes::from(record::encode(&address(), &Object::new()));
+        let answers = [
+            Answer::Peer(PeerResult::Record(bytes.clone())),
+            Answer::Lost,
+            Answer::Peer(PeerResult::Absent),
+            Answer::Peer(PeerResult::Record(bytes.clone())),
+        ];
+        let next = rebuild.next(answers.to_vec());
+        let Next::Ask(asks) = next else { panic!("{next:?}") };
+        let [Ask::LocalWrite { operation: WriteOperation::Rebuild { record, .. } }] = &asks[..] else {
+            panic!("{asks:?}")
+        };
+        assert_eq!(record.as_ref(), Some(&bytes));
+        assert_eq!(rebuild.next(vec![Answer::Written(WriteOutcome::Stored)]), Next::End(End::Complete));
+    }
+
+    #[test]
+    fn an_owner_that_is_away_or_damaged_itself_is_not_one_that_holds_nothing() {
+        let (mut rebuild, _) = begun(5);
+        let nothing = Answer::Peer(PeerResult::Absent);
+        let answers = [nothing.clone(), nothing, Answer::NotSent, Answer::Peer(PeerResult::Corrupt)];
+        assert_eq!(rebuild.next(answers.to_vec()), Next::End(End::Failed));
+    }
+
+    #[test]
+    fn when_enough_owners_hold_nothing_nothing_is_put_in_its_place() {
+        let (mut rebuild, _) = begun(3);
+        let next = rebuild.next(vec![Answer::Peer(PeerResult::Absent); 2]);
+        let Next::Ask(asks) = next else { panic!("{next:?}") };
+        assert!(
+            matches!(&asks[..], [Ask::LocalWrite { operation: WriteOperation::Rebuild { record: None, .. } }]),
+            "{asks:?}"
+        );
+    }
+
+    #[test]
+    fn a_lone_node_has_nobody_to_ask() {
+        let mut rebuild = Rebuild::new(NodeIndex(0), &layout(1, 3), address().store_key);
+        assert_eq!(rebuild.next(Vec::new()), Next::End(End::Failed));
+    }
+}

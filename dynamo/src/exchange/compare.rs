@@ -155,3 +155,113 @@ fn is_within(key: &StoreKey, path: TreePath) -> bool {
 fn is_skipped(view: &View, prefix: u64) -> bool {
     is_on(Bug::SkipTreeBucket) && prefix << view.bits >> 60 == 0xa
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{vec, vec::Vec};
+
+    use super::{Comparison, KEYS_DEEPEST_MAX, KEYS_FEW, NoComparison, Range, StoreKey};
+    use crate::{
+        layout::View,
+        operation::{ErrorCode, Failure},
+        peer::{TreeAnswer, TreeAsk, TreePath, TreeSum},
+    };
+
+    const VIEW: View = View { prefix: 0xa, bits: 4, lo: 1, hi: 1 };
+
+    fn compare(
+        path: TreePath,
+        ask: TreeAsk,
+        here: TreeAnswer,
+        there: TreeAnswer,
+    ) -> Result<(Vec<Range>, Vec<StoreKey>), NoComparison> {
+        let (mut ranges, mut differing) = (Vec::new(), Vec::new());
+        let mut comparison = Comparison { ranges: &mut ranges, differing: &mut differing };
+        comparison.compare(&VIEW, Range { path, ask }, here, there)?;
+        Ok((ranges, differing))
+    }
+
+    fn whole() -> TreePath {
+        Range::whole(&VIEW).path
+    }
+
+    fn sum(count: u64, sum: u64) -> TreeSum {
+        TreeSum { count, sum }
+    }
+
+    fn key(first: u64, last: u8) -> StoreKey {
+        let mut key = [last; 32];
+        key[..8].copy_from_slice(&first.to_be_bytes());
+        StoreKey(key)
+    }
+
+    fn keys(keys: &[(StoreKey, u128)], more: bool) -> TreeAnswer {
+        TreeAnswer::Keys { keys: keys.to_vec(), more }
+    }
+
+    #[test]
+    fn a_partition_begins_at_its_prefix_and_one_without_bits_is_everything() {
+        assert_eq!(whole(), TreePath { prefix: 0xa << 60, bits: 4 });
+        let all = View { prefix: 0, bits: 0, lo: 1, hi: 1 };
+        assert_eq!(Range::whole(&all).path, TreePath { prefix: 0, bits: 0 });
+    }
+
+    #[test]
+    fn equal_sums_end_the_descent_and_few_keys_are_asked_for_at_once() {
+        let at = |here, there| compare(whole(), TreeAsk::Sum, TreeAnswer::Sum(here), TreeAnswer::Sum(there)).unwrap();
+        assert_eq!(at(sum(5, 7), sum(5, 7)), (vec![], vec![]));
+        let few = at(sum(KEYS_FEW, 7), sum(1, 8)).0;
+        assert!(matches!(few[..], [Range { ask: TreeAsk::Keys(_), .. }]), "{few:?}");
+        let many = at(sum(KEYS_FEW + 1, 7), sum(0, 0)).0;
+        assert_eq!(many, [Range { path: whole(), ask: TreeAsk::Children }]);
+    }
+
+    #[test]
+    fn of_256_ranges_only_those_that_differ_are_looked_into() {
+        let mut there = vec![sum(100, 1); 256];
+        there[0x5c] = sum(100, 2);
+        let here = TreeAnswer::Children(vec![sum(100, 1); 256]);
+        let (ranges, _) = compare(whole(), TreeAsk::Children, here, TreeAnswer::Children(there)).unwrap();
+        assert_eq!(ranges, [Range { path: TreePath { prefix: 0xa5c << 52, bits: 12 }, ask: TreeAsk::Children }]);
+    }
+
+    #[test]
+    fn keys_that_differ_or_that_one_side_lacks_are_found_and_foreign_ones_are_not_believed() {
+        let first = 0xa << 60;
+        let here = keys(&[(key(first, 1), 1), (key(first, 2), 2), (key(first, 3), 3)], false);
+        let there = keys(&[(key(first, 2), 9), (key(first, 3), 3), (key(first, 4), 4), (key(1, 1), 1)], false);
+        let (_, differing) = compare(whole(), TreeAsk::Keys(64), here, there).unwrap();
+        assert_eq!(differing, [key(first, 1), key(first, 2), key(first, 4)]);
+    }
+
+    #[test]
+    fn a_range_that_has_grown_is_divided_and_at_the_deepest_what_both_have_named_is_compared() {
+        let first = 0xa << 60;
+        let some = |more| keys(&[(key(first, 1), 1), (key(first, 5), 5)], more);
+        let (ranges, differing) = compare(whole(), TreeAsk::Keys(2), some(true), some(false)).unwrap();
+        assert_eq!((ranges.len(), differing.len()), (1, 0));
+        assert_eq!(ranges[0].ask, TreeAsk::Children);
+        let deepest = TreePath { prefix: first, bits: 60 };
+        assert_eq!(Range::closer(deepest, 1_000_000).ask, TreeAsk::Keys(KEYS_DEEPEST_MAX));
+        let other = keys(&[(key(first, 1), 2), (key(first, 2), 2), (key(first, 9), 9)], false);
+        let (ranges, differing) = compare(deepest, TreeAsk::Keys(2), some(true), other).unwrap();
+        assert_eq!(ranges, []);
+        // Whether 9 stands here too, the first two keys do not say.
+        assert_eq!(differing, [key(first, 1), key(first, 5), key(first, 2)]);
+    }
+
+    #[test]
+    fn an_answer_to_another_question_ends_the_exchange() {
+        let children = |count| TreeAnswer::Children(vec![sum(1, 1); count]);
+        let failed = || TreeAnswer::Failed(Failure::new(ErrorCode::Overloaded, "later"));
+        for (ask, here, there) in [
+            (TreeAsk::Children, children(256), children(255)),
+            (TreeAsk::Sum, children(256), children(256)),
+            (TreeAsk::Children, children(256), TreeAnswer::Sum(sum(1, 1))),
+            (TreeAsk::Sum, TreeAnswer::Sum(sum(1, 1)), failed()),
+            (TreeAsk::Sum, TreeAnswer::Stale(VIEW), TreeAnswer::Sum(sum(1, 1))),
+        ] {
+            assert_eq!(compare(whole(), ask, here, there), Err(NoComparison));
+        }
+    }
+}
