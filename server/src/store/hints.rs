@@ -116,7 +116,12 @@ impl Hints {
 
     /// How many hints were refused since the store was opened: their targets need anti-entropy when they are back.
     pub fn refused(&self) -> u64 {
-        self.shared.gauges.refused.load(Ordering::Relaxed)
+        self.shared.refused().values().sum()
+    }
+
+    /// The same for one target.
+    pub fn refused_for(&self, target: NodeId) -> u64 {
+        self.shared.refused().get(&target).copied().unwrap_or_default()
     }
 
     /// How the hints are.
@@ -129,7 +134,7 @@ impl Hints {
             backlog: shared.backlog(),
             aside: shared.aside_count(),
             kept: read(&shared.gauges.kept),
-            refused: read(&shared.gauges.refused),
+            refused: self.refused(),
             delivered: read(&shared.gauges.delivered),
             waiting: shared.queue.waiting().0,
             disk_bytes: filesystem::occupied_bytes(&shared.tables.file),

@@ -1,8 +1,8 @@
 //! Everything the writer of the hints and their readers share.
 
 use std::{
-    collections::BTreeSet,
-    sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicU64},
 };
 
 use dynamo::{
@@ -42,7 +42,8 @@ struct Committed {
 #[derive(Debug, Default)]
 pub(super) struct Gauges {
     pub(super) kept: AtomicU64,
-    pub(super) refused: AtomicU64,
+    /// By target: whoever looks at one that is away wants to know whether it will miss something.
+    pub(super) refused: Mutex<BTreeMap<NodeId, u64>>,
     pub(super) delivered: AtomicU64,
     pub(super) commits: AtomicU64,
     pub(super) commit_us: AtomicU64,
@@ -62,6 +63,16 @@ impl Shared {
             nobody: CompletionQueue::new(),
             committed: RwLock::new(Committed { backlog, aside, aside_count }),
         }
+    }
+
+    /// How many hints were refused, for each target for which any was.
+    pub(super) fn refused(&self) -> BTreeMap<NodeId, u64> {
+        self.gauges.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A hint for a target was refused.
+    pub(super) fn note_refused(&self, target: NodeId) {
+        *self.gauges.refused.lock().unwrap_or_else(PoisonError::into_inner).entry(target).or_insert(0) += 1;
     }
 
     /// What is kept for each target.

@@ -105,7 +105,7 @@ impl HintWriter {
         if has_shown {
             // Versions that were shown must not be minted again: nobody knows whether they happened.
             let refused = WriteOutcome::Refused(error::full_after_showing());
-            self.note_refused(others.len());
+            self.note_refused(&others);
             return others.iter().for_each(|(number, _)| answers.end(*number, refused.clone()));
         }
         for part in others.chunks(DELETES_AT_ONCE) {
@@ -119,7 +119,7 @@ impl HintWriter {
             (Ok(()), _) => return,
             (Err(_), Some(refusal)) => refusal,
             (Err(Aborted::Full), None) => {
-                self.note_refused(part.iter().filter(|(_, operation)| !is_drop(operation)).count());
+                self.note_refused(part);
                 WriteOutcome::Refused(if answers.has_shown() { error::full_after_showing() } else { full() })
             }
             (Err(aborted), None) => aborted.outcome(NAME, &self.shared.health),
@@ -182,12 +182,16 @@ impl HintWriter {
             WriteOutcome::Stored | WriteOutcome::Minted(_) => {
                 self.shared.gauges.kept.fetch_add(1, Ordering::Relaxed);
             }
-            WriteOutcome::Refused(_) | WriteOutcome::Corrupt | WriteOutcome::Stale(_) => self.note_refused(1),
+            WriteOutcome::Refused(_) | WriteOutcome::Corrupt | WriteOutcome::Stale(_) => {
+                self.shared.note_refused(target(operation));
+            }
         }
     }
 
-    fn note_refused(&self, count: usize) {
-        self.shared.gauges.refused.fetch_add(count as u64, Ordering::Relaxed);
+    fn note_refused(&self, operations: &[Numbered]) {
+        for (_, operation) in operations.iter().filter(|(_, operation)| !is_drop(operation)) {
+            self.shared.note_refused(target(operation));
+        }
     }
 }
 
