@@ -25,6 +25,7 @@ pub(super) fn status(node: &Node, header: ReplyHeader) -> Status {
     let hints = node.store.hints().status();
     counters.extend(hint_counters(&hints));
     counters.extend(node.gossip.counters().map(|(name, value, help)| counter(name, value, help)));
+    counters.extend(background_counters(node));
     Status {
         header,
         node: node.me.0,
@@ -182,6 +183,16 @@ fn hint_counters(hints: &HintStatus) -> Vec<Counter> {
         counter("hints_refused", hints.refused, "of those that were refused because too much was kept already"),
         counter("hints_delivered", hints.delivered, "hints deleted because their targets have them on disk"),
         counter("hints_waiting", hints.backlog.iter().map(|(_, usage)| usage.records).sum(), "hints kept now"),
+    ]
+}
+
+fn background_counters(node: &Node) -> Vec<Counter> {
+    let traffic = node.steward.traffic();
+    vec![
+        counter("background_tree_calls", traffic.tree_calls, "calls of this node's repairs to others' hash trees"),
+        counter("background_tree_bytes", traffic.tree_bytes, "bytes of those, questions and answers"),
+        counter("background_object_calls", traffic.object_calls, "calls of this node's repairs to others' replicas"),
+        counter("background_object_bytes", traffic.object_bytes, "bytes of those, objects sent and received"),
     ]
 }
 

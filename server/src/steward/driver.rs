@@ -19,6 +19,7 @@ use dynamo::{
 use tokio::sync::Notify;
 
 use super::{
+    handle::Traffic,
     links::{Links, Outgoing},
     local::{self, Answered, Local},
 };
@@ -103,6 +104,11 @@ impl Driver {
         };
         self.answered(unsent.into_iter().map(|call| (call, Answer::NotSent)));
         result
+    }
+
+    /// Counts what a call carried.
+    pub(super) fn count(&self, count: impl FnOnce(&mut Traffic)) {
+        self.node.steward.show(|seen| count(&mut seen.traffic));
     }
 
     /// Waits for the store's answers to local writes, for ever.

@@ -41,6 +41,20 @@ pub(super) struct Inbox {
 pub(super) struct Seen {
     pub(super) status: Status,
     pub(super) scrub: ScrubProgress,
+    pub(super) traffic: Traffic,
+}
+
+/// What the steward's own connections have carried since the start, both ways.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Traffic {
+    /// Calls to hash trees.
+    pub(crate) tree_calls: u64,
+    /// Their bytes.
+    pub(crate) tree_bytes: u64,
+    /// Calls that moved objects or looked at single ones.
+    pub(crate) object_calls: u64,
+    /// Their bytes.
+    pub(crate) object_bytes: u64,
 }
 
 impl Handle {
@@ -72,6 +86,11 @@ impl Handle {
             wanted.scrub |= run.scrub;
         }
         self.wake.notify_one();
+    }
+
+    /// What the steward's connections have carried.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.seen().traffic
     }
 
     /// Waits until something was told.

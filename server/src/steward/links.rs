@@ -181,9 +181,18 @@ async fn ask(driver: Rc<Driver>, to: NodeIndex, peer: &peer::Client, items: Vec<
     let mut wire = request.get().init_request();
     header(&driver).encode(wire.reborrow().init_header());
     encode_tree_questions(wire.init_questions(items.len() as u32), items.iter().map(|(_, question)| question));
+    let asked = bytes(request.get().reborrow_as_reader().total_size());
     let (reply, count) = (request.send().promise, items.len());
     let calls = items.into_iter().map(|(call, _)| call).collect();
-    let read = async { Ok(decode_tree_answers(reply.await?.get()?.get_reply()?.get_answers()?, count)) };
+    let read = async {
+        let response = reply.await?;
+        let reply = response.get()?.get_reply()?;
+        driver.count(|traffic| {
+            traffic.tree_calls += 1;
+            traffic.tree_bytes += asked + bytes(reply.total_size());
+        });
+        Ok(decode_tree_answers(reply.get_answers()?, count))
+    };
     let answer = |answer: Result<TreeAnswer, Failure>| Answer::Tree(answer.unwrap_or_else(TreeAnswer::Failed));
     conclude(&driver, to, calls, read, answer).await;
 }
@@ -199,6 +208,11 @@ async fn operate(driver: Rc<Driver>, to: NodeIndex, peer: &peer::Client, items: 
         async { Ok(decode_peer_results(reply.await?.get()?.get_reply()?.get_results()?, count, record_bytes_max)) };
     let answer = |result: Result<PeerResult, Failure>| Answer::Peer(result.unwrap_or_else(PeerResult::Failed));
     conclude(&driver, to, calls, read, answer).await;
+}
+
+/// The size of a message.
+fn bytes(size: capnp::Result<capnp::MessageSize>) -> u64 {
+    size.map_or(0, |size| 8 * size.word_count)
 }
 
 fn header(driver: &Driver) -> RequestHeader {

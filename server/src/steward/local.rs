@@ -97,8 +97,8 @@ pub(super) fn scan(node: &Node, target: NodeId, after: Option<HintKey>, records:
             let after = hints.last().map(|hint| hint.key);
             Answer::Hints(HintPage { hints, after })
         }
-        Err(error) => {
-            tracing::warn!(%error, "hints can't be read");
+        Err(failure) => {
+            tracing::warn!(why = %failure.message, "hints can't be read");
             Answer::NotSent
         }
     }

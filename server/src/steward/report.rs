@@ -10,7 +10,7 @@ use super::{Handle, scrub::ScrubProgress};
 impl Handle {
     /// How everything stands.
     pub(crate) fn status(&self, node: &Node) -> RepairStatus {
-        let super::handle::Seen { status, scrub } = self.seen();
+        let super::handle::Seen { status, scrub, traffic: _ } = self.seen();
         let kept = backlogs(node);
         let mut hints = task("hints", &status.hints, node);
         // A run of deliveries ends when nothing is kept any more.
@@ -67,7 +67,7 @@ fn backlogs(node: &Node) -> Vec<HintBacklog> {
     let hints = node.store.hints();
     let entry = |(target, usage): (dynamo::ident::NodeId, dynamo::hint::HintUsage)| {
         let index = node.layout.index_of(target)?;
-        let refused = hints.refused(target);
+        let refused = hints.refused_for(target);
         Some(HintBacklog { target: index, objects: usage.records, bytes: usage.bytes, refused })
     };
     hints.backlog().into_iter().filter_map(entry).collect()
