@@ -202,10 +202,18 @@ async fn operate(driver: Rc<Driver>, to: NodeIndex, peer: &peer::Client, items: 
     let mut wire = request.get().init_request();
     header(&driver).encode(wire.reborrow().init_header());
     encode_peer_operations(wire.init_operations(items.len() as u32), items.iter().map(|(_, operation)| operation));
+    let asked = bytes(request.get().reborrow_as_reader().total_size());
     let (reply, count, record_bytes_max) = (request.send().promise, items.len(), driver.node.record_bytes_max());
     let calls = items.into_iter().map(|(call, _)| call).collect();
-    let read =
-        async { Ok(decode_peer_results(reply.await?.get()?.get_reply()?.get_results()?, count, record_bytes_max)) };
+    let read = async {
+        let response = reply.await?;
+        let reply = response.get()?.get_reply()?;
+        driver.count(|traffic| {
+            traffic.object_calls += 1;
+            traffic.object_bytes += asked + bytes(reply.total_size());
+        });
+        Ok(decode_peer_results(reply.get_results()?, count, record_bytes_max))
+    };
     let answer = |result: Result<PeerResult, Failure>| Answer::Peer(result.unwrap_or_else(PeerResult::Failed));
     conclude(&driver, to, calls, read, answer).await;
 }
