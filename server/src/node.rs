@@ -5,6 +5,7 @@
 //! flight ends (within a bound), connections close, the store closes.
 
 mod acquaintances;
+mod budgets;
 mod founding;
 mod gauges;
 
@@ -41,6 +42,7 @@ use crate::{
 
 pub(crate) use self::{
     acquaintances::{Acquaintances, Stranger},
+    budgets::Budgets,
     founding::peer_proof,
     gauges::{PeerGauge, Visible},
 };
@@ -165,19 +167,6 @@ pub(crate) struct Node {
     pub(crate) connections: AtomicUsize,
     stage: watch::Sender<Stage>,
     has_failed: watch::Sender<bool>,
-}
-
-/// What received messages may occupy together, by who sent them: with one budget for all, a flood of strangers' or clients'
-/// messages would keep out the replies that this node waits for.
-pub(crate) struct Budgets {
-    /// Those who have not introduced themselves.
-    pub(crate) strangers: wire::Budget,
-    /// Clients.
-    pub(crate) clients: wire::Budget,
-    /// Other nodes' requests.
-    pub(crate) peers: wire::Budget,
-    /// Other nodes' replies.
-    pub(crate) replies: wire::Budget,
 }
 
 /// A node that runs in this process.
@@ -427,7 +416,7 @@ impl Node {
 
     /// How many changes each shard of the store has made durable, ever.
     pub(crate) fn positions(&self) -> Vec<u64> {
-        Vec::new()
+        self.store.positions()
     }
 
     /// Takes in what another node says about itself.
@@ -483,34 +472,18 @@ impl Node {
         false
     }
 
-    /// Whether only the places are left that other nodes need: each worker of each of them keeps a connection, and a node that
+    /// Whether only the places are left that other nodes need: each worker of each of them and its steward keep a connection, and a node that
     /// is crowded with clients must stay reachable for the others.
     pub(crate) fn is_full_of_clients(&self) -> bool {
         let clients: u64 = self.counters.iter().map(|counters| counters.clients.read()).sum();
         // Half of the places at most, where the cluster is larger than they were made for.
         let most = self.config.admission.connections_max;
-        let reserved = ((self.layout.members.len() - 1) * self.counters.len()).min(most / 2);
+        let reserved = ((self.layout.members.len() - 1) * (self.counters.len() + 1)).min(most / 2);
         clients >= (most - reserved) as u64
     }
 
     /// Gives the place of a connection back.
     pub(crate) fn leave_place(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Budgets {
-    /// Messages of strangers: a few hundred introductions at once.
-    const STRANGERS_BYTES: usize = 16 << 20;
-
-    fn new(config: &Config) -> Self {
-        // What is admitted is decoded into another copy of the same size, and several calls wait while one is admitted.
-        let clients = config.admission.bytes_max;
-        Self {
-            strangers: wire::Budget::new(Self::STRANGERS_BYTES),
-            clients: wire::Budget::new(clients),
-            peers: wire::Budget::new(PEER_BYTES_MAX),
-            replies: wire::Budget::new(PEER_BYTES_MAX),
-        }
     }
 }
