@@ -49,7 +49,12 @@ struct PeerIntroduction @0x86f9d3a0c5b7e241 {
   epoch @3 :UInt64;
   layoutHash @4 :Data;
   positions @5 :List(UInt64);
-  # The node's journal positions as in PeerReply. A peer refuses a node whose positions went back.
+  # The node's positions as in PeerReply, as they were when its process started. A peer refuses a node whose positions went back,
+  # with an error `corrupt`: it runs on an old copy of its data directory, and stops when it is told so.
+  process @6 :Data;
+  # Which process of the node, 16 bytes: the how many-th start of the data directory it is, as a big end first UInt64, and 8 random
+  # bytes. A peer refuses a process that did not start later than the one it met last, with an error `corrupt`: it runs on an old copy,
+  # or two processes run on copies of one directory.
 }
 
 struct HelloReply @0xc70d8fb16e3a9254 {
@@ -73,6 +78,8 @@ struct HelloReply @0xc70d8fb16e3a9254 {
   # For operators. Whoever may use `kv` may use it for now.
   positions @12 :List(UInt64);
   # As in PeerIntroduction; only for peers.
+  process @13 :Data;
+  # As in PeerIntroduction.
 }
 
 struct Limits @0xb19c60d7f2e8a453 {

@@ -164,10 +164,10 @@ impl<'n> Conversation<'n> {
     fn look(&mut self) {
         let node = self.node;
         self.swim.tell(News {
-            directory: node.directory,
+            process: node.acquaintances.me().0,
             epoch: node.layout.epoch,
             layout_hash: node.layout_hash,
-            positions: node.positions(),
+            positions: node.store.positions(),
         });
         self.swim.join(self.started.elapsed(), random());
         for (id, standing) in self.swim.standings() {
@@ -193,6 +193,8 @@ impl<'n> Conversation<'n> {
                     if let Some(index) = node.layout.index_of(id) {
                         node.gossip.set_standing(index, Standing::Alive);
                         node.heard(index);
+                        // Hints that wait for it may go, whatever the workers saw of it.
+                        node.steward.heard(index);
                     }
                 }
                 Happening::Down(id) => {

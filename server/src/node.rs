@@ -6,15 +6,15 @@
 
 mod acquaintances;
 mod budgets;
+mod error;
 mod founding;
 mod gauges;
 
 use std::{
     io,
     net::SocketAddr,
-    path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -24,7 +24,6 @@ use dynamo::{
     ident::NodeId,
     layout::{Layout, NodeIndex},
     operation::Failure,
-    planner::PlanError,
     tick::Tick,
     token::TokenKey,
 };
@@ -36,12 +35,14 @@ use crate::{
     gossip::{Board, Gossip, News},
     service::Backlog,
     steward,
-    store::{OpenError, Store, StoreConfig},
+    store::{Store, StoreConfig},
     worker::{Inquiries, Room, Worker},
 };
 
+pub use error::ServeError;
+
 pub(crate) use self::{
-    acquaintances::{Acquaintances, Stranger},
+    acquaintances::{Acquaintances, Claim, Process, Stranger},
     budgets::Budgets,
     founding::peer_proof,
     gauges::{PeerGauge, Visible},
@@ -64,53 +65,6 @@ pub(crate) const PAUSE_BYTES: usize = 128 << 10;
 
 /// How often a draining node looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
-
-/// Why a node can't start or had to stop.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The cluster in the configuration can't be.
-    #[error("cluster: {0}")]
-    Plan(#[from] PlanError),
-    /// The data directory can't be used.
-    #[error(transparent)]
-    Store(#[from] OpenError),
-    /// The layout in the data directory can't be read.
-    #[error(
-        "{path}: the stored layout can't be used ({detail}); the node should enter the cluster again as a replacement"
-    )]
-    Layout {
-        /// The data directory.
-        path: PathBuf,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// The configuration says something else than the layout that the node has served under.
-    #[error(
-        "the configuration contradicts the layout in {path}, under which this node has served:\n  {}\nPut the configuration \
-         back; changing a cluster that holds data comes with a later version",
-        contradictions.join("\n  ")
-    )]
-    Contradiction {
-        /// The data directory.
-        path: PathBuf,
-        /// Each difference as a sentence.
-        contradictions: Vec<String>,
-    },
-    /// The store would not take the node's partitions.
-    #[error("the store can't take the node's partitions: {}", .0.message)]
-    Adopt(Failure),
-    /// The address can't be listened on.
-    #[error("can't listen: {0}. Is another process using the address? `listen` chooses it")]
-    Listen(io::Error),
-    /// The operating system refused something else.
-    #[error("the operating system refused: {0}")]
-    System(io::Error),
-    /// A worker ended in a panic.
-    #[error(
-        "a worker ended in a panic, so the node stopped; nothing acknowledged is lost. Please report this with the log"
-    )]
-    Worker,
-}
 
 /// What the node is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +109,8 @@ pub(crate) struct Node {
     pub(crate) peers: Arc<Room>,
     /// The nodes that have introduced themselves.
     pub(crate) acquaintances: Acquaintances,
+    /// How many changes each shard of the store had made durable, ever, when this process started.
+    pub(crate) positions_at_start: Vec<u64>,
     /// Bytes of received messages, by who sent them.
     pub(crate) budgets: Budgets,
     /// Large replies on their way out.
@@ -167,6 +123,8 @@ pub(crate) struct Node {
     pub(crate) connections: AtomicUsize,
     stage: watch::Sender<Stage>,
     has_failed: watch::Sender<bool>,
+    /// Why another node refused this one for good.
+    refusal: OnceLock<String>,
 }
 
 /// A node that runs in this process.
@@ -194,7 +152,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
-            _ = failed.wait_for(|failed| *failed) => "a worker's failure",
+            _ = failed.wait_for(|failed| *failed) => "the node can't go on",
         }
     });
     tracing::info!(why, "stopping");
@@ -269,7 +227,11 @@ impl RunningNode {
             is_well &= steward.join().is_ok();
         }
         tracing::info!("stopped");
-        if is_well { Ok(()) } else { Err(ServeError::Worker) }
+        match self.node.refusal.get() {
+            Some(why) => Err(ServeError::OldCopy(why.clone())),
+            None if is_well => Ok(()),
+            None => Err(ServeError::Worker),
+        }
     }
 }
 
@@ -283,6 +245,13 @@ fn start_gossip(node: &Arc<Node>, address: SocketAddr) -> Option<Gossip> {
     started
         .inspect_err(|error| tracing::error!(%address, %error, "can't listen on UDP: this node does not gossip"))
         .ok()
+}
+
+/// A number that no other process draws.
+fn random() -> Result<u64, ServeError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| ServeError::System(io::Error::other(error)))?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 /// Makes sure that no other process listens on the address. The workers share their port among each other, and the system
@@ -317,7 +286,7 @@ impl Node {
             return Err(ServeError::Contradiction { path: config.data.clone(), contradictions });
         }
         let me = layout.index_of(id).ok_or_else(|| unusable("this node is not in it".into()))?;
-        let acquaintances = Acquaintances::recall(&store)?;
+        let acquaintances = Acquaintances::recall(&store, random()?)?;
         let workers = config.worker_count();
         let gauges = || layout.members.iter().map(|_| PeerGauge::default()).collect();
         let node = Self {
@@ -333,6 +302,7 @@ impl Node {
             clients: Arc::new(Room::new(config.admission.operations_max, config.admission.bytes_max)),
             peers: Arc::new(Room::new(PEER_OPERATIONS_MAX, PEER_BYTES_MAX)),
             acquaintances,
+            positions_at_start: store.positions(),
             budgets: Budgets::new(&config),
             backlog: Backlog::new(BACKLOG_BYTES_MAX),
             inquiries: Inquiries::new(workers),
@@ -340,6 +310,7 @@ impl Node {
             connections: AtomicUsize::new(0),
             stage: watch::Sender::new(Stage::Serving),
             has_failed: watch::Sender::new(false),
+            refusal: OnceLock::new(),
             layout: Arc::new(layout),
             store,
             config,
@@ -414,19 +385,31 @@ impl Node {
         self.gauges.iter().for_each(|worker| worker[usize::from(node.0)].doubt());
     }
 
-    /// How many changes each shard of the store has made durable, ever.
-    pub(crate) fn positions(&self) -> Vec<u64> {
-        self.store.positions()
+    /// A process of another node says how far its store has come.
+    pub(crate) fn hear_positions(&self, node: NodeIndex, process: Process, positions: &[u64]) {
+        if let Some(member) = self.layout.member(node) {
+            self.acquaintances.heard(member.id, process, positions);
+        }
+    }
+
+    /// Another node refuses this one, and has a reason that does not go away: positions never go back and starts are counted, so
+    /// one that remembers better is proof enough. What this node has acknowledged before may be missing here, so it stops.
+    pub(crate) fn give_up(&self, failure: &Failure) {
+        if self.refusal.set(failure.message.to_string()).is_ok() {
+            tracing::error!("{}", failure.message);
+        }
+        self.failed();
     }
 
     /// Takes in what another node says about itself.
     pub(crate) fn learn(&self, node: NodeId, news: &News) {
+        self.acquaintances.heard(node, Process(news.process), &news.positions);
         if news.epoch == self.layout.epoch && news.layout_hash != self.layout_hash {
             tracing::warn!(%node, "planned another layout; compare [cluster] and [buckets] of both files");
         }
     }
 
-    /// Stops the node because a worker ended.
+    /// Stops the node because it can't go on.
     pub(crate) fn failed(&self) {
         self.has_failed.send_replace(true);
         self.stage.send_replace(Stage::Stopped);

@@ -19,7 +19,7 @@ use schema::convert::{ReplyHeader, RequestHeader};
 use tokio::sync::oneshot;
 
 pub(crate) use backlog::Backlog;
-pub(crate) use introduction::{Introduction, SOFTWARE, meet_directory};
+pub(crate) use introduction::{Introduction, SOFTWARE, meet};
 
 use crate::worker::{Driver, Results, Room};
 

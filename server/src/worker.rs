@@ -120,12 +120,30 @@ fn start_tasks(driver: &Rc<Driver>) -> Vec<JoinHandle<()>> {
         tokio::task::spawn_local(Rc::clone(driver).watch_deadlines()),
         tokio::task::spawn_local(inquiries::answer(Rc::clone(driver))),
     ];
+    if driver.number == 0 {
+        tasks.push(tokio::task::spawn_local(keep_acquaintances(Rc::clone(driver))));
+    }
     for at in 0..driver.node.layout.members.len() as u16 {
         if NodeIndex(at) != driver.node.me {
             tasks.push(tokio::task::spawn_local(dialling::keep(Rc::clone(driver), NodeIndex(at))));
         }
     }
     tasks
+}
+
+/// Makes durable what was heard of other nodes, for ever and off this thread, for it waits for the disk.
+async fn keep_acquaintances(driver: Rc<Driver>) {
+    /// How much of that a crash may lose, about: little enough that an old copy of another node's data put back at that very
+    /// moment is unlikely, for a flush that is small against those of the writes it tells of.
+    const SAVE_EVERY: Duration = Duration::from_millis(500);
+    loop {
+        tokio::time::sleep(SAVE_EVERY).await;
+        let node = Arc::clone(&driver.node);
+        let saved = tokio::task::spawn_blocking(move || node.acquaintances.save(&node.store)).await;
+        if let Ok(Err(error)) = saved {
+            tracing::warn!(%error, "can't remember how far other nodes have come; trying again");
+        }
+    }
 }
 
 /// Waits until one of the tasks has ended, which none of them ever should.

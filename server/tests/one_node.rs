@@ -156,6 +156,7 @@ fn hello_refuses_other_versions_other_clusters_and_false_nodes() {
             epoch: 1,
             layout_hash: [0; 16],
             positions: Vec::new(),
+            process: 0,
         };
         let hello = |peer: PeerIntroduction| HelloRequest { role: Role::Peer, peer: Some(peer), ..versions(1, 1) };
         let failure = Client::introduce(address, &hello(peer.clone())).await.err().unwrap();

@@ -57,8 +57,10 @@ pub struct PeerIntroduction {
     pub epoch: u64,
     /// The hash of its layout.
     pub layout_hash: [u8; 16],
-    /// How many changes each shard of its store has made durable, ever.
+    /// How many changes each shard of its store had made durable, ever, when its process started.
     pub positions: Vec<u64>,
+    /// Which process of the node; 0 where it does not say.
+    pub process: u128,
 }
 
 /// What a node accepts; a request above is answered with `tooLarge`.
@@ -95,8 +97,10 @@ pub struct HelloReply {
     pub limits: NodeLimits,
     /// Which data directory it runs on.
     pub directory: u128,
-    /// How many changes each shard of its store has made durable, ever; told to peers only.
+    /// How many changes each shard of its store had made durable, ever, when its process started; told to peers only.
     pub positions: Vec<u64>,
+    /// Which process of the node; 0 where it does not say.
+    pub process: u128,
 }
 
 impl HelloRequest {
@@ -118,6 +122,7 @@ impl HelloRequest {
             introduction.set_directory(&peer.directory.to_be_bytes());
             introduction.set_epoch(peer.epoch);
             introduction.set_layout_hash(&peer.layout_hash);
+            introduction.set_process(&peer.process.to_be_bytes());
             encode_positions(introduction.init_positions(list_length(peer.positions.len())), &peer.positions);
         }
     }
@@ -155,6 +160,7 @@ impl HelloReply {
         wire.set_node(&self.node.0.to_be_bytes());
         wire.set_name(&self.name);
         wire.set_directory(&self.directory.to_be_bytes());
+        wire.set_process(&self.process.to_be_bytes());
         encode_positions(wire.reborrow().init_positions(list_length(self.positions.len())), &self.positions);
         let mut limits = wire.init_limits();
         limits.set_key_bytes_max(self.limits.key_bytes_max);
@@ -190,8 +196,14 @@ impl HelloReply {
             },
             directory: sixteen("directory", wire.get_directory())?,
             positions: decode_positions(wire.get_positions())?,
+            process: process(wire.has_process(), wire.get_process())?,
         })
     }
+}
+
+/// Nodes of before this field do not say.
+fn process(is_said: bool, data: capnp::Result<&[u8]>) -> Result<u128, Failure> {
+    if is_said { sixteen("process", data) } else { Ok(0) }
 }
 
 fn introduction(wire: wire::peer_introduction::Reader<'_>) -> Result<PeerIntroduction, Failure> {
@@ -202,6 +214,7 @@ fn introduction(wire: wire::peer_introduction::Reader<'_>) -> Result<PeerIntrodu
         epoch: wire.get_epoch(),
         layout_hash: super::fixed("peer.layoutHash", wire.get_layout_hash())?,
         positions: decode_positions(wire.get_positions())?,
+        process: process(wire.has_process(), wire.get_process())?,
     })
 }
 

@@ -15,6 +15,10 @@ const EXIT_FAILED: u8 = 1;
 /// The exit code when the data directory can't be used: starting again will not help, somebody has to look.
 const EXIT_DATA: u8 = 9;
 
+/// The exit code when another node has proof that this one runs on an old copy of its data directory, or is not the only process
+/// that does: starting again will not help, and nothing may be deleted.
+const EXIT_OLD_COPY: u8 = 11;
+
 /// The exit code when the address can't be listened on.
 const EXIT_ADDRESS: u8 = 10;
 
@@ -25,7 +29,8 @@ const EXIT_ADDRESS: u8 = 10;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 stopped as told, 1 failed, 2 wrong configuration, 9 the data directory can't be used, \
-                        10 the address can't be listened on."
+                        10 the address can't be listened on, \
+                        11 the data directory is an old copy, or another process runs on one."
 )]
 pub struct Serve {
     /// The configuration file.
@@ -107,6 +112,7 @@ fn exit_code(error: &ServeError) -> u8 {
         ServeError::Plan(_) | ServeError::Contradiction { .. } => EXIT_CONFIGURATION,
         ServeError::Store(_) | ServeError::Layout { .. } | ServeError::Adopt(_) => EXIT_DATA,
         ServeError::Listen(_) => EXIT_ADDRESS,
+        ServeError::OldCopy(_) => EXIT_OLD_COPY,
         ServeError::System(_) | ServeError::Worker => EXIT_FAILED,
     }
 }

@@ -17,8 +17,8 @@ pub(super) const ENVELOPE_BYTES_MAX: usize = IDENTITY_BYTES_MAX + 8 + 16 + 8 + 1
 /// What a node says about itself in every packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct News {
-    /// Which data directory it runs on.
-    pub directory: u128,
+    /// Which of its processes it is.
+    pub process: u128,
     /// The epoch of its layout.
     pub epoch: u64,
     /// The hash of that layout.
@@ -41,7 +41,7 @@ impl Envelope {
     pub(super) fn put(&self, buffer: &mut Vec<u8>) {
         put_identity(&self.sender, buffer);
         buffer.put_u64(self.number);
-        buffer.put_u128(self.news.directory);
+        buffer.put_u128(self.news.process);
         buffer.put_u64(self.news.epoch);
         buffer.put_slice(&self.news.layout_hash);
         let positions = &self.news.positions[..self.news.positions.len().min(POSITIONS_MAX)];
@@ -52,7 +52,7 @@ impl Envelope {
     /// Reads it; what is left of `buffer` is the message.
     pub(super) fn read(buffer: &mut &[u8]) -> Result<Self, Malformed> {
         let sender = read_identity(buffer)?;
-        let (number, directory) = (read(buffer, Buf::try_get_u64)?, read(buffer, Buf::try_get_u128)?);
+        let (number, process) = (read(buffer, Buf::try_get_u64)?, read(buffer, Buf::try_get_u128)?);
         let epoch = read(buffer, Buf::try_get_u64)?;
         let (layout_hash, rest) = buffer.split_first_chunk().ok_or(Malformed)?;
         *buffer = rest;
@@ -61,7 +61,7 @@ impl Envelope {
             return Err(Malformed);
         }
         let positions = (0..count).map(|_| read(buffer, Buf::try_get_u64)).collect::<Result<_, _>>()?;
-        let news = News { directory, epoch, layout_hash: *layout_hash, positions };
+        let news = News { process, epoch, layout_hash: *layout_hash, positions };
         Ok(Self { sender, number, news })
     }
 }
@@ -78,11 +78,11 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_back_and_the_message_is_left(
-            node: u128, bump: u64, ip: [u8; 16], port: u16, number: u64, directory: u128, epoch: u64,
+            node: u128, bump: u64, ip: [u8; 16], port: u16, number: u64, process: u128, epoch: u64,
             layout_hash: [u8; 16], positions in vec(any::<u64>(), 0..=POSITIONS_MAX), message: Vec<u8>,
         ) {
             let sender = Identity::new(NodeId(node), SocketAddr::from((ip, port)), bump);
-            let envelope = Envelope { sender, number, news: News { directory, epoch, layout_hash, positions } };
+            let envelope = Envelope { sender, number, news: News { process, epoch, layout_hash, positions } };
             let mut bytes = Vec::new();
             envelope.put(&mut bytes);
             assert!(bytes.len() <= ENVELOPE_BYTES_MAX);

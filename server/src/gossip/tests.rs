@@ -214,7 +214,7 @@ fn a_node_that_hears_nobody_doubts_itself_first() {
 fn news_ride_along_and_reach_every_member() {
     let mut village = Village::new(5);
     village.pass(Duration::from_secs(2));
-    let news = News { directory: 7, epoch: 3, layout_hash: [9; 16], positions: vec![5, 6] };
+    let news = News { process: 7, epoch: 3, layout_hash: [9; 16], positions: vec![5, 6] };
     village.nodes[1].tell(news.clone());
     village.pass(Duration::from_secs(15));
     for at in [0, 2, 3, 4] {

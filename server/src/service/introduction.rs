@@ -9,6 +9,7 @@ use std::{
 use capnp::Error;
 use capnp_rpc::new_client;
 use dynamo::{
+    ident::NodeId,
     layout::NodeIndex,
     operation::{ErrorCode, Failure},
 };
@@ -20,7 +21,7 @@ use wire::{ConnectionHandle, Limits};
 
 use super::{Arrival, admin::Admin, kv::Kv, peer::Peer};
 use crate::{
-    node::{Node, Stranger, peer_proof},
+    node::{Claim, Node, Process, Stranger, peer_proof},
     worker::{Driver, Share},
 };
 
@@ -49,13 +50,20 @@ pub(crate) struct Introduction {
     driver: Rc<Driver>,
     connection: RefCell<Option<ConnectionHandle>>,
     caller: Cell<Caller>,
+    /// Which process of a peer.
+    process: Cell<Process>,
 }
 
 impl Introduction {
     /// For a connection that has just been accepted; it counts as a stranger's until `hello`.
     pub(crate) fn new(driver: Rc<Driver>) -> Rc<Self> {
         driver.counters.strangers.one();
-        Rc::new(Self { driver, connection: RefCell::new(None), caller: Cell::new(Caller::Stranger) })
+        Rc::new(Self {
+            driver,
+            connection: RefCell::new(None),
+            caller: Cell::new(Caller::Stranger),
+            process: Cell::default(),
+        })
     }
 
     /// Says which connection it is for.
@@ -87,8 +95,21 @@ impl Introduction {
         let missing = || Failure::new(ErrorCode::InvalidRequest, "peer: a node introduces itself with this field");
         let peer = request.peer.as_ref().ok_or_else(missing)?;
         let index = check_peer(node, peer, &request.credentials)?;
-        meet_directory(node, peer.node, peer.directory)?;
+        let process = Process(peer.process);
+        meet(node, peer.node, &Claim { directory: peer.directory, process, positions: &peer.positions })?;
+        self.process.set(process);
         Ok(index)
+    }
+
+    /// Hangs up on a process after which another one of its node introduced itself. As a rule it is dead. If it lives, it calls
+    /// again, is refused, and learns that it is not the only one.
+    fn check_latest(&self, peer: NodeIndex) {
+        let node = &self.driver.node;
+        let is_latest =
+            node.layout.member(peer).is_some_and(|member| node.acquaintances.is_latest(member.id, self.process.get()));
+        if let (false, Some(connection)) = (is_latest, self.connection.borrow().as_ref()) {
+            connection.close();
+        }
     }
 
     fn admit(&self, caller: Caller, wire: schema::node_capnp::hello_reply::Builder<'_>) {
@@ -170,6 +191,7 @@ impl node::Server for Introduction {
         let arrival = Arrival::now(&self.driver);
         if let Caller::Peer(peer) = self.caller.get() {
             self.driver.node.heard(peer);
+            self.check_latest(peer);
         }
         arrival.reply_header(&self.driver.node.clients).encode(wire.get().init_reply().init_header());
         Ok(())
@@ -186,7 +208,8 @@ fn introduction(node: &Node, header: schema::convert::ReplyHeader, protocol: u16
         node: node.id(),
         name: node.config.name.clone(),
         directory: node.directory,
-        positions: Vec::new(),
+        positions: node.positions_at_start.clone(),
+        process: node.acquaintances.me().0,
         limits: NodeLimits {
             key_bytes_max: dynamo::ident::KEY_BYTES_MAX as u32,
             value_bytes_max: node.config.value_bytes_max,
@@ -248,21 +271,17 @@ fn check_peer(node: &Node, peer: &PeerIntroduction, credentials: &[u8]) -> Resul
     Ok(index)
 }
 
-/// Remembers the directory of a node, or refuses the node because it ran on another one before.
-pub(crate) fn meet_directory(node: &Node, peer: dynamo::ident::NodeId, directory: u128) -> Result<(), Failure> {
-    match node.acquaintances.meet(&node.store, peer, directory) {
-        Ok(()) => Ok(()),
-        Err(Stranger::OtherDirectory { known }) => Err(Failure::with_message(
-            ErrorCode::WrongCluster,
-            format!(
-                "node {peer} ran on data directory {known:032x} before and comes with {directory:032x} now: it has lost its \
-                 data, or another one uses its name. It must not vote as the old one did: give it back its directory, or \
-                 let it enter the cluster under another name"
-            ),
-        )),
-        Err(Stranger::Forgetful(error)) => Err(Failure::with_message(
-            ErrorCode::Internal,
-            format!("the caller's data directory can't be remembered: {error}"),
-        )),
-    }
+/// Remembers who a node is, or refuses it because it must have forgotten something.
+pub(crate) fn meet(node: &Node, peer: NodeId, claim: &Claim<'_>) -> Result<(), Failure> {
+    node.acquaintances.meet(&node.store, peer, claim).map_err(|stranger| {
+        let code = match stranger {
+            Stranger::OtherDirectory { .. } => ErrorCode::WrongCluster,
+            // Nothing else of `hello` is answered so: the node it is said to stops.
+            Stranger::OldCopy { .. } | Stranger::Superseded { .. } => ErrorCode::Corrupt,
+            Stranger::Forgetful(_) => ErrorCode::Internal,
+        };
+        let name =
+            node.layout.index_of(peer).and_then(|index| node.layout.member(index)).map_or("?", |member| &member.name);
+        Failure::with_message(code, format!("node {name} is refused: {stranger}"))
+    })
 }

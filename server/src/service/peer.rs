@@ -96,7 +96,7 @@ impl peer::Server for Peer {
         let results = results(begun).await?;
         let mut reply = wire.get().init_reply();
         arrival.reply_header(self.share.room()).encode(reply.reborrow().init_header());
-        let positions = self.driver.node.positions();
+        let positions = self.driver.node.store.positions();
         encode_positions(reply.reborrow().init_positions(list_length(positions.len())), &positions);
         match results {
             Ok(results) => encode_peer_results(reply.init_results(list_length(results.len())), &results),
@@ -114,7 +114,7 @@ impl peer::Server for Peer {
         };
         let mut reply = wire.get().init_reply();
         arrival.reply_header(self.share.room()).encode(reply.reborrow().init_header());
-        let positions = self.driver.node.positions();
+        let positions = self.driver.node.store.positions();
         encode_positions(reply.reborrow().init_positions(list_length(positions.len())), &positions);
         match answers {
             Ok(answers) => encode_tree_answers(reply.init_answers(list_length(answers.len())), &answers),

@@ -5,7 +5,7 @@
 //! a sign of life. When the call has taken longer than such calls do, the breaker counts it as overdue; an answer still counts
 //! if it comes. At [`CALL_TIMEOUT`] it is lost.
 
-use std::{pin::pin, rc::Rc, time::Instant};
+use std::{pin::pin, rc::Rc, sync::Arc, time::Instant};
 
 use capnp::capability::Promise;
 use dynamo::{
@@ -16,7 +16,9 @@ use dynamo::{
     tick::Tick,
 };
 use schema::{
-    convert::{RequestHeader, decode_peer_results, decode_replies, encode_operations, encode_peer_operations},
+    convert::{
+        RequestHeader, decode_peer_results, decode_positions, decode_replies, encode_operations, encode_peer_operations,
+    },
     kv_capnp::kv,
     peer_capnp::peer,
 };
@@ -28,6 +30,7 @@ use super::{
     outbox::Departure,
     patience::answer_within,
 };
+use crate::node::Process;
 
 /// The longest life of a call to a replica, whatever its operations' deadlines: as long as a client waits by default, so that a
 /// slow disk's acknowledgement still finds somebody.
@@ -59,13 +62,13 @@ impl Outgoing {
     pub(super) async fn travel(self, driver: Rc<Driver>) {
         driver.counters.peer_batches_out.one();
         match self {
-            Self::Asks(to, peer, departure) => ask(driver, to, &peer, departure).await,
+            Self::Asks(to, process, peer, departure) => ask(driver, to, process, &peer, departure).await,
             Self::Forwards(to, kv, departure) => forward(driver, to, &kv, departure).await,
         }
     }
 }
 
-async fn ask(driver: Rc<Driver>, to: NodeIndex, peer: &peer::Client, departure: Departure<Ask>) {
+async fn ask(driver: Rc<Driver>, to: NodeIndex, process: Process, peer: &peer::Client, departure: Departure<Ask>) {
     let Departure { items, deadline } = departure;
     driver.counters.peer_operations_out.add(items.len() as u64);
     let mut request = peer.execute_request();
@@ -75,8 +78,13 @@ async fn ask(driver: Rc<Driver>, to: NodeIndex, peer: &peer::Client, departure: 
     let calls: Vec<Option<CallId>> = items.into_iter().map(|(call, _)| call).collect();
     let (reply, count) = (request.send().promise, calls.len());
     let record_bytes_max = driver.node.record_bytes_max();
+    let node = Arc::clone(&driver.node);
     let read = move |response: capnp::capability::Response<peer::execute_results::Owned>| {
-        Ok(decode_peer_results(response.get()?.get_reply()?.get_results()?, count, record_bytes_max))
+        let reply = response.get()?.get_reply()?;
+        // What can't be read of them is not remembered; the results are no worse for it.
+        let positions = decode_positions(reply.get_positions()).unwrap_or_default();
+        node.hear_positions(to, process, &positions);
+        Ok(decode_peer_results(reply.get_results()?, count, record_bytes_max))
     };
     let results = conclude(&driver, to, Errand::Ask, reply, read).await;
     let mut results = results.map(|results| results.map(Vec::into_iter));

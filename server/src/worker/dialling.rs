@@ -4,7 +4,10 @@
 
 use std::{pin::pin, rc::Rc, time::Duration};
 
-use dynamo::{layout::NodeIndex, operation::Failure};
+use dynamo::{
+    layout::NodeIndex,
+    operation::{ErrorCode, Failure},
+};
 use schema::{
     convert::{HelloReply, HelloRequest, PeerIntroduction, Role},
     node_capnp::{PROTOCOL_VERSION, node},
@@ -17,7 +20,7 @@ use wire::{ConnectionHandle, Limits};
 
 use super::{Driver, Trouble, breaker::SILENCE_MAX, links::Capabilities, patience::answer_within};
 use crate::{
-    node::{Node, Visible, peer_proof},
+    node::{Claim, Node, Process, Visible, peer_proof},
     service,
 };
 
@@ -43,8 +46,10 @@ pub(crate) enum NoLine {
     Refused(String),
     /// No answer in time.
     Silent,
-    /// It answered, and one of the two does not want the other.
+    /// It answered, and does not want this node.
     Unwelcome(Failure),
+    /// It answered, and this node does not want it.
+    Unworthy(Failure),
 }
 
 /// Keeps the connection to a node, for ever.
@@ -69,6 +74,11 @@ pub(super) async fn keep(driver: Rc<Driver>, to: NodeIndex) {
                 trouble
             }
             Err(no_line) => {
+                if let NoLine::Unwelcome(failure) = &no_line
+                    && failure.code == ErrorCode::Corrupt
+                {
+                    driver.node.give_up(failure);
+                }
                 let (trouble, why) = no_line.explain();
                 // Once for each reason, not once for each attempt.
                 if told.as_ref() != Some(&why) {
@@ -108,13 +118,16 @@ pub(crate) async fn open(node: &Node, to: NodeIndex, role: Role) -> Result<Line,
     let reply = response.get().and_then(|response| response.get_reply()).map_err(lost)?;
     let hello = HelloReply::decode(reply).map_err(NoLine::Unwelcome)?;
     if hello.cluster != node.layout.cluster || hello.node != member.id {
-        return Err(NoLine::Unwelcome(Failure::with_message(
-            dynamo::operation::ErrorCode::WrongCluster,
+        return Err(NoLine::Unworthy(Failure::with_message(
+            ErrorCode::WrongCluster,
             format!("{address} is node {:?} of another cluster or name; compare cluster.members", hello.name),
         )));
     }
-    service::meet_directory(node, hello.node, hello.directory).map_err(NoLine::Unwelcome)?;
-    let capabilities = Capabilities { kv: reply.get_kv().map_err(lost)?, peer: reply.get_peer().map_err(lost)? };
+    let process = Process(hello.process);
+    let claim = Claim { directory: hello.directory, process, positions: &hello.positions };
+    service::meet(node, hello.node, &claim).map_err(NoLine::Unworthy)?;
+    let capabilities =
+        Capabilities { process, kv: reply.get_kv().map_err(lost)?, peer: reply.get_peer().map_err(lost)? };
     Ok(Line { connection, node: client, capabilities })
 }
 
@@ -134,7 +147,8 @@ fn introduction(node: &Node, role: Role) -> HelloRequest {
             directory,
             epoch: node.layout.epoch,
             layout_hash: node.layout_hash,
-            positions: Vec::new(),
+            positions: node.positions_at_start.clone(),
+            process: node.acquaintances.me().0,
         }),
     }
 }
@@ -194,7 +208,7 @@ impl NoLine {
         match self {
             Self::Refused(why) => (Trouble::Refused, why),
             Self::Silent => (Trouble::Silent, "no answer in time".to_owned()),
-            Self::Unwelcome(failure) => (Trouble::Silent, failure.message.into_owned()),
+            Self::Unwelcome(failure) | Self::Unworthy(failure) => (Trouble::Silent, failure.message.into_owned()),
         }
     }
 }

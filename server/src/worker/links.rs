@@ -23,6 +23,7 @@ use super::{
     breaker::{Breaker, State, Trouble},
     outbox::{Departure, Outbox, Urgency, Waiting},
 };
+use crate::node::Process;
 
 /// Asks another node's replica; comes back with the answer, unless it is a repair.
 pub(super) type Ask = (Option<CallId>, PeerOperation);
@@ -33,6 +34,8 @@ pub(super) type Forward = (CallId, Operation);
 /// A node's capabilities on this worker's connection to it.
 #[derive(Clone)]
 pub(crate) struct Capabilities {
+    /// Which process of the node.
+    pub(crate) process: Process,
     pub(super) kv: kv::Client,
     /// For its replica and hash trees.
     pub(crate) peer: peer::Client,
@@ -78,7 +81,7 @@ enum Line {
 /// A call that leaves.
 pub(super) enum Outgoing {
     /// Operations for the node's replica.
-    Asks(NodeIndex, peer::Client, Departure<Ask>),
+    Asks(NodeIndex, Process, peer::Client, Departure<Ask>),
     /// Operations for the node's coordinator.
     Forwards(NodeIndex, kv::Client, Departure<Forward>),
 }
@@ -156,9 +159,9 @@ impl Links {
         let (mut late_asks, mut late_forwards) = (Vec::new(), Vec::new());
         for to in self.ready.drain(..) {
             let link = &mut self.links[usize::from(to.0)];
-            let Line::Up(Capabilities { kv, peer }) = &link.line else { continue };
+            let Line::Up(Capabilities { process, kv, peer }) = &link.line else { continue };
             while let Some(departure) = link.asks.depart(now, &mut late_asks) {
-                departures.push(Outgoing::Asks(to, peer.clone(), departure));
+                departures.push(Outgoing::Asks(to, *process, peer.clone(), departure));
             }
             while let Some(departure) = link.forwards.depart(now, &mut late_forwards) {
                 departures.push(Outgoing::Forwards(to, kv.clone(), departure));

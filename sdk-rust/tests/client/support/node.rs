@@ -164,6 +164,7 @@ impl node::Server for Service {
             node: member.id,
             directory: u128::from(self.index.0) + 100,
             positions: Vec::new(),
+            process: 0,
             name: member.name.clone(),
             limits,
         };
