@@ -14,6 +14,7 @@ use slab::Slab;
 use crate::{
     bug::{self, Bug},
     hint::HintOperation,
+    ident::StoreKey,
     layout::{Layout, NodeIndex},
     operation::{Failure, Operation, Outcome, Reply},
     peer::{PeerOperation, PeerResult},
@@ -314,6 +315,16 @@ impl Coordinator {
     pub fn deadline(&self, call: CallId) -> Option<Tick> {
         let flight = self.flights.get(call.calls().slot())?;
         (flight.head.calls == call.calls()).then_some(flight.head.deadline)
+    }
+
+    /// Which of this node's own records a call wants to write; `None` if its operation has ended, or writes what this node
+    /// keeps for others. What a driver reports when the store can't verify it.
+    pub fn own_record(&self, call: CallId) -> Option<StoreKey> {
+        let flight = self.flights.get(call.calls().slot()).filter(|flight| flight.head.calls == call.calls())?;
+        match &flight.stage {
+            Stage::Writing(writing) if !flight.head.route.is_standing_in() => Some(writing.store_key()),
+            Stage::Writing(_) | Stage::Reading(_) | Stage::Forwarding(_) => None,
+        }
     }
 
     /// What happened so far.

@@ -95,6 +95,11 @@ impl Writing {
         Ok(writing)
     }
 
+    /// Which key it writes.
+    pub(super) fn store_key(&self) -> StoreKey {
+        self.store_key
+    }
+
     /// Bytes of the record it keeps.
     pub(super) fn record_bytes(&self) -> usize {
         self.record.as_ref().map_or(0, Bytes::len)

@@ -195,6 +195,11 @@ impl Driver {
             self.advance(|now, state, effects| {
                 for Completion { token, progress } in completions.drain(..) {
                     let call = CallId(token);
+                    if matches!(progress, Progress::Finished(WriteOutcome::Corrupt))
+                        && let Some(store_key) = state.coordinator.own_record(call)
+                    {
+                        self.node.steward.corrupt(store_key);
+                    }
                     let input = match progress {
                         Progress::Minted(minted) => Input::Minted { call, minted },
                         Progress::Finished(outcome) => Input::LocalWrite { call, outcome },

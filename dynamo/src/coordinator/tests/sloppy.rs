@@ -431,6 +431,7 @@ fn hints_that_can_not_be_kept_here_fail_the_put_they_were_minted_for() {
     (0..3).for_each(|node| desk.cut_off(node));
     desk.put(Level::Available);
     let (call, ..) = desk.local_hint();
+    assert_eq!(desk.coordinator.own_record(call), None, "it is no record of this node");
     let outcome = WriteOutcome::Refused(Failure::new(ErrorCode::StorageFull, "hints are full"));
     desk.step(Input::LocalWrite { call, outcome });
     let failure = desk.failure();

@@ -244,7 +244,9 @@ fn what_this_nodes_replica_refuses_is_refused_with_its_own_reason() {
         let mut desk = Desk::new(3, 3);
         desk.put(Level::Quorum);
         let (call, _) = desk.local_write();
+        assert_eq!(desk.coordinator.own_record(call), Some(address().store_key));
         desk.step(Input::LocalWrite { call, outcome });
+        assert_eq!(desk.coordinator.own_record(call), None);
         let failure = desk.failure();
         assert_eq!(failure.code, code);
         assert!(!failure.maybe_applied, "{code:?}");
