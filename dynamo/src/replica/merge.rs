@@ -10,6 +10,7 @@ use super::{
     standing::Standing,
 };
 use crate::{
+    bug::{self, Bug},
     ident::{KEY_BYTES_MAX, StoreKey, is_bucket_name},
     operation::{Address, ErrorCode, Failure},
     record::{self, RecordError},
@@ -29,6 +30,9 @@ impl<R: Rows> Work<'_, R> {
         let mut object = standing.map_or_else(Object::new, |standing| standing.record.object);
         self.replica.actors.notice_amnesia(self.place, &object.context, &incoming.context);
         object.merge(&incoming);
+        if bug::is_on(Bug::ContextOfWholePartition) {
+            self.replica.actors.last(self.place).into_iter().for_each(|last| object.context.add(last));
+        }
         self.store(before, &object, &record::encode(&address, &object))?;
         Ok(WriteOutcome::Stored)
     }

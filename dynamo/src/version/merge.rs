@@ -12,12 +12,14 @@ use alloc::vec::Vec;
 use core::{cmp::Ordering, mem};
 
 use super::{Object, SPENT_MAX, Spent, Version};
+use crate::bug::{self, Bug};
 
 impl Object {
     /// Takes in what `other` knows and drops versions whose operation either side knows to be spent.
     pub fn merge(&mut self, other: &Self) {
         self.unite(other);
         self.settle();
+        self.make_mistakes();
         self.spent.truncate(SPENT_MAX);
     }
 
@@ -50,7 +52,9 @@ impl Object {
             }
         }
         self.versions = joined;
-        self.context.join(&other.context);
+        if !bug::is_on(Bug::MergeForgetsContext) {
+            self.context.join(&other.context);
+        }
         self.recall(&other.spent);
     }
 
@@ -62,6 +66,23 @@ impl Object {
         let spent = &self.spent;
         self.versions
             .retain(|version| version.fingerprint().is_none_or(|hash| spent.iter().all(|known| known.hash != hash)));
+    }
+
+    /// What merging must never do, where the bug bank says so.
+    fn make_mistakes(&mut self) {
+        if bug::is_on(Bug::MergeKeepsLargestDot) {
+            let largest = self.versions.last().map(|version| version.dot);
+            self.versions.retain(|version| Some(version.dot) == largest);
+        }
+        if bug::is_on(Bug::MergeDropsLosers) {
+            let winner =
+                self.versions.iter().max_by_key(|version| (version.clock, version.dot)).map(|version| version.dot);
+            self.versions.retain(|version| Some(version.dot) == winner);
+        }
+        if bug::is_on(Bug::ExpiryInMerge) {
+            let now = self.versions.iter().map(|version| version.clock).max().unwrap_or(0);
+            self.versions.retain(|version| !version.is_expired(now));
+        }
     }
 
     /// Whether the operation with this fingerprint is known to be overwritten.

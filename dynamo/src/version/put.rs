@@ -4,7 +4,10 @@
 use alloc::vec::Vec;
 
 use super::{CausalContext, Content, Dot, Object, SPENT_MAX, Spent, Version, fingerprint};
-use crate::ident::OpId;
+use crate::{
+    bug::{self, Bug},
+    ident::OpId,
+};
 
 /// Most entries of a context that is given to a client, and most fingerprints with it: both together stay below 6 KiB, which
 /// fits beside any value.
@@ -36,7 +39,7 @@ pub struct Seen {
 impl Object {
     /// Whether the operation was seen here before.
     pub fn recognise(&self, op_id: &OpId, content: &Content) -> Recognition<'_> {
-        let Some(fingerprint) = fingerprint(op_id, content) else {
+        let Some(fingerprint) = fingerprint(op_id, content).filter(|_| !bug::is_on(Bug::RetryMakesSibling)) else {
             return Recognition::New;
         };
         let mut same_id = self.versions.iter().filter(|version| version.op_id == *op_id).peekable();
@@ -96,6 +99,9 @@ impl Object {
     /// Remembers operations as overwritten now. "Now" is the clock of the overwriting version, or just above the latest
     /// memory where that clock runs behind: a clock once set wrong must not make the memory keep the oldest.
     fn spend(&mut self, clock: u64, fingerprints: &[u64]) {
+        if bug::is_on(Bug::ForgetSpent) {
+            return;
+        }
         let latest = self.spent.first().map_or(0, |spent| spent.clock);
         let clock = clock.max(latest.saturating_add(1));
         let spent: Vec<Spent> = fingerprints.iter().map(|&hash| Spent { clock, hash }).collect();

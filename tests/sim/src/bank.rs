@@ -1,6 +1,7 @@
 //! The bug bank: every known mistake of [`dynamo::bug`] is made, one after the other, until the simulator notices. A check that cannot
 //! fail is worth nothing; here each shows that it can.
 
+#[cfg(not(feature = "bugs"))]
 use crate::options::Options;
 
 /// Makes the mistakes; `false` if one was not noticed.

@@ -91,6 +91,10 @@ sometimes! {
     hints_overflowed,
     /// Objects that exchanges brought level.
     exchanged,
+    /// Keys removed for good by the operator.
+    reaped,
+    /// Answers of a node with another view of its partitions.
+    fenced,
     /// Records rebuilt.
     rebuilt,
     /// Unreadable records that a scrub found.

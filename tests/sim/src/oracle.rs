@@ -153,8 +153,10 @@ struct KeyTruth {
     /// What each node's record holds, on disk.
     held: Vec<Rc<Dots>>,
     acknowledgements: Vec<Acknowledgement>,
-    /// Removed for good by an operator.
+    /// Replaced by what an operator removed for good: it may never be seen again.
     reaped: Dots,
+    /// All that was known by what an operator removed.
+    forgotten: Dots,
     writes: Vec<OpNumber>,
 }
 
@@ -222,6 +224,7 @@ impl Oracle {
             held: vec![Rc::default(); nodes],
             acknowledgements: Vec::new(),
             reaped: Dots::default(),
+            forgotten: Dots::default(),
             writes: Vec::new(),
         };
         Self {

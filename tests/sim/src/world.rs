@@ -27,6 +27,7 @@ mod faults;
 mod hints;
 mod network;
 mod node;
+mod operator;
 mod peers;
 mod queue;
 mod serving;
@@ -112,6 +113,7 @@ impl World {
         for fault in Fault::ALL.into_iter().filter(|fault| fault.is_episode()) {
             world.schedule_strike(fault);
         }
+        world.queue.push(1_000_000, Event::LookToReap);
         world
     }
 
@@ -200,6 +202,8 @@ impl World {
             | Event::Overdue { .. }
             | Event::Probe { .. }
             | Event::Rest => {}
+            Event::LookToReap => self.look_to_reap(),
+            Event::Reap { node, store_key, digest } => self.reap(node, store_key, digest),
             Event::Start(node) => self.start(node),
             Event::Strike(fault) => self.strike(fault),
             Event::Mend(mend) => self.mend(mend),

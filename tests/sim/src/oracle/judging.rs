@@ -144,7 +144,7 @@ impl Oracle {
         for acknowledged in &self.keys[key].acknowledgements {
             let dots = &self.ops[acknowledged.op].dots;
             let is_bound = acknowledged.owners & mask != 0 || intersect(acknowledged.demand, demand.read, demand);
-            if acknowledged.at_us >= request.arrived_us || !is_bound || self.keys[key].reaped.meets(dots) {
+            if acknowledged.at_us >= request.arrived_us || !is_bound || self.keys[key].forgotten.meets(dots) {
                 continue;
             }
             bound += 1;
@@ -250,7 +250,7 @@ impl Oracle {
             let op = self.keys[key].writes[at];
             let dots = self.ops[op].dots.clone();
             // What is kept for a node that will not come back is still there, and waits for its replacement.
-            let is_reaped = self.keys[key].reaped.meets(&dots) || stranded.meets(&dots);
+            let is_reaped = self.keys[key].forgotten.meets(&dots) || stranded.meets(&dots);
             for &owner in owners {
                 let has = self.keys[key].held[owner].meets(&dots);
                 if self.ops[op].acknowledged && !has && !is_reaped {

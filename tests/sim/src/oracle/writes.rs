@@ -6,11 +6,12 @@ use bytes::Bytes;
 use dynamo::{
     ident::OpId,
     operation::{Action, Basis, Operation},
+    record,
     replica::{MintBasis, Minted, Write},
     version::put::Seen as TokenContent,
 };
 
-use super::{Demand, Dots, Entitled, KeyNumber, Minting, OpNumber, Oracle, Standing, Written};
+use super::{Demand, Dots, Entitled, KeyNumber, Minting, OpNumber, Oracle, Standing, Written, records::Expected};
 use crate::invariant::Invariant;
 
 /// What a client was told in the end.
@@ -110,6 +111,11 @@ impl Oracle {
             known.unite(&self.understand(key, record).unwrap_or_default());
         }
         let before = known;
+        let stands = self.expected(key, &before).must;
+        if stands.meets(&self.ops[op].dots) {
+            let text = self.text(op);
+            self.broken(Invariant::I4, || format!("{text} was minted again, although it stands where its retry came"));
+        }
         let removes = self.removes(op, key, write, &before);
         let number = self.keys[key].minted.len();
         self.dots.insert(dot, (key, number));
@@ -203,8 +209,21 @@ impl Oracle {
     }
 
     /// An operator removed a key for good, everywhere: what it held may never be seen again.
-    pub fn reaped(&mut self, key: KeyNumber, known: &Dots) {
-        self.keys[key].reaped.unite(known);
+    pub fn reaped(&mut self, key: KeyNumber, record: &Bytes) {
+        let Some(known) = self.understand(key, record) else { return };
+        let Expected { must, may, gone } = self.expected(key, &known);
+        let truth = &mut self.keys[key];
+        truth.forgotten.unite(&known);
+        // Its tombstones may still be met until every owner has removed it; what they replaced may not.
+        truth.reaped.unite(&gone);
+        truth.reaped.subtract(&must);
+        truth.reaped.subtract(&may);
+    }
+
+    /// Whether a reader would be shown nothing of a record, whatever the time.
+    pub fn is_deleted(&mut self, key: KeyNumber, record: &Bytes) -> bool {
+        let address = &self.keys[key].address;
+        record::decode_of(address, record).is_ok_and(|object| object.live().next().is_none())
     }
 
     fn is_on_disk(&mut self, key: KeyNumber, number: usize) {
@@ -252,7 +271,9 @@ impl Oracle {
     fn check_delete(&mut self, op: OpNumber, found: &Dots) {
         let (key, began_us, demand) = (self.ops[op].key, self.ops[op].began_us, self.ops[op].demand);
         let missed = self.keys[key].acknowledgements.iter().find(|known| {
-            known.at_us < began_us
+            let dots = &self.ops[known.op].dots;
+            !self.keys[key].forgotten.meets(dots)
+                && known.at_us < began_us
                 && intersect(known.demand, demand.read, demand)
                 && !found.meets(&self.ops[known.op].dots)
         });

@@ -39,6 +39,8 @@ pub enum Fault {
     Wipe,
     /// A data directory is replaced by an older copy of itself.
     Restore,
+    /// A node's partitions get a newer view than everybody else knows, for a while.
+    Fence,
     /// A wall clock jumps.
     ClockJump,
     /// Clocks run at different speeds.
@@ -47,7 +49,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Crash,
         Self::Pause,
         Self::Cut,
@@ -65,6 +67,7 @@ impl Fault {
         Self::Forget,
         Self::Wipe,
         Self::Restore,
+        Self::Fence,
         Self::ClockJump,
         Self::ClockDrift,
     ];
@@ -89,6 +92,7 @@ impl Fault {
             Self::Forget => "forget",
             Self::Wipe => "wipe",
             Self::Restore => "restore",
+            Self::Fence => "fence",
             Self::ClockJump => "clock-jump",
             Self::ClockDrift => "clock-drift",
         }
@@ -115,6 +119,7 @@ impl Fault {
             | Self::Forget
             | Self::Wipe
             | Self::Restore
+            | Self::Fence
             | Self::ClockJump => true,
             Self::Loss | Self::Duplicate | Self::Reorder | Self::Damage | Self::CommitFailure | Self::ClockDrift => {
                 false
@@ -134,6 +139,7 @@ impl Fault {
             Self::DiskFull | Self::SlowDisk => (2_000, 12_000),
             Self::BitRot | Self::Forget => (2_000, 15_000),
             Self::Wipe | Self::Restore => (10_000, 60_000),
+            Self::Fence => (4_000, 20_000),
             Self::ClockJump => (2_000, 15_000),
             Self::ClockDrift => (1, 100),
         };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use dynamo::{
-    ident::OpId,
+    ident::{OpId, StoreKey},
     layout::{Layout, Level, NodeIndex},
     operation::{Action, Basis, Consistency, Operation, Outcome, Reply},
 };
@@ -82,6 +82,12 @@ impl Client {
 
     pub(super) fn is_idle(&self) -> bool {
         self.pending.is_empty()
+    }
+
+    /// Whether it asks for something of a key, or will ask again.
+    pub(super) fn wants(&self, store_key: &StoreKey) -> bool {
+        let pending = self.pending.values().map(|pending| &pending.operation);
+        pending.chain(&self.again).any(|operation| operation.address.store_key == *store_key)
     }
 
     fn remember(&mut self, key: usize, context: &Bytes) {

@@ -130,6 +130,16 @@ impl Disk {
         sums == totals
     }
 
+    /// Gives all partitions another view, as a layout change does.
+    pub fn set_epoch(&mut self, epoch: u64) {
+        for (&(bits, prefix), row) in &mut self.rows {
+            if let Ok(mut decoded) = PartitionRow::decode(prefix, bits, row) {
+                (decoded.view.lo, decoded.view.hi) = (epoch, epoch);
+                *row = decoded.encode();
+            }
+        }
+    }
+
     /// Answers a read from what is durable.
     pub fn read(&self, operation: &PeerOperation) -> PeerResult {
         let record = self.records.get(&operation.store_key);

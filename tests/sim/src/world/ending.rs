@@ -53,6 +53,7 @@ impl World {
         self.is_stormy = false;
         self.network.heal();
         for node in 0..self.plan.nodes {
+            self.set_fence(node, false);
             let healed = &mut self.nodes[node];
             healed.is_full = false;
             healed.slow_ms = 0;

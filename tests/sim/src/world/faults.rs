@@ -20,6 +20,8 @@ pub(super) enum Mend {
     Speed(usize),
     /// A node is restarted.
     Restart(usize),
+    /// A node's partitions have the view again that everybody knows.
+    Unfence(usize),
 }
 
 impl World {
@@ -52,6 +54,7 @@ impl World {
             Fault::BitRot | Fault::Forget => self.rot(node, fault),
             Fault::Wipe => self.wipe(node),
             Fault::Restore => self.restore(node),
+            Fault::Fence => self.fence(node),
             Fault::ClockJump => self.jump_clock(node),
             Fault::Loss
             | Fault::Duplicate
@@ -76,7 +79,30 @@ impl World {
                 self.stop(node);
                 self.start(node);
             }
+            Mend::Unfence(node) => self.set_fence(node, false),
         }
+    }
+
+    /// As if the next layout had come to one node first: until the others have it too, nothing that is asked under the old one may
+    /// be answered or counted.
+    fn fence(&mut self, node: usize) -> bool {
+        if self.nodes[node].is_fenced || self.nodes[node].process.is_none() {
+            return false;
+        }
+        self.set_fence(node, true);
+        self.later(300, 4_000, Event::Mend(Mend::Unfence(node)));
+        true
+    }
+
+    pub(super) fn set_fence(&mut self, node: usize, is_fenced: bool) {
+        if self.nodes[node].is_out || self.nodes[node].is_fenced == is_fenced {
+            return;
+        }
+        self.stop(node);
+        let epoch = self.layout.epoch + u64::from(is_fenced);
+        self.nodes[node].disk.set_epoch(epoch);
+        self.nodes[node].is_fenced = is_fenced;
+        self.start(node);
     }
 
     fn later(&mut self, low_ms: u64, high_ms: u64, event: Event) {

@@ -52,6 +52,8 @@ pub(super) struct Node {
     /// How far its wall clock is off.
     pub(super) wall_offset_ms: i64,
     pub(super) is_full: bool,
+    /// Its partitions have a newer view than everybody knows.
+    pub(super) is_fenced: bool,
     pub(super) slow_ms: u64,
     /// Its directory was emptied or rolled back: its peers refuse it, so it stays away.
     pub(super) is_out: bool,
@@ -115,6 +117,7 @@ impl Node {
             rate: 1_000_000 - drift + random.between(0, 2 * drift),
             wall_offset_ms: 0,
             is_full: false,
+            is_fenced: false,
             slow_ms: 0,
             is_out: false,
             copy: None,
@@ -308,6 +311,12 @@ impl World {
             PeerResult::Record(_) | PeerResult::Digest(_) | PeerResult::Absent | PeerResult::Stored => true,
             PeerResult::Stale(_) | PeerResult::Corrupt | PeerResult::Failed(_) => false,
         };
+        if self.nodes[node].is_fenced {
+            self.figures.sometimes.fenced += 1;
+            if is_served {
+                self.oracle.broken(Invariant::I7, || format!("n{node} answers under a view it has left: {result:?}"));
+            }
+        }
         if self.nodes[node].unreadable.contains(&key) {
             self.figures.sometimes.unreadable += 1;
             if is_served {

@@ -4,6 +4,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use dynamo::{
     coordinator::{CallId, ForwardFailed, PeerCall},
+    ident::StoreKey,
     operation::{Operation, Reply},
     peer::{PeerOperation, TreeAnswer, TreeQuestion},
 };
@@ -47,6 +48,10 @@ pub(super) enum Event {
     Probe { node: usize, incarnation: u64, peer: usize },
     /// A node's process starts.
     Start(usize),
+    /// An operator looks for a deleted key to remove for good.
+    LookToReap,
+    /// A node is told to remove a record, if it is still this one.
+    Reap { node: usize, store_key: StoreKey, digest: u128 },
     /// A fault strikes, and will strike again.
     Strike(Fault),
     /// A fault ends.
@@ -140,6 +145,14 @@ impl Queue {
         self.due.push(Reverse(Due { at_us, number: self.pushed, event }));
     }
 
+    /// Whether a message about a key is on its way.
+    pub(super) fn mentions(&self, store_key: &StoreKey) -> bool {
+        self.due.iter().any(|Reverse(due)| match &due.event {
+            Event::Arrive(message) => message.body.is_about(store_key),
+            _ => false,
+        })
+    }
+
     pub(super) fn pop(&mut self) -> Option<(u64, Event)> {
         self.due.pop().map(|Reverse(due)| (due.at_us, due.event))
     }
@@ -167,6 +180,8 @@ impl Event {
             Self::Strike(fault) => (29, *fault as u64),
             Self::Mend(_) => (30, 0),
             Self::Rest => (35, 0),
+            Self::LookToReap => (37, 0),
+            Self::Reap { node, .. } => (38, *node as u64),
         }
     }
 
@@ -191,12 +206,25 @@ impl Event {
             | Self::Start(_)
             | Self::Strike(_)
             | Self::Mend(_)
+            | Self::LookToReap
+            | Self::Reap { .. }
             | Self::Rest => None,
         }
     }
 }
 
 impl Body {
+    /// Whether it may be about a key; answers do not say.
+    fn is_about(&self, store_key: &StoreKey) -> bool {
+        match self {
+            Self::Call { operations, .. } => operations.iter().any(|one| one.address.store_key == *store_key),
+            Self::Ask { operation, .. } => operation.store_key == *store_key,
+            Self::Forward { operation, .. } => operation.address.store_key == *store_key,
+            Self::Answer { .. } | Self::Forwarded { .. } | Self::Replies { .. } => true,
+            Self::Closed | Self::AskTree { .. } | Self::AnswerTree { .. } => false,
+        }
+    }
+
     fn code(&self) -> u64 {
         match self {
             Self::Call { .. } => 0,
