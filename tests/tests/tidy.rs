@@ -349,3 +349,24 @@ fn lock_files_and_configuration_name_no_registry_host() {
         }
     }
 }
+
+/// Evaluated only where the switches are constants, so this does not compile if anything that is built together with these tests turns
+/// the bug bank on: features unify, and the server's would be on as well.
+const _: () = assert!(!dynamo::bug::is_on(dynamo::bug::Bug::AcknowledgeBeforeDurable));
+
+#[test]
+fn nothing_but_a_feature_of_the_simulator_that_is_off_by_default_turns_the_bug_bank_on() {
+    for file in repository::files().into_iter().filter(|file| file.ends_with("Cargo.toml")) {
+        let text = repository::read(&file);
+        // What only asks for it to be on turns nothing on.
+        let is_switch = |line: &&str| !line.starts_with(['#', 'r']) && line.contains("bug-bank");
+        let lines: Vec<&str> = text.lines().filter(is_switch).collect();
+        let allowed: &[&str] = match file.as_str() {
+            "dynamo/Cargo.toml" => &["bug-bank = []"],
+            "tests/sim/Cargo.toml" => &["bugs = [\"quorate-dynamo/bug-bank\"]"],
+            _ => &[],
+        };
+        assert_eq!(lines, allowed, "{file}");
+    }
+    assert!(!repository::read("tests/sim/Cargo.toml").contains("default = ["), "a default feature is on for everybody");
+}
