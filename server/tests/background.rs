@@ -168,3 +168,48 @@ fn a_lone_node_has_nobody_to_repair_with_and_says_so() {
         assert!((0.02..=1.0).contains(&status.throttle));
     });
 }
+
+#[test]
+fn hints_are_delivered_when_their_owner_returns_and_gone_once_it_has_them_on_disk() {
+    let mut cluster = Cluster::start(5);
+    let everything = keys(0, 400);
+    local(async { drop(clients(&cluster).await) });
+    cluster.end_node(4);
+    local(async {
+        let client = cluster.client(0).await;
+        until(async || client.status().await.peers.iter().any(|peer| peer.state == "down")).await;
+        store(&client, Level::Available, &everything, b"while n4 was away").await;
+        let mut kept = 0;
+        for node in 0..4 {
+            kept += cluster.client(node).await.repairs().await.hints.iter().map(|hint| hint.objects).sum::<u64>();
+        }
+        // Three of five nodes own each key, so the one that is away owns three fifths of them.
+        assert!((180..=300).contains(&kept), "{kept}");
+    });
+    cluster.start_node(4);
+    local(async {
+        let clients = clients(&cluster).await;
+        until(async || {
+            let mut kept = 0;
+            for client in &clients {
+                kept += client.repairs().await.hints.iter().map(|hint| hint.objects).sum::<u64>();
+            }
+            kept == 0
+        })
+        .await;
+        let mut delivered = 0;
+        for client in &clients {
+            delivered += task(client, "hints").await.repaired;
+        }
+        assert!(delivered >= 180, "{delivered}");
+        for key in &everything {
+            let mut held = Vec::new();
+            for client in &clients {
+                held.push(client.held(key).await);
+            }
+            held.retain(|held| *held != Held::Absent);
+            assert_eq!(held.len(), 3, "all owners have {key}, and nobody else");
+            assert!(held.iter().all(|one| *one == held[0]), "{key} is the same at all of them");
+        }
+    });
+}
