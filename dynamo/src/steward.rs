@@ -98,8 +98,9 @@ impl StewardConfig {
             // Most of them wait for a difference to be confirmed or for a peer to answer.
             exchanges_max: 16,
             rebuilds_max: 64,
-            // About half of what one core does beside the network: a steward never needs more, and nobody wants it to.
-            work_per_second: 20_000,
+            // Ten thousand differences in some ten seconds, and no more than a few hundredths of what clients could have: measured
+            // with three nodes on two cores (server/examples/repair_costs.rs).
+            work_per_second: 10_000,
         }
     }
 }
