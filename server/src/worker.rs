@@ -28,6 +28,7 @@ pub(crate) use self::{
     breaker::Trouble,
     driver::{Driver, Terms, refusal, wall_ms},
     inquiries::Inquiries,
+    links::Capabilities,
     reading::read_all,
 };
 

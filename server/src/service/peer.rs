@@ -104,6 +104,7 @@ impl peer::Server for Peer {
         }
         Ok(())
     }
+
     async fn tree(self: Rc<Self>, params: peer::TreeParams, mut wire: peer::TreeResults) -> Result<(), Error> {
         let arrival = Arrival::now(&self.driver);
         let questions = self.questions(&arrival, params.get()?.get_request()?);

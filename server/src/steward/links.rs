@@ -12,12 +12,9 @@ use dynamo::{
     round::Answer,
     steward::{Input, round_of},
 };
-use schema::{
-    convert::{
-        BATCH_BYTES_MAX, RequestHeader, Role, decode_peer_results, decode_tree_answers, encode_peer_operations,
-        encode_tree_questions, peer_operation_bytes,
-    },
-    peer_capnp::peer,
+use schema::convert::{
+    BATCH_BYTES_MAX, RequestHeader, Role, decode_peer_results, decode_positions, decode_tree_answers,
+    encode_peer_operations, encode_tree_questions, peer_operation_bytes,
 };
 use tokio::{
     sync::Notify,
@@ -25,7 +22,10 @@ use tokio::{
 };
 
 use super::{Driver, local::Answered};
-use crate::worker::dialling::{self, NoLine};
+use crate::worker::{
+    Capabilities,
+    dialling::{self, NoLine},
+};
 
 /// Questions or operations of one call: what a peer's worker answers between two calls of its clients.
 const CALL_ITEMS_MAX: usize = 128;
@@ -55,8 +55,8 @@ pub(super) struct Links {
 
 #[derive(Default)]
 struct Link {
-    /// The node's capability, while there is a connection.
-    line: Option<peer::Client>,
+    /// What the node lets this one use, while there is a connection.
+    line: Option<Capabilities>,
     questions: VecDeque<(CallId, TreeQuestion)>,
     operations: VecDeque<(CallId, PeerOperation)>,
     in_flight: usize,
@@ -69,9 +69,9 @@ struct Link {
 /// A call that leaves.
 pub(super) enum Outgoing {
     /// For the node's hash trees.
-    Questions(NodeIndex, peer::Client, Vec<(CallId, TreeQuestion)>),
+    Questions(NodeIndex, Capabilities, Vec<(CallId, TreeQuestion)>),
     /// For its replica.
-    Operations(NodeIndex, peer::Client, Vec<(CallId, PeerOperation)>),
+    Operations(NodeIndex, Capabilities, Vec<(CallId, PeerOperation)>),
 }
 
 impl Links {
@@ -96,14 +96,14 @@ impl Links {
     /// The calls that can leave now.
     pub(super) fn depart(&mut self, departures: &mut Vec<Outgoing>) {
         for (to, link) in (0..).map(NodeIndex).zip(&mut self.links) {
-            let Some(peer) = &link.line else { continue };
+            let Some(line) = &link.line else { continue };
             while link.in_flight < CALLS_IN_FLIGHT_MAX {
                 let departure = if !link.questions.is_empty() {
                     let count = link.questions.len().min(CALL_ITEMS_MAX);
-                    Outgoing::Questions(to, peer.clone(), link.questions.drain(..count).collect())
+                    Outgoing::Questions(to, line.clone(), link.questions.drain(..count).collect())
                 } else if !link.operations.is_empty() {
                     let count = operations_of_a_call(&link.operations);
-                    Outgoing::Operations(to, peer.clone(), link.operations.drain(..count).collect())
+                    Outgoing::Operations(to, line.clone(), link.operations.drain(..count).collect())
                 } else {
                     break;
                 };
@@ -125,9 +125,9 @@ impl Links {
         }
     }
 
-    fn up(&mut self, node: NodeIndex, peer: peer::Client) {
+    fn up(&mut self, node: NodeIndex, line: Capabilities) {
         if let Some(link) = self.link(node) {
-            (link.line, link.in_flight) = (Some(peer), 0);
+            (link.line, link.in_flight) = (Some(line), 0);
         }
     }
 
@@ -170,14 +170,14 @@ impl Outgoing {
     /// Makes the call and tells how it ended.
     pub(super) async fn travel(self, driver: Rc<Driver>) {
         match self {
-            Self::Questions(to, peer, items) => ask(driver, to, &peer, items).await,
-            Self::Operations(to, peer, items) => operate(driver, to, &peer, items).await,
+            Self::Questions(to, line, items) => ask(driver, to, &line, items).await,
+            Self::Operations(to, line, items) => operate(driver, to, &line, items).await,
         }
     }
 }
 
-async fn ask(driver: Rc<Driver>, to: NodeIndex, peer: &peer::Client, items: Vec<(CallId, TreeQuestion)>) {
-    let mut request = peer.tree_request();
+async fn ask(driver: Rc<Driver>, to: NodeIndex, line: &Capabilities, items: Vec<(CallId, TreeQuestion)>) {
+    let mut request = line.peer.tree_request();
     let mut wire = request.get().init_request();
     header(&driver).encode(wire.reborrow().init_header());
     encode_tree_questions(wire.init_questions(items.len() as u32), items.iter().map(|(_, question)| question));
@@ -191,14 +191,15 @@ async fn ask(driver: Rc<Driver>, to: NodeIndex, peer: &peer::Client, items: Vec<
             traffic.tree_calls += 1;
             traffic.tree_bytes += asked + bytes(reply.total_size());
         });
+        hear_positions(&driver, to, line, reply.get_positions());
         Ok(decode_tree_answers(reply.get_answers()?, count))
     };
     let answer = |answer: Result<TreeAnswer, Failure>| Answer::Tree(answer.unwrap_or_else(TreeAnswer::Failed));
     conclude(&driver, to, calls, read, answer).await;
 }
 
-async fn operate(driver: Rc<Driver>, to: NodeIndex, peer: &peer::Client, items: Vec<(CallId, PeerOperation)>) {
-    let mut request = peer.execute_request();
+async fn operate(driver: Rc<Driver>, to: NodeIndex, line: &Capabilities, items: Vec<(CallId, PeerOperation)>) {
+    let mut request = line.peer.execute_request();
     let mut wire = request.get().init_request();
     header(&driver).encode(wire.reborrow().init_header());
     encode_peer_operations(wire.init_operations(items.len() as u32), items.iter().map(|(_, operation)| operation));
@@ -212,10 +213,21 @@ async fn operate(driver: Rc<Driver>, to: NodeIndex, peer: &peer::Client, items: 
             traffic.object_calls += 1;
             traffic.object_bytes += asked + bytes(reply.total_size());
         });
+        hear_positions(&driver, to, line, reply.get_positions());
         Ok(decode_peer_results(reply.get_results()?, count, record_bytes_max))
     };
     let answer = |result: Result<PeerResult, Failure>| Answer::Peer(result.unwrap_or_else(PeerResult::Failed));
     conclude(&driver, to, calls, read, answer).await;
+}
+
+/// Remembers how far the other node's store is. What can't be read of it is not remembered; the rest is no worse for it.
+fn hear_positions(
+    driver: &Driver,
+    to: NodeIndex,
+    line: &Capabilities,
+    positions: capnp::Result<capnp::primitive_list::Reader<'_, u64>>,
+) {
+    driver.node.hear_positions(to, line.process, &decode_positions(positions).unwrap_or_default());
 }
 
 /// The size of a message.
@@ -258,7 +270,7 @@ pub(super) async fn keep(driver: Rc<Driver>, to: NodeIndex) {
         match attempt.await.unwrap_or(Err(NoLine::Silent)) {
             Ok(line) => {
                 failures = 0;
-                driver.change_links(|links| links.up(to, line.capabilities.peer.clone()));
+                driver.change_links(|links| links.up(to, line.capabilities.clone()));
                 driver.tell([Input::PeerState { node: to, reachable: true }]);
                 watch(&line, &broken).await;
                 line.connection.close();
