@@ -174,6 +174,7 @@ async fn throughput(clients: &[Client], keys: usize) {
         meanwhile = measure(clients, keys) => meanwhile,
         () = comparing => 0.0,
     };
+    exchange_everything(clients).await;
     println!(
         "clients: {alone:.0} operations a second alone, {meanwhile:.0} while all partitions are compared over and over \
          ({:.1} %)",
