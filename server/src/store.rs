@@ -153,6 +153,17 @@ impl Store {
     /// Opens the store of a directory, or founds one there if `config.founding` allows. Blocks while it reads the rows of
     /// all partitions.
     pub fn open(config: &StoreConfig) -> Result<Self, OpenError> {
+        Self::open_feeding(config, true)
+    }
+
+    /// Opens a store whose hash trees are not fed. Only to measure what feeding them costs: nothing in such a store can be compared,
+    /// and nobody may write to it in earnest.
+    #[doc(hidden)]
+    pub fn open_without_trees(config: &StoreConfig) -> Result<Self, OpenError> {
+        Self::open_feeding(config, false)
+    }
+
+    fn open_feeding(config: &StoreConfig, is_fed: bool) -> Result<Self, OpenError> {
         config.check()?;
         let directory = Directory::open(config)?;
         let count = directory.identity.shards;
@@ -168,7 +179,7 @@ impl Store {
             store.directory.finish_format()?;
         }
         for shard in &store.shards {
-            let writer = start(config, count, Arc::clone(shard), Arc::clone(&ballast))?;
+            let writer = start((config, is_fed), count, Arc::clone(shard), Arc::clone(&ballast))?;
             store.writers.push(writer);
         }
         Ok(store)
@@ -283,7 +294,7 @@ impl Drop for Store {
 }
 
 fn start(
-    config: &StoreConfig,
+    (config, is_fed): (&StoreConfig, bool),
     count: u8,
     shard: Arc<Shard>,
     ballast: Arc<Ballast>,
@@ -294,7 +305,7 @@ fn start(
     let replica = Replica::new(Nonce(nonce), Limits { value_bytes_max: config.value_bytes_max });
     let space = Space::new(Arc::clone(&shard.tables.file), config.budget_bytes(count), count);
     let name = format!("store-{}", shard.number);
-    let writer = Writer { shard, replica, space, ballast, unsure: BTreeSet::new(), recount: None };
+    let writer = Writer { shard, replica, space, ballast, unsure: BTreeSet::new(), recount: None, is_fed };
     let run = move || writer.run_guarded();
     thread::Builder::new().name(name).spawn(run).map_err(OpenError::io(path, "could not start the writer"))
 }
@@ -349,3 +360,6 @@ impl StoreConfig {
         self.budget_bytes(shards).unwrap_or(MAP_BYTES).min(MAP_BYTES)
     }
 }
+
+#[cfg(test)]
+mod tests;

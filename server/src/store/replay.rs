@@ -55,16 +55,20 @@ pub(super) fn replay(tables: &Tables, rows: &Rows, is_trusted: bool) -> Result<R
         }
     }
     forest.settle();
-    let is_clean = is_closed_at(tables, forest.position())?;
+    let closed = closed_at(tables)?;
+    if closed > Some(forest.position()) {
+        return Err(damaged(format!("the log of changes ends before position {closed:?}, where the shard was closed")));
+    }
+    let is_clean = closed == Some(forest.position());
     Ok(Replayed { forest, is_clean, damage })
 }
 
-/// Whether the stamp of a shard says that it was closed at a position.
-pub(super) fn is_closed_at(tables: &Tables, position: u64) -> Result<bool, OpenError> {
+/// The position at which a shard was closed last, as its stamp says; `None` if it never was.
+pub(super) fn closed_at(tables: &Tables) -> Result<Option<u64>, OpenError> {
     let path = tables.env.path();
     let read = tables.env.read_txn().map_err(OpenError::engine(path, "begin a transaction"))?;
     let stamp = stamp_if_any(path, &tables.stamps, &read, STAMP_CLOSED)?;
-    Ok(stamp == Some(&position.to_le_bytes()[..]))
+    Ok(stamp.and_then(|stamp| stamp.try_into().ok()).map(u64::from_le_bytes))
 }
 
 /// Reads the stored copies. Those that can't be used leave their tree empty, which the row will contradict.

@@ -74,6 +74,7 @@ pub(super) struct LmdbRows<'e> {
     changes: Vec<Change>,
     /// What it stores of them.
     checkpoint: Checkpoint,
+    is_fed: bool,
 }
 
 impl<'e> LmdbRows<'e> {
@@ -90,12 +91,18 @@ impl<'e> LmdbRows<'e> {
             changed: Vec::new(),
             changes: Vec::new(),
             checkpoint: Checkpoint::default(),
+            is_fed: true,
         })
     }
 
     /// The transaction, to look at its tables.
     pub(super) fn transaction(&self) -> &RwTxn<'e> {
         &self.transaction
+    }
+
+    /// Whether hash trees are fed from here on.
+    pub(super) fn feed(&mut self, is_fed: bool) {
+        self.is_fed = is_fed;
     }
 
     /// Writes what has changed into the log, behind what the trees have; and whenever so many changes have come together, copies of the nodes
@@ -166,7 +173,9 @@ impl Rows for LmdbRows<'_> {
     }
 
     fn changed(&mut self, key: &StoreKey, before: Option<u128>, after: Option<u128>) -> Result<(), RowsError> {
-        self.changes.push(Change::of(key, before, after));
+        if self.is_fed {
+            self.changes.push(Change::of(key, before, after));
+        }
         Ok(())
     }
 

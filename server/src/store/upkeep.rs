@@ -4,9 +4,15 @@
 //! It is the writer's work because while the writer does it nothing is written: what it lists in several short snapshots is one
 //! state of the shard.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use dynamo::replica::PartitionRow;
+use dynamo::{
+    merkle::NODE_BYTES,
+    replica::{Counted, PartitionRow},
+};
 
 use super::{
     aborted::Aborted,
@@ -14,6 +20,7 @@ use super::{
     forest::Range,
     listing::list_all,
     recount::{Recount, Step},
+    replay::closed_at,
     rows::LmdbRows,
     shard::{Committed, Shard, place},
     space::{Full, Need},
@@ -114,8 +121,8 @@ impl Writer {
     }
 
     /// Writes what was counted into a row.
-    fn correct(&mut self, (bits, prefix): (u8, u32), counted: &dynamo::replica::Counted) -> Result<(), Aborted> {
-        let shard = std::sync::Arc::clone(&self.shard);
+    fn correct(&mut self, (bits, prefix): (u8, u32), counted: &Counted) -> Result<(), Aborted> {
+        let shard = Arc::clone(&self.shard);
         let mut rows = LmdbRows::begin(&shard.tables).map_err(Aborted::by_engine)?;
         let survey = self
             .space
@@ -156,7 +163,7 @@ impl Writer {
     fn commit_closing(&mut self, is_last: bool) -> Result<(), String> {
         let shard = &self.shard;
         let position = shard.position();
-        let is_stamped = super::replay::is_closed_at(&shard.tables, position).map_err(|error| error.to_string())?;
+        let is_stamped = closed_at(&shard.tables).map_err(|error| error.to_string())? == Some(position);
         if is_last && is_stamped && shard.forest().stale() == 0 {
             return Ok(());
         }
@@ -168,7 +175,7 @@ impl Writer {
         let survey =
             self.space.survey(&shard.tables.env, &shard.tables.all(), rows.transaction()).map_err(by_engine)?;
         let writes = shard.forest().stale().min(NODES_AT_ONCE) as u64;
-        let need = Need { writes, bytes: writes * dynamo::merkle::NODE_BYTES as u64, is_delete: true };
+        let need = Need { writes, bytes: writes * NODE_BYTES as u64, is_delete: true };
         self.space.prepare(&survey, &need).map_err(|Full| "no space".to_owned())?;
         rows.store_nodes(&shard.forest(), NODES_AT_ONCE).map_err(by_engine)?;
         if is_last {

@@ -58,6 +58,8 @@ pub(super) struct Writer {
     pub(super) unsure: BTreeSet<(u8, u32)>,
     /// One of them, while it is counted.
     pub(super) recount: Option<Recount>,
+    /// Off only where the cost of hash trees is measured.
+    pub(super) is_fed: bool,
 }
 
 /// An operation with the number of the answer it is owed.
@@ -195,6 +197,7 @@ impl Writer {
         };
         self.space.prepare(&survey, &need).map_err(|Full| Aborted::Full)?;
 
+        rows.feed(self.is_fed);
         let mut batch = self.replica.begin();
         for (number, operation) in &admitted {
             if let Some(minted) = batch.apply(&mut rows, operation.clone()).map_err(aborted_by_rows)? {
