@@ -9,7 +9,7 @@
 //! full disk refuses and loses nothing (`space`), and after a failed commit nothing is committed again (`writer`).
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
@@ -305,7 +305,8 @@ fn start(
     let replica = Replica::new(Nonce(nonce), Limits { value_bytes_max: config.value_bytes_max });
     let space = Space::new(Arc::clone(&shard.tables.file), config.budget_bytes(count), count);
     let name = format!("store-{}", shard.number);
-    let writer = Writer { shard, replica, space, ballast, unsure: BTreeSet::new(), recount: None, is_fed };
+    let (unsure, blocked) = (BTreeMap::new(), BTreeMap::new());
+    let writer = Writer { shard, replica, space, ballast, unsure, blocked, recount: None, is_fed };
     let run = move || writer.run_guarded();
     thread::Builder::new().name(name).spawn(run).map_err(OpenError::io(path, "could not start the writer"))
 }

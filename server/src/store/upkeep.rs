@@ -77,8 +77,12 @@ impl Shard {
 impl Writer {
     /// Notes which rows are unsure of what they have added up.
     pub(super) fn notice_unsure<'r>(&mut self, rows: impl IntoIterator<Item = &'r PartitionRow>) {
-        let unsure = rows.into_iter().filter(|row| row.forgotten > 0);
-        self.unsure.extend(unsure.map(|row| place(&row.view)));
+        for row in rows.into_iter().filter(|row| row.forgotten > 0) {
+            // Where a record can't be read, nothing can be counted until it has been rebuilt, and then the row says so.
+            if self.blocked.get(&place(&row.view)) != Some(&row.forgotten) {
+                self.unsure.insert(place(&row.view), row.forgotten);
+            }
+        }
     }
 
     /// Takes note of what was written.
@@ -96,17 +100,20 @@ impl Writer {
             if self.shard.count_next() {
                 continue;
             }
-            let Some(place) = self.recount.as_ref().map(Recount::place).or_else(|| self.unsure.first().copied()) else {
-                return false;
-            };
-            self.unsure.remove(&place);
+            let Some((place, forgotten)) = self.next_recount() else { return false };
             let recount = self.recount.get_or_insert_with(|| Recount::new(place));
             match recount.step(&self.shard.tables) {
+                Ok(Step::Counting) if self.shard.queue.waiting().0 > 0 => return true,
                 Ok(Step::Counting) => {}
-                // It will be noticed again when the record has been rebuilt.
-                Ok(Step::Unreadable) => self.recount = None,
+                Ok(Step::Unreadable) => {
+                    self.recount = None;
+                    self.unsure.remove(&place);
+                    self.blocked.insert(place, forgotten);
+                }
                 Ok(Step::Counted(counted)) => {
                     self.recount = None;
+                    self.unsure.remove(&place);
+                    self.blocked.remove(&place);
                     if let Err(aborted) = self.correct(place, &counted) {
                         let _ = self.outcome_of(aborted);
                     }
@@ -118,6 +125,13 @@ impl Writer {
             }
         }
         self.shard.health.is_sound()
+    }
+
+    /// The partition that is being counted, or is to be next, and how many of its records were forgotten.
+    fn next_recount(&self) -> Option<((u8, u32), u64)> {
+        let counting = self.recount.as_ref().map(Recount::place);
+        let known = |place: (u8, u32)| self.unsure.get(&place).map_or((place, 0), |forgotten| (place, *forgotten));
+        counting.or_else(|| self.unsure.keys().next().copied()).map(known)
     }
 
     /// Writes what was counted into a row.

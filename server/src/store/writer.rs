@@ -6,7 +6,7 @@
 //! committed here again, because what the disk holds is unknown; every write that was taken is answered once.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     panic::{self, AssertUnwindSafe},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -54,8 +54,10 @@ pub(super) struct Writer {
     pub(super) replica: Replica,
     pub(super) space: Space,
     pub(super) ballast: Arc<Ballast>,
-    /// Partitions whose rows are unsure of what they have added up.
-    pub(super) unsure: BTreeSet<(u8, u32)>,
+    /// Partitions whose rows are unsure of what they have added up, and how often they have forgotten something.
+    pub(super) unsure: BTreeMap<(u8, u32), u64>,
+    /// Those of them where a record could not be read when they had forgotten so often.
+    pub(super) blocked: BTreeMap<(u8, u32), u64>,
     /// One of them, while it is counted.
     pub(super) recount: Option<Recount>,
     /// Off only where the cost of hash trees is measured.
