@@ -36,9 +36,10 @@ struct ReplyHeader @0xa1f47c02d95be863 {
 
 enum Level @0xe9c81d30b6f2a745 {
   # How many replicas an operation waits for.
-  bucket @0;     # As the bucket's properties say; `quorum` if they say nothing.
+  bucket @0;     # As the bucket's properties say; `available` if they say nothing.
   one @1;        # The first replica: durable on one node, may be stale.
-  available @2;  # The first W or R of the preference list, with stand-ins for unreachable owners.
+  available @2;  # The first W or R of the preference list, with stand-ins for unreachable owners: writes are taken while any W nodes
+                 # can be reached, and reach the owners in time. A read may meet other nodes than the write did.
   quorum @3;     # A majority of the owners: a read that starts after a write completed sees it.
   all @4;        # Every owner: fails while one is down.
 }

@@ -78,10 +78,10 @@ pub enum Level {
     /// A majority, counted over owners and stand-ins for those that fail (paper, section 4.6): a write is accepted while any W
     /// nodes can be reached, is durable on W distinct nodes, and reaches the owners in time. R + W > N promises nothing here:
     /// a read may meet other nodes than the write did, a stand-in that keeps nothing of the key counts too, and so a read
-    /// may miss a write that was acknowledged before, or find nothing at all.
+    /// may miss a write that was acknowledged before, or find nothing at all. Dynamo's own level, and the usual one.
+    #[default]
     Available,
     /// A majority of owners: a read that starts after a write completed sees it.
-    #[default]
     Quorum,
     /// Every owner: no availability under failure.
     All,

@@ -180,7 +180,6 @@ def test_scanning_every_partition_finds_every_key_of_a_bucket(cluster):
         ({"key": b"k", "value": b"v" * (2 << 20)}, "tooLarge"),
         ({"key": b"k", "value": b"v", "context": b"forged"}, "invalidRequest"),
         ({"key": b"k", "value": b"v", "consistency": {"w": 9}}, "invalidRequest"),
-        ({"key": b"k", "value": b"v", "consistency": {"level": "available"}}, "unsupported"),
         ({"key": b"k", "value": b"v", "valueHashHigh": 1, "valueHashLow": 2}, "invalidRequest"),
     ],
 )

@@ -258,9 +258,10 @@ pub(super) static FIELDS: &[Field] = &[
         key: "buckets",
         default: None,
         help: &[
-            "What operations on a bucket do when a request does not say otherwise, alike on all nodes. level: one, quorum or",
-            "all; r, w: replicas a read and a write wait for, 0 for what the level says; conflict_rule: siblings (a read",
-            "shows all concurrent values) or lww (it shows the one with the highest clock).",
+            "What operations on a bucket do when a request does not say otherwise, alike on all nodes. level: one, available",
+            "(unless set: takes writes while any majority can be reached), quorum (a read sees every write completed before) or",
+            "all; r, w: replicas a read and a write wait for, 0 for what the level says; conflict_rule: siblings (a read shows",
+            "all concurrent values) or lww (it shows the one with the highest clock).",
             "#carts = { level = \"quorum\", r = 0, w = 0, conflict_rule = \"siblings\" }",
         ],
         read: buckets,

@@ -62,7 +62,11 @@ fn what_this_node_does_not_own_is_forwarded_once_and_its_reply_passed_on() {
     let reply = Reply { outcome, receipt: Receipt { durable: 2, ..Receipt::default() } };
     desk.step(Input::Forwarded { call, result: Ok(reply.clone()) });
     assert_eq!(desk.reply(), reply);
-    desk.ask_with_hops(1, Consistency::default(), Action::Get { without_values: false });
+    desk.ask_with_hops(
+        1,
+        Consistency { level: Some(Level::Quorum), ..Consistency::default() },
+        Action::Get { without_values: false },
+    );
     let failure = desk.failure();
     assert_eq!((failure.code, failure.owners), (ErrorCode::StaleView, vec![NodeIndex(0), NodeIndex(1)]));
     assert!(desk.is_done());
