@@ -24,7 +24,7 @@ pub use failure::Failure;
 pub use operators::{
     Answer, Content, Held, Hint, Inspection, Object, RepairRun, RepairStatus, RepairTask, Version, clock_now, sleep,
 };
-pub use quorate::Status as StatusAnswer;
+pub use quorate::{PeerStatus, Status as StatusAnswer};
 pub use receipt::ReceiptText;
 
 use super::{arguments::Cluster, exit::CommandError};
@@ -124,6 +124,8 @@ pub struct NodeStatus {
     pub address: String,
     /// What it says.
     pub answer: Result<StatusAnswer, Failure>,
+    /// How its repairs stand, if it says.
+    pub repair: Option<RepairStatus>,
 }
 
 /// A connection to a cluster.
@@ -248,10 +250,13 @@ impl Session {
     pub async fn status(&self) -> Vec<NodeStatus> {
         let layout = self.layout();
         join_all((0..).zip(&layout.members).map(|(at, member)| async move {
+            let node = self.client.node(NodeIndex(at));
+            let (answer, repair) = futures_util::join!(node.status(), node.repair_status());
             NodeStatus {
                 name: member.name.clone(),
                 address: member.addresses.join(" "),
-                answer: self.client.status(NodeIndex(at)).await.map_err(Failure::from),
+                answer: answer.map_err(Failure::from),
+                repair: repair.ok(),
             }
         }))
         .await

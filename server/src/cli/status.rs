@@ -5,19 +5,22 @@ use serde_json::{Value, json};
 
 use super::{
     arguments::Cluster,
-    client::{self, NodeStatus, Session},
+    client::{self, NodeStatus, PeerStatus, Session},
     exit::{CommandError, Exit},
     output::{self, Column, Output, Rows},
 };
 
 /// Show how every node of the cluster is.
 #[derive(Debug, Args)]
-#[command(after_help = "Every node the ring names is asked. Exit code 6 when one does not answer or does not serve.
+#[command(
+    after_help = "Every node the ring names is asked. PEERS is how it sees the others by its own traffic, MEMBERS SAY how the others tell each
+other that it is. Exit code 6 when one does not answer or does not serve.
 
 Examples:
   quorate status
   quorate status --counters
-  quorate status --output json")]
+  quorate status --output json"
+)]
 pub struct Status {
     /// Also show every counter of every node.
     #[arg(long)]
@@ -44,6 +47,25 @@ impl Status {
 
     fn print(&self, nodes: &[NodeStatus]) -> Result<(), CommandError> {
         table(nodes).print()?;
+        if nodes.iter().any(|node| kept(node).next().is_some()) {
+            output::print_line("")?;
+            hints(nodes).print()?;
+        }
+        for (name, repair) in nodes.iter().filter_map(|node| Some((&node.name, node.repair.as_ref()?))) {
+            if repair.unreadable > 0 {
+                output::print_line(format_args!(
+                    "warning: {name}: {} record(s) can't be verified and are not served; `quorate repair status` shows how \
+                     their rebuilding stands",
+                    output::grouped(repair.unreadable)
+                ))?;
+            }
+            if repair.throttle > 0.0 && repair.throttle < 1.0 {
+                output::print_line(format_args!(
+                    "{name}: background repair runs at {:.0} % of its speed, beside the clients' work",
+                    repair.throttle * 100.0
+                ))?;
+            }
+        }
         for node in nodes {
             match &node.answer {
                 Ok(answer) => {
@@ -104,6 +126,31 @@ fn table(nodes: &[NodeStatus]) -> Rows {
     rows
 }
 
+/// What a node keeps for others.
+fn kept(node: &NodeStatus) -> impl Iterator<Item = &PeerStatus> {
+    node.answer.iter().flat_map(|answer| &answer.peers).filter(|peer| peer.hints > 0)
+}
+
+fn hints(nodes: &[NodeStatus]) -> Rows {
+    let mut rows = Rows::new(&[
+        Column::Text("NODE"),
+        Column::Text("KEEPS FOR"),
+        Column::Number("OBJECTS"),
+        Column::Number("SIZE"),
+    ]);
+    for node in nodes {
+        for peer in kept(node) {
+            rows.push([
+                node.name.clone(),
+                nodes.get(usize::from(peer.node.0)).map_or_else(|| "?".to_owned(), |target| target.name.clone()),
+                output::grouped(peer.hints),
+                output::bytes(peer.hint_bytes),
+            ]);
+        }
+    }
+    rows
+}
+
 /// "2 up", "1 up, 1 down": how many peers are in each state, the `good` one first.
 fn tally<'a>(peers: impl Iterator<Item = &'a str>, good: &str) -> String {
     let mut states: Vec<(&str, usize)> = Vec::new();
@@ -147,11 +194,15 @@ fn as_json(node: &NodeStatus) -> Value {
             "resident_bytes": answer.resident_bytes,
             "connections": answer.connections,
             "warnings": answer.warnings,
+            "unreadable": node.repair.as_ref().map(|repair| repair.unreadable),
+            "throttle": node.repair.as_ref().map(|repair| repair.throttle),
             "peers": answer.peers.iter().map(|peer| json!({
                 "node": peer.node.0,
                 "state": peer.state,
                 "gossip": peer.gossip,
                 "round_trip_us": peer.round_trip_micros,
+                "hints": peer.hints,
+                "hint_bytes": peer.hint_bytes,
             })).collect::<Vec<_>>(),
             "counters": answer.counters.iter().map(|counter| (counter.name.clone(), counter.value.into()))
                 .collect::<serde_json::Map<String, Value>>(),
