@@ -80,7 +80,6 @@ fn siblings_are_shown_with_the_context_that_replaces_them() {
 #[test]
 fn refusals_and_missing_nodes_have_exit_codes_of_their_own() {
     let dev = Dev::start(3);
-    dev.run(&["kv", "put", "key", "value", "--level", "available"]).expect(8);
     dev.run(&["kv", "put", "key", "value", "-w", "4"]).expect(8);
     let large = vec![b'x'; (1 << 20) + 1];
     run_with(dev.command(&["kv", "put", "key", "-"]), &large).expect(8);

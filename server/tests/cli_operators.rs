@@ -92,3 +92,48 @@ fn nothing_is_reaped_unless_every_guard_is_satisfied() {
     dev.run(&["kv", "inspect", "b"]).expect(3);
     assert_eq!(dev.run(&["kv", "get", "c"]).expect(0).out, b"value");
 }
+
+#[test]
+fn a_write_is_taken_while_owners_are_gone_and_kept_for_them_and_not_reaped() {
+    let dev = Dev::start(5);
+    dev.run(&["kv", "put", "cart", "one", "--level", "all"]).expect(0);
+    let owners: Vec<String> = inspect(&dev, "cart")["owners"].as_array().unwrap().iter().map(name).collect();
+    for owner in &owners[..2] {
+        kill_process(process(&dev, owner), Signal::KILL).unwrap();
+    }
+    // Two of three owners are gone: a majority of owners is not to be had, two nodes are.
+    dev.run(&["kv", "put", "cart", "two", "--level", "quorum", "--timeout", "1s"]).expect_any(&[6, 7]);
+    let stored = dev.run(&["kv", "put", "cart", "three", "--output", "json", "--timeout", "10s"]).expect(0).json();
+    assert!(stored["receipt"]["durable"].as_u64().unwrap() >= 2, "{stored}");
+    assert!(stored["receipt"]["stand_ins"].as_u64().unwrap() >= 1, "{stored}");
+    let shown = dev.run(&["kv", "inspect", "cart", "--output", "json"]).expect(6).json();
+    let hints: Vec<&Value> =
+        shown["nodes"].as_array().unwrap().iter().filter_map(|node| node["hints"].as_array()).flatten().collect();
+    assert!(hints.iter().any(|hint| owners[..2].contains(&name(&hint["for"]))), "{shown}");
+    let status = dev.run(&["status", "--output", "json"]).expect(6).json();
+    let kept: u64 = status
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|node| node["peers"].as_array())
+        .flatten()
+        .filter_map(|peer| peer["hints"].as_u64())
+        .sum();
+    assert!(kept >= 1, "{status}");
+    let refused = dev.run(&["reap", "cart", "--yes"]).expect(5);
+    assert!(refused.text().contains("hint") && refused.text().contains("does not answer"), "{refused:?}");
+}
+
+fn name(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// The process of a node by its name.
+fn process(dev: &Dev, name: &str) -> Pid {
+    let is_of_node = |id: &u32| {
+        let arguments = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        let file = format!("{name}.toml");
+        arguments.windows(file.len()).any(|part| part == file.as_bytes())
+    };
+    Pid::from_raw(dev.nodes().into_iter().find(is_of_node).unwrap() as i32).unwrap()
+}

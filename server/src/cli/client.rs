@@ -251,7 +251,7 @@ impl Session {
         let layout = self.layout();
         join_all((0..).zip(&layout.members).map(|(at, member)| async move {
             let node = self.client.node(NodeIndex(at));
-            let (answer, repair) = futures_util::join!(node.status(), node.repair_status());
+            let (answer, repair) = futures_util::future::join(node.status(), node.repair_status()).await;
             NodeStatus {
                 name: member.name.clone(),
                 address: member.addresses.join(" "),

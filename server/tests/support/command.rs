@@ -32,6 +32,11 @@ impl Ran {
     }
 
     #[track_caller]
+    pub fn expect_any(self, codes: &[i32]) -> Self {
+        assert!(codes.contains(&self.code), "exit code {} is none of {codes:?}: {self:?}", self.code);
+        self
+    }
+
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", String::from_utf8_lossy(&self.out), self.err);
         self
