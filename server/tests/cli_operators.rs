@@ -98,12 +98,11 @@ fn a_write_is_taken_while_owners_are_gone_and_kept_for_them_and_not_reaped() {
     let dev = Dev::start(5);
     dev.run(&["kv", "put", "cart", "one", "--level", "all"]).expect(0);
     let owners: Vec<String> = inspect(&dev, "cart")["owners"].as_array().unwrap().iter().map(name).collect();
-    for owner in &owners[..2] {
-        kill_process(process(&dev, owner), Signal::KILL).unwrap();
-    }
-    // Two of three owners are gone: a majority of owners is not to be had, two nodes are.
+    let gone: Vec<Pid> = owners[..2].iter().map(|owner| process(&dev, owner)).collect();
+    gone.iter().for_each(|process| kill_process(*process, Signal::STOP).unwrap());
+    // Two of three owners are silent: a majority of owners is not to be had, two nodes are.
     dev.run(&["kv", "put", "cart", "two", "--level", "quorum", "--timeout", "1s"]).expect_any(&[6, 7]);
-    let stored = dev.run(&["kv", "put", "cart", "three", "--output", "json", "--timeout", "10s"]).expect(0).json();
+    let stored = dev.run(&["kv", "put", "cart", "three", "--output", "json", "--timeout", "20s"]).expect(0).json();
     assert!(stored["receipt"]["durable"].as_u64().unwrap() >= 2, "{stored}");
     assert!(stored["receipt"]["stand_ins"].as_u64().unwrap() >= 1, "{stored}");
     let shown = dev.run(&["kv", "inspect", "cart", "--output", "json"]).expect(6).json();
@@ -122,6 +121,7 @@ fn a_write_is_taken_while_owners_are_gone_and_kept_for_them_and_not_reaped() {
     assert!(kept >= 1, "{status}");
     let refused = dev.run(&["reap", "cart", "--yes"]).expect(5);
     assert!(refused.text().contains("hint") && refused.text().contains("does not answer"), "{refused:?}");
+    gone.iter().for_each(|process| kill_process(*process, Signal::CONT).unwrap());
 }
 
 fn name(value: &Value) -> String {
