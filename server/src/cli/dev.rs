@@ -1,10 +1,13 @@
 //! `quorate dev`: a real cluster on this machine, shown working, for as long as somebody wants to look at it.
 
-use std::{env, path::PathBuf};
+use std::{env, path::PathBuf, time::Instant};
 
 use bytes::Bytes;
 use clap::Args;
-use dynamo::operation::Basis;
+use dynamo::{
+    layout::Level,
+    operation::{Basis, Consistency},
+};
 use tokio::{
     select,
     signal::unix::{SignalKind, signal},
@@ -12,9 +15,10 @@ use tokio::{
 };
 
 use super::{
-    arguments::{Cluster, Form, Replicas},
-    client::{self, Get, Key, Session},
+    arguments::{Cluster, Form},
+    client::{self, Get, Key, Session, sleep},
     exit::{CommandError, Exit},
+    holdings::{Agreement, Holdings},
     local::{LocalCluster, NODES_MAX, Setup},
     notation::cell,
     output::{self, Column, Output, Rows},
@@ -29,6 +33,13 @@ const BUCKET: &str = "quorate-dev";
 
 /// How long an operation of the demonstration may take: a first write to a new store on a slow disk.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Owners that a key needs for a majority to be left when one is lost.
+const OWNERS_TO_LOSE_ONE: usize = 3;
+
+/// How long the demonstration waits for a node that was killed to be level again, and how often it looks.
+const REPAIR_SHOWN: Duration = Duration::from_secs(4);
+const REPAIR_LOOK: Duration = Duration::from_millis(100);
 
 /// Start a cluster of real nodes on this machine and show it working.
 #[derive(Debug, Args)]
@@ -74,7 +85,7 @@ impl Dev {
             _ = terminate.recv() => return Err(CommandError::new(Exit::Interrupted, "interrupted while starting")),
         };
         let shown = select! {
-            shown = demonstrate(&cluster) => shown,
+            shown = demonstrate(&mut cluster) => shown,
             _ = interrupt.recv() => Ok(()),
             _ = terminate.recv() => Ok(()),
         };
@@ -107,11 +118,12 @@ impl Dev {
 }
 
 /// Writes, reads, makes a conflict and resolves it, and shows the ring.
-async fn demonstrate(cluster: &LocalCluster) -> Result<(), CommandError> {
+async fn demonstrate(cluster: &mut LocalCluster) -> Result<(), CommandError> {
     let arguments = Cluster { endpoints: cluster.endpoints(), timeout: TIMEOUT, form: Form { output: Output::Table } };
     let session = Session::connect(&arguments).await?;
     show_put_and_get(&session).await?;
     show_conflict(&session).await?;
+    show_a_death(cluster, &session).await?;
     output::print_line("\n# the ring")?;
     ring::table(&session.layout()).print()?;
     session.close().await;
@@ -120,10 +132,12 @@ async fn demonstrate(cluster: &LocalCluster) -> Result<(), CommandError> {
 }
 
 async fn show_put_and_get(session: &Session) -> Result<(), CommandError> {
-    let consistency = Replicas::default().consistency();
+    let consistency = Consistency { level: Some(Level::Quorum), ..Consistency::default() };
     let name = Bytes::from_static(b"greeting");
     let key = Key { bucket: BUCKET, key: &name };
-    output::print_line("\n# a write, acknowledged when a majority of the key's owners has it on disk")?;
+    output::print_line(
+        "\n# a write at level quorum: a majority of the key's owners has it on disk, so a read at quorum sees it",
+    )?;
     let written = session.put(key, Bytes::from_static(b"hello"), Basis::Local, consistency).await?;
     output::print_line(format_args!("put greeting = hello   {}", session.describe(&written.receipt)))?;
     let got = session.get(key, consistency).await?;
@@ -139,7 +153,7 @@ async fn show_put_and_get(session: &Session) -> Result<(), CommandError> {
 }
 
 async fn show_conflict(session: &Session) -> Result<(), CommandError> {
-    let consistency = Replicas::default().consistency();
+    let consistency = Consistency { level: Some(Level::Quorum), ..Consistency::default() };
     let name = Bytes::from_static(b"cart");
     let key = Key { bucket: BUCKET, key: &name };
     output::print_line("\n# two writes at the same time: both are kept, and a read shows both")?;
@@ -177,6 +191,39 @@ async fn show_conflict(session: &Session) -> Result<(), CommandError> {
             Err(CommandError::new(Exit::Failed, "the merged value did not replace the two"))
         }
     }
+}
+
+/// Kills an owner, writes all the same at the usual level, and starts it again.
+async fn show_a_death(cluster: &mut LocalCluster, session: &Session) -> Result<(), CommandError> {
+    let name = Bytes::from_static(b"greeting");
+    let key = Key { bucket: BUCKET, key: &name };
+    let layout = session.layout();
+    let owners: Vec<_> = layout.owners(session.partition(key)).filter_map(|owner| layout.member(owner)).collect();
+    let [.., last] = &owners[..] else { return Ok(()) };
+    // With fewer owners than that, what is left is no two nodes.
+    if owners.len() < OWNERS_TO_LOSE_ONE {
+        return Ok(());
+    }
+    output::print_line(format_args!("\n# {} is killed, and a write at level available goes on without it", last.name))?;
+    cluster.kill(&last.name)?;
+    let available = Consistency { level: Some(Level::Available), ..Consistency::default() };
+    let written = session.put(key, Bytes::from_static(b"still here"), Basis::Local, available).await?;
+    output::print_line(format_args!("put greeting = still here   {}", session.describe(&written.receipt)))?;
+    cluster.start_again(&last.name).await?;
+    let began = Instant::now();
+    while began.elapsed() < REPAIR_SHOWN {
+        let holdings = Holdings::new(&layout, session.partition(key), session.inspect(key).await);
+        if matches!(holdings.agreement(), Agreement::Same(_)) {
+            output::print_line(format_args!("{} is back, and has it too: all owners hold the same", last.name))?;
+            return Ok(());
+        }
+        sleep(REPAIR_LOOK).await;
+    }
+    output::print_line(format_args!(
+        "{} is back, and is being brought level; quorate repair status shows it",
+        last.name
+    ))?;
+    Ok(())
 }
 
 /// The lines to paste next.

@@ -50,6 +50,7 @@ const LOG_TAIL_BYTES: u64 = 64 << 10;
 pub struct LocalCluster {
     nodes: Vec<LocalNode>,
     directory: Directory,
+    serve_arguments: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -63,7 +64,8 @@ impl LocalCluster {
     pub async fn start(setup: &Setup, mut started: impl FnMut(&str, &str, Duration)) -> Result<Self, CommandError> {
         let directory = Directory::prepare(setup)?;
         let began = Instant::now();
-        let mut cluster = Self { nodes: Vec::new(), directory };
+        let serve_arguments = setup.serve_arguments.clone();
+        let mut cluster = Self { nodes: Vec::new(), directory, serve_arguments };
         for files in cluster.directory.nodes.clone() {
             let process = spawn(&files, &setup.serve_arguments)?;
             cluster.nodes.push(LocalNode { files, process });
@@ -74,6 +76,28 @@ impl LocalCluster {
             started(&files.name, &files.address, began.elapsed());
         }
         Ok(cluster)
+    }
+
+    /// Kills a node as a power switch would.
+    pub fn kill(&mut self, name: &str) -> Result<(), CommandError> {
+        let node = self.node(name)?;
+        node.process.kill()?;
+        node.process.wait()?;
+        Ok(())
+    }
+
+    /// Starts a node again that was killed, and waits until it serves.
+    pub async fn start_again(&mut self, name: &str) -> Result<(), CommandError> {
+        let arguments = self.serve_arguments.clone();
+        let node = self.node(name)?;
+        node.process = spawn(&node.files, &arguments)?;
+        let at = self.nodes.iter().position(|node| node.files.name == name).unwrap_or_default();
+        self.wait_until_serving(at, Instant::now()).await
+    }
+
+    fn node(&mut self, name: &str) -> Result<&mut LocalNode, CommandError> {
+        let node = self.nodes.iter_mut().find(|node| node.files.name == name);
+        node.ok_or_else(|| CommandError::new(Exit::Failed, format!("this cluster has no node {name}")))
     }
 
     /// Where the nodes listen.

@@ -15,6 +15,9 @@ use crate::cli::{
 /// How often a command that waits looks again.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Looks in a row at which nothing may run, for all of it to have ended.
+const QUIET_LOOKS: u32 = 3;
+
 /// How often it says how far things are.
 const LOOKS_PER_LINE: u32 = 10;
 
@@ -80,12 +83,15 @@ impl Run {
 
     /// Waits until nothing runs any more, as long as there is patience for.
     async fn wait(&self, session: &Session, nodes: &[NodeIndex], answers: &mut Vec<Answer<RepairStatus>>) -> bool {
+        let mut quiet = 0;
         let looks = u32::try_from(self.patience.as_millis() / LOOK_EVERY.as_millis()).unwrap_or(u32::MAX);
         for look in 0..looks {
             sleep(LOOK_EVERY).await;
             *answers = session.repair_status(nodes).await;
             let running = self.running(answers);
-            if running.is_empty() {
+            // Between two steps a node may look idle, also before it has begun.
+            quiet = if running.is_empty() { quiet + 1 } else { 0 };
+            if quiet == QUIET_LOOKS {
                 return true;
             }
             if look % LOOKS_PER_LINE == LOOKS_PER_LINE - 1 {
