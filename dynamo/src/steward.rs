@@ -344,12 +344,12 @@ impl Steward {
     /// Takes one conversation further.
     fn advance(&mut self, now: Tick, number: u64, effects: &mut Vec<Effect>) {
         let Some(work) = self.work.get_mut(&number) else { return };
-        let answers = work.take_answers();
-        self.pace.spend(answers.iter().map(Answer::cost).sum());
+        let (answers, discount) = (work.take_answers(), work.task.discount());
+        self.pace.spend(answers.iter().map(Answer::cost).sum::<u64>().div_ceil(discount));
         match work.next(now, answers, &mut self.backlog) {
             Next::Ask(asks) => {
                 debug_assert!((1..=ROUND_ASKS_MAX).contains(&asks.len()));
-                self.pace.spend(asks.iter().map(Ask::cost).sum());
+                self.pace.spend(asks.iter().map(Ask::cost).sum::<u64>().div_ceil(discount));
                 let round = self.number();
                 self.rounds.insert(round, number);
                 if let Some(work) = self.work.get_mut(&number) {

@@ -42,6 +42,20 @@ enum Waits {
     For { round: u64, answers: Vec<Option<Answer>>, missing: usize, deadline: Tick },
 }
 
+/// Hints may be the only copies of what they hold, and an unreadable record is one copy less: when there is little to spend, they
+/// get four times as much for it as exchanges, which only look for what nobody knows of.
+const URGENT_DISCOUNT: u64 = 4;
+
+impl Task {
+    /// By what its cost is divided.
+    pub(super) fn discount(&self) -> u64 {
+        match self {
+            Self::Survey | Self::Exchange(_) => 1,
+            Self::Handoff(_) | Self::Rebuild(_) => URGENT_DISCOUNT,
+        }
+    }
+}
+
 impl Work {
     /// A conversation that has not begun.
     pub(super) fn new(task: Task) -> Self {
