@@ -15,6 +15,9 @@ struct Arguments {
     /// Only these rows; may be given several times. Without it, all.
     #[arg(long, value_name = "ROW")]
     only: Vec<String>,
+    /// All rows but these.
+    #[arg(long, value_name = "ROW")]
+    skip: Vec<String>,
     /// Multiplies every count; long runs take the same command with a larger number.
     #[arg(long, env = "QUORATE_PROOF", default_value_t = 1.0)]
     times: f64,
@@ -43,6 +46,9 @@ enum Output {
 /// Seconds of the availability run at scale 1.
 const AVAILABILITY_SECONDS: f64 = 300.0;
 
+/// Records of the Debian package index at scale 1: all of it.
+const DEBIAN_RECORDS: u64 = 65_000;
+
 /// A row: its name, what is asked of it, and how it is found out.
 type Scenario = (&'static str, String, Box<dyn FnOnce() -> Finding>);
 
@@ -52,13 +58,14 @@ fn main() -> ExitCode {
     let settings = Settings { times: arguments.times, seconds, seed: arguments.seed, keep: arguments.keep.clone() };
     let scenarios = scenarios(&settings);
     let names: Vec<&str> = scenarios.iter().map(|(name, ..)| *name).collect();
-    if let Some(unknown) = arguments.only.iter().find(|only| !names.contains(&only.as_str())) {
+    if let Some(unknown) = arguments.only.iter().chain(&arguments.skip).find(|only| !names.contains(&only.as_str())) {
         eprintln!("there is no row {unknown}: there are {}", names.join(", "));
         return ExitCode::from(2);
     }
     let mut rows = Vec::new();
     for (name, asked, scenario) in scenarios {
-        if arguments.only.is_empty() || arguments.only.iter().any(|only| only == name) {
+        let is_wanted = arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
+        if is_wanted && !arguments.skip.iter().any(|skip| skip == name) {
             progress(name, &asked);
             let row = row(name, asked, scenario);
             progress(name, &format!("{:?} after {:.1} s: {}", row.verdict, row.seconds, row.seen));
@@ -78,8 +85,16 @@ fn scenarios(settings: &Settings) -> Vec<Scenario> {
         Box::new(move || run(&settings, count))
     };
     let (kills, cuts) = (settings.scaled(30), settings.scaled(50));
+    let records = settings.scaled(DEBIAN_RECORDS);
     let (damaged, harms) = (settings.scaled(100), settings.scaled(16));
+    let seeds = settings.scaled(2_000);
     vec![
+        (
+            "simulation",
+            format!("{seeds} seeds: 0 violations, 500 operations and 20 faults each, 1,000 times real time per core"),
+            with(scenario::simulation, seeds),
+        ),
+        ("bugs", "every one of 30 and more known mistakes is noticed".to_owned(), with(scenario::bugs, 0)),
         ("kills", format!("{kills} kill -9 cycles under load, 0 acknowledged lost"), with(scenario::kills, kills)),
         ("power", format!("{cuts} power cuts under load, 0 acknowledged lost"), with(scenario::power, cuts)),
         (
@@ -102,6 +117,22 @@ fn scenarios(settings: &Settings) -> Vec<Scenario> {
                 settings.seconds
             ),
             with(|settings, _| scenario::availability(settings), 0),
+        ),
+        (
+            "stand-ins",
+            format!(
+                "{} s, two of five nodes away at a time: the same, with stand-ins in the owners' places",
+                settings.seconds
+            ),
+            with(|settings, _| scenario::stand_ins(settings), 0),
+        ),
+        (
+            "debian",
+            format!(
+                "{records} records, 1 % of one node's damaged, with all there and with another node away: every one read right, \
+                 one scrub finds and repairs all; an emptied directory does not come back"
+            ),
+            with(scenario::debian, records),
         ),
     ]
 }

@@ -60,8 +60,9 @@ pub fn finals<'k>(
     for key in keys {
         let store_key = StoreKey::of(bucket.as_bytes(), key.as_bytes());
         for owner in layout.owners(layout.partition(&store_key.id())) {
-            let number = usize::from(owner.0);
-            let replica = &replicas[number];
+            let name = &layout.member(owner).expect("an owner is a member").name;
+            let number: usize = name[1..].parse().expect("tests' nodes are called n1, n2 and so on");
+            let (number, replica) = (number - 1, &replicas[number - 1]);
             let mut event = Event::new(time_us, number as u32, Kind::Get, key, Stage::Final);
             if let Some(bytes) = replica.records.get(&store_key) {
                 event.values = live(&store_key, bytes);

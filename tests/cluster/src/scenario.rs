@@ -3,11 +3,13 @@
 
 mod availability;
 mod corruptions;
+mod debian;
 mod harms;
 mod hostile;
 mod kills;
 mod power;
 mod rest;
+mod simulation;
 
 use std::{fs, future::Future, path::PathBuf, time::Duration};
 
@@ -17,13 +19,15 @@ use quorate_history::{Event, Report, Rules, check, print};
 use crate::{proxied::Proxied, recorder::Recorder, replicas, workload::BUCKET};
 
 pub use self::{
-    availability::availability,
+    availability::{availability, stand_ins},
     corruptions::corruptions,
+    debian::debian,
     harms::harms,
     hostile::hostile,
     kills::kills,
     power::power,
     rest::{Rest, come_to_rest},
+    simulation::{bugs, simulation},
 };
 
 /// How large a run is.

@@ -108,6 +108,13 @@ pub(super) fn nodes(client: &Client) -> impl Iterator<Item = NodeIndex> + use<> 
     (0..client.ring().members.len() as u16).map(NodeIndex)
 }
 
+/// The position in the layout of the test's node of this number.
+pub(super) fn place(client: &Client, node: usize) -> NodeIndex {
+    let (layout, name) = (client.ring(), format!("n{}", node + 1));
+    let at = layout.members.iter().position(|member| member.name == name).expect("every node is a member");
+    NodeIndex(at as u16)
+}
+
 async fn look(client: &Client, keys: u64, with_hints: bool) -> Open {
     let mut open = Open::default();
     for node in nodes(client) {
