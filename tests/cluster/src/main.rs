@@ -62,6 +62,8 @@ fn main() -> ExitCode {
         eprintln!("there is no row {unknown}: there are {}", names.join(", "));
         return ExitCode::from(2);
     }
+    // The row says it; where it happened helps, and a backtrace through the runtime does not.
+    std::panic::set_hook(Box::new(|panic| eprintln!("  {panic}")));
     let mut rows = Vec::new();
     for (name, asked, scenario) in scenarios {
         let is_wanted = arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);

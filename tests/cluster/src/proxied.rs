@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitStatus,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use quorate::Client;
@@ -14,6 +14,9 @@ use crate::links::{End, Links};
 
 /// The name of the tests' clusters, from which nodes derive who they are.
 pub const CLUSTER: &str = "test";
+
+/// How long a client tries to reach nodes that have just started, on a machine that may be busy.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A cluster behind proxies.
 pub struct Proxied {
@@ -76,7 +79,13 @@ impl Proxied {
     /// When no node can be reached.
     pub async fn client(&self, timeout: Duration, attempts: u32) -> Client {
         let builder = Client::builder().endpoints(&self.endpoints()).timeout(timeout).attempts(attempts);
-        builder.connect().await.expect("a node can be reached")
+        let started = Instant::now();
+        loop {
+            match builder.clone().connect().await {
+                Ok(client) => return client,
+                Err(error) => assert!(started.elapsed() < CONNECT_TIMEOUT, "no node can be reached: {error}"),
+            }
+        }
     }
 
     /// Kills a node as SIGKILL does.
