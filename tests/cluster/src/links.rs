@@ -71,16 +71,21 @@ impl Links {
             weather: (0..ends).map(|_| row()).collect(),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let mut advertised = Vec::new();
+        let origins = origin::start(&shared)?;
+        let context = runtime.enter();
+        let (mut advertised, mut sockets) = (Vec::new(), Vec::new());
         for node in 0..listen.len() {
             let (streams, datagrams) = bind()?;
             advertised.push(streams.local_addr()?);
-            let _context = runtime.enter();
+            sockets.push(tokio::net::UdpSocket::from_std(datagrams)?);
             let streams = tokio::net::TcpListener::from_std(streams)?;
-            let datagrams = tokio::net::UdpSocket::from_std(datagrams)?;
-            runtime.spawn(streams::accept(Arc::clone(&shared), node, streams));
-            runtime.spawn(datagrams::relay(Arc::clone(&shared), node, datagrams));
+            runtime.spawn(streams::accept(Arc::clone(&shared), node, streams, origins.clone()));
         }
+        let sockets: Arc<[_]> = sockets.into();
+        for node in 0..listen.len() {
+            runtime.spawn(datagrams::relay(Arc::clone(&shared), node, Arc::clone(&sockets)));
+        }
+        drop(context);
         Ok(Self { advertised, shared, runtime: Some(runtime) })
     }
 

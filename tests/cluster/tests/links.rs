@@ -120,7 +120,9 @@ fn datagrams_are_relayed_and_lost_when_the_link_is_cut() {
     let mut buffer = [0; 16];
     let mut arrives = |word: &[u8]| {
         listen[0].send_to(word, links.advertised()[1]).expect("it is sent");
-        listen[1].recv(&mut buffer).is_ok_and(|count| &buffer[..count] == word)
+        // It comes from the address by which everybody knows the sender.
+        let from = links.advertised()[0];
+        listen[1].recv_from(&mut buffer).is_ok_and(|(count, sender)| &buffer[..count] == word && sender == from)
     };
     assert!(arrives(b"one"));
     links.change(End::Node(0), End::Node(1), |weather| weather.is_cut = true);

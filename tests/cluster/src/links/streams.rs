@@ -15,7 +15,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep, sleep_until},
 };
 
@@ -31,12 +31,24 @@ const CHUNKS_MAX: usize = 48;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Accepts connections for a node, for ever.
-pub(super) async fn accept(shared: Arc<Shared>, node: usize, listener: TcpListener) {
+pub(super) async fn accept(
+    shared: Arc<Shared>,
+    node: usize,
+    listener: TcpListener,
+    origins: std::sync::mpsc::Sender<origin::Question>,
+) {
     loop {
         match listener.accept().await {
             Ok((stream, caller)) => {
-                let from = origin::of(&shared, caller);
-                tokio::spawn(carry(Arc::clone(&shared), from, node, stream));
+                let (sender, origin) = oneshot::channel();
+                let shared = Arc::clone(&shared);
+                // Should nobody answer any more, the connection ends.
+                let _ = origins.send((caller, sender));
+                tokio::spawn(async move {
+                    if let Ok(from) = origin.await {
+                        carry(shared, from, node, stream).await;
+                    }
+                });
             }
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
