@@ -44,7 +44,7 @@ fn while_any_two_nodes_can_be_reached_every_put_is_accepted_and_read_back() {
         let client = cluster.client(0).await;
         for stored in client.execute(&puts(&keys(), b"whole", Level::Available)).await {
             assert!(is_stored(&stored), "{stored:?}");
-            assert_eq!((stored.receipt.need, stored.receipt.stand_ins, stored.receipt.replicas), (2, 0, 3));
+            assert_eq!((stored.receipt.need, stored.receipt.replicas), (2, 3));
         }
     });
     for (down, gone) in [(1, 4), (2, 3), (3, 2)] {
@@ -59,8 +59,9 @@ fn while_any_two_nodes_can_be_reached_every_put_is_accepted_and_read_back() {
             }
             let receipts = || stored.iter().map(|stored| &stored.receipt);
             assert!(down == 1 || receipts().any(|receipt| receipt.stand_ins > 0), "{down} down");
+            // A slow machine may take a node for gone; only the other way round is certain.
             let by_stand_ins_alone = receipts().any(|receipt| usize::from(receipt.stand_ins) == receipt.answered.len());
-            assert_eq!(by_stand_ins_alone, down == 3, "only then have keys lost all their owners");
+            assert!(down < 3 || by_stand_ins_alone, "some keys have lost all their owners");
             if down == 3 {
                 // Both nodes that are left are met. What they kept of the same key in turn may stand side by side.
                 for client in [&first, &second] {
