@@ -20,7 +20,7 @@ fn puts(value: &str) -> Vec<Operation> {
 }
 
 #[test]
-fn stand_ins_keep_what_owners_that_are_down_miss_and_still_have_it_after_a_restart() {
+fn stand_ins_keep_what_owners_that_are_down_miss_across_a_restart_and_hand_it_over() {
     let mut cluster = Cluster::start_with(Options { nodes: 5, replicas: 3, settings: Vec::new() });
     local(async {
         for node in 0..5 {
@@ -56,6 +56,16 @@ fn stand_ins_keep_what_owners_that_are_down_miss_and_still_have_it_after_a_resta
         let client = cluster.client(0).await;
         let gets: Vec<Operation> = (0..KEYS).map(|key| at(Level::Available, get(&format!("k{key}")))).collect();
         until(async || client.execute(&gets).await.iter().all(|found| values(found) == [b"second"])).await;
+    });
+    cluster.start_node(3);
+    cluster.start_node(4);
+    local(async {
+        until(async || kept(&cluster).await == (0, 0)).await;
+        let mut delivered = 0;
+        for node in 0..3 {
+            delivered += cluster.client(node).await.counter("hints_delivered").await;
+        }
+        assert!(delivered >= before, "{delivered} of {before} hints were deleted because they were delivered");
     });
 }
 
