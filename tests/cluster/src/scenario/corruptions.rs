@@ -8,7 +8,7 @@ use quorate::{Client, Level};
 use quorate_history::{Basis, Kind, Stage};
 use quorate_tests::cluster::Options;
 
-use super::{Settings, come_to_rest, conclude, progress};
+use super::{Settings, come_to_rest, conclude, progress, rest::ask_to_repair};
 use crate::{
     damage, figures::Finding, proxied::Proxied, random::Random, recorder::Recorder, replicas, values, workload::BUCKET,
 };
@@ -50,11 +50,14 @@ pub fn corruptions(settings: &Settings, count: u64) -> Finding {
                 }
             }
         }
-        come_to_rest(&client, KEYS).await;
+        // What no read has met, one scrub finds.
+        ask_to_repair(&client, true).await;
+        let rest = come_to_rest(&client, KEYS).await;
         let layout = client.ring();
         client.close().await;
         let report = conclude("corruptions", settings, &mut cluster, &layout, &recorder, KEYS);
-        let seen = format!("{} records damaged in {round} rounds: {unread} reads failed; {report}", damaged.len());
+        let seen =
+            format!("{} records damaged in {round} rounds: {unread} reads failed; {report}; {rest}", damaged.len());
         Finding::new(report.is_clean() && unread == 0, seen)
     })
 }
