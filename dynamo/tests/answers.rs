@@ -11,6 +11,19 @@
 //! * tombstones reaped under node clocks: nothing is reaped; told here is why.
 //! * shard by low bits, store copied before journal, overlay handle, next journal key: the store's.
 //! * N shrinks: the planner's and the steward's.
+//!
+//! Riak's own tests of the same family (research, reliability, section 2.2) and where each is told here:
+//! * kv679_dataloss, _fb, _fb2, a clock that starts again after the coordinator forgot: `a_process_start_takes_new_actors`,
+//!   `an_aborted_transaction_ends_the_actors_it_minted_under`, `an_unreadable_record_is_corrupt_and_ends_the_actor`,
+//!   `a_wiped_owner_counts_anew_and_serves_nothing_it_was_not_given`, `an_old_copy_put_back_counts_anew`, and for a fallback
+//!   `a_stand_in_whose_hints_were_delivered_takes_a_new_actor`. That such nodes are refused as owners at all is told with real
+//!   processes: `tests/tests/amnesia.rs` (old copies) and `failures.rs` (an emptied directory).
+//! * kv679_tombstone, tombstone2: `tombstones_are_counted_and_not_reaped`.
+//! * kv679_uid, one identity twice: actors are drawn at random at each process start; two processes on copies of one
+//!   directory are noticed and refused, `server/src/node/acquaintances.rs` and `tests/tests/amnesia.rs`.
+//! * sibling_explosion: `replica.rs`, `a_put_beyond_128_siblings_is_refused_and_one_that_replaces_is_not`.
+//! * verify_aae: `background.rs`, and with real nodes the steward's tests.
+//! * expiry against anti-entropy: `expiry_is_decided_at_read_only`.
 
 #[path = "support/hints.rs"]
 mod hints;
@@ -209,6 +222,29 @@ fn a_wiped_owner_counts_anew_and_serves_nothing_it_was_not_given() {
         assert!(matches!(node.apply(put(&address, "y")), WriteOutcome::Refused(_)), "no rows, no service");
         node.disk = Node::new(4).disk;
         peer.merge(&address, &node.mint(put(&address, "y")).record);
+        shown(&peer.object(&address))
+    };
+    both_ways(story, &["x", "y"], &["y"]);
+}
+
+/// "x" is acknowledged by an owner and its peer. The owner's directory is replaced by a copy from before "x", and it coordinates
+/// "y". That it is an old copy is noticed between processes; until then it must at least not count over what it forgot.
+#[test]
+fn an_old_copy_put_back_counts_anew() {
+    let story = |rule| {
+        let address = address("k");
+        let (mut node, mut peer) = (Node::new(1), Node::new(2));
+        let copy = node.disk.clone();
+        let x = node.mint(put(&address, "x"));
+        peer.merge(&address, &x.record);
+        node.restart(match rule {
+            Rule::Kept => 3,
+            Rule::Removed => 1,
+        });
+        node.disk = copy;
+        let y = node.mint(put(&address, "y"));
+        assert_eq!(y.dot == x.dot, rule == Rule::Removed, "a dot comes twice only without the rule");
+        peer.merge(&address, &y.record);
         shown(&peer.object(&address))
     };
     both_ways(story, &["x", "y"], &["y"]);
