@@ -1,8 +1,8 @@
 //! What the hash trees cost: puts a second with and without them, in one run and in turns, so that whatever else the machine does
 //! troubles both alike; processor time and bytes written for each put, which it does not trouble at all; and the memory they take.
 //!
-//! `cargo run --release -p quorate-server --example tree_costs -- [DIRECTORY [KEYS [ROUNDS]]]`: the directory must be on the disk that is
-//! to be measured and is used up; the default is a temporary one, a million keys of 100-byte values, and 40 rounds.
+//! `cargo run --release -p quorate-server --example tree_costs -- [DIRECTORY [KEYS]]`: the directory must be on the disk that is
+//! to be measured and is used up; the default is a temporary one and a million keys of 100-byte values.
 
 use std::{
     env,
@@ -26,15 +26,14 @@ const VALUE_BYTES: usize = 100;
 const BITS: u8 = 8;
 const GROUPS: [usize; 4] = [1, 64, 256, 1024];
 
-/// How long one of the two is written to before it is the other's turn.
-const TURN: Duration = Duration::from_millis(250);
+/// How long each group size is measured. The two take turns commit by commit.
+const PHASE: Duration = Duration::from_secs(20);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args_os().skip(1);
     let temporary = tempfile::tempdir()?;
     let directory = arguments.next().map_or_else(|| temporary.path().to_owned(), PathBuf::from);
-    let mut number = |or: u64| arguments.next().map_or(Ok(or), |text| text.to_string_lossy().replace('_', "").parse());
-    let (keys, rounds) = (number(1_000_000)?, number(40)?);
+    let keys: u64 = arguments.next().map_or(Ok(1_000_000), |text| text.to_string_lossy().replace('_', "").parse())?;
     let with = open(&directory.join("with"), Store::open)?;
     let without = open(&directory.join("without"), Store::open_without_trees)?;
     let mut workers = [Worker::new(&with)?, Worker::new(&without)?];
@@ -56,11 +55,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{:>16} {:>9} {:>9} {:>7} {:>9} {:>9} {:>9}", "", "with", "without", "cost", "median", "CPU", "bytes");
     for size in GROUPS {
         let (mut spent, mut ratios) = ([Spent::default(); 2], Vec::new());
-        for round in 0..rounds {
+        let began = Instant::now();
+        for round in 0.. {
+            if began.elapsed() > PHASE {
+                break;
+            }
             let mut rates = [0.0; 2];
             // Who goes first takes turns, too.
             for turn in 0..2 {
-                let at = ((round + turn) % 2) as usize;
+                let at = (round + turn) % 2;
                 let now = workers[at].work(size, keys)?;
                 rates[at] = now.puts / now.seconds;
                 spent[at].add(&now);
@@ -139,17 +142,14 @@ impl<'s> Worker<'s> {
         Ok(Self { store, queue: CompletionQueue::new(), runtime, numbers: 1 })
     }
 
-    /// Puts for one turn.
+    /// Puts of one commit.
     fn work(&mut self, size: usize, keys: u64) -> Result<Spent, Box<dyn Error>> {
-        let (began, cpu, written, mut done) = (Instant::now(), cpu_seconds(), written_bytes(), 0);
-        while began.elapsed() < TURN {
-            let chosen = (0..size).map(|_| random(&mut self.numbers) % keys).collect();
-            self.put(chosen)?;
-            done += size;
-        }
+        let chosen = (0..size).map(|_| random(&mut self.numbers) % keys).collect();
+        let (cpu, written, began) = (cpu_seconds(), written_bytes(), Instant::now());
+        self.put(chosen)?;
         let seconds = began.elapsed().as_secs_f64();
         let (cpu_seconds, written_bytes) = (cpu_seconds() - cpu, written_bytes() - written);
-        Ok(Spent { puts: done as f64, seconds, cpu_seconds, written_bytes })
+        Ok(Spent { puts: size as f64, seconds, cpu_seconds, written_bytes })
     }
 
     /// Writes a value under each key and waits until all are durable.
