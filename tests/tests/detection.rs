@@ -30,6 +30,53 @@ async fn client(cluster: &Cluster) -> Client {
         .expect("the client connects")
 }
 
+/// What the members say of node `of`, as node `from` has heard.
+async fn said(db: &Client, from: u16, of: u16) -> String {
+    let status = db.status(NodeIndex(from)).await.expect("the node says how it is");
+    status.peers.into_iter().find(|peer| peer.node == NodeIndex(of)).expect("it knows the other one").gossip
+}
+
+/// Waits until both other nodes have heard this of node 2, and says how long that took.
+async fn wait_until_said(db: &Client, expected: &str) -> Duration {
+    let began = Instant::now();
+    for from in [0, 1] {
+        loop {
+            let gossip = said(db, from, 2).await;
+            if gossip == expected {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "node {from} heard {gossip:?}, not {expected:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    began.elapsed()
+}
+
+async fn counted(db: &Client, node: u16, name: &str) -> u64 {
+    let status = db.status(NodeIndex(node)).await.expect("the node says how it is");
+    status.counters.iter().find(|counter| counter.name == name).expect("it is counted").value
+}
+
+#[test]
+fn the_members_tell_each_other_of_a_death_and_of_the_return() {
+    run(async {
+        let options = Options { lines: "workers = 1".into(), ..Options::default() };
+        let mut cluster = Cluster::start_with(&options);
+        let db = client(&cluster).await;
+        let met = wait_until_said(&db, "alive").await;
+        let before = counted(&db, 0, "gossip_bytes_out").await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let bytes = counted(&db, 0, "gossip_bytes_out").await - before;
+        assert!((1..20_000).contains(&bytes), "{bytes} bytes in ten idle seconds");
+        cluster.kill(2);
+        let dead = wait_until_said(&db, "down").await;
+        cluster.restart(2);
+        let back = wait_until_said(&db, "alive").await;
+        println!("met after {met:?}, {} bytes/s when idle, dead after {dead:?}, back after {back:?}", bytes / 10);
+        db.close().await;
+    });
+}
+
 /// How node `of` looks from node `from`.
 async fn seen(db: &Client, from: u16, of: u16) -> String {
     let status = db.status(NodeIndex(from)).await.expect("the node says how it is");
