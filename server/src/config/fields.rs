@@ -69,6 +69,7 @@ pub(super) static FIELDS: &[Field] = &[
         bytes,
         [
             "Most bytes of disk the store may take; 0: only the disk limits it. Reads and deletes go on when it is reached.",
+            "Hints, which are kept for nodes that are away, may take a tenth of it besides (of the whole disk if it is 0).",
         ]
     ),
     field!(
