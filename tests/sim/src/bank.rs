@@ -35,6 +35,13 @@ mod bank {
     /// So many searches for each mistake, far apart, of which the median is reported.
     const STARTS: [u64; 3] = [0, 1_000_000, 2_000_000];
 
+    /// Mistakes that cost something and break nothing while everything else works, with the test that notices the cost: every owner of a
+    /// partition compares it with the others in its turn, so whoever lacks something pulls it in the end.
+    const ELSEWHERE: &[(Bug, &str)] = &[
+        (Bug::ExchangeOnlyPulls, "dynamo/tests/background_bugs.rs"),
+        (Bug::RepairWithFirst, "dynamo/tests/schedule_bugs.rs"),
+    ];
+
     /// How a mistake was noticed.
     struct Caught {
         seeds: u64,
@@ -46,6 +53,10 @@ mod bank {
         let chosen = |(_, other, _): &&(Bug, &str, &str)| name.is_none_or(|name| name == *other);
         let (mut count, mut unnoticed) = (0, Vec::new());
         for (which, name, what) in bug::ALL.iter().filter(chosen) {
+            if let Some((_, test)) = ELSEWHERE.iter().find(|(other, _)| other == which) {
+                println!("{name:<26} breaks no invariant; noticed by {test}");
+                continue;
+            }
             bug::switch(Some(*which));
             let mut caught: Vec<Caught> = STARTS.iter().map_while(|start| search(*start, options)).collect();
             bug::switch(None);
@@ -60,7 +71,7 @@ mod bank {
         if options.format == Format::Text {
             println!("{} of {count} noticed; not noticed: {unnoticed:?}", count - unnoticed.len());
         }
-        count > 0 && unnoticed.is_empty()
+        unnoticed.is_empty()
     }
 
     /// Runs seeds until one breaks an invariant. Threads only save time: the lowest seed that does so counts.

@@ -131,7 +131,12 @@ impl Plan {
             replicas,
             zones: random.between(1, 3) as usize,
             partition_bits: random.between(1, 4) as u8,
-            keys: if random.chance(150) { 1 } else { random.between(2, 9) as usize },
+            keys: match random.below(1_000) {
+                0..150 => 1,
+                // Few writes of each: then nobody forgets what was overwritten.
+                150..300 => random.between(30, 80) as usize,
+                _ => random.between(2, 9) as usize,
+            },
             clients: random.between(2, 6) as usize,
             operations: OPERATIONS,
             think_ms: random.between(150, 900),

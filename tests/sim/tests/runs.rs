@@ -65,9 +65,17 @@ fn faults_have_names_that_are_understood() {
 }
 
 /// A node that kept a damaged hint looked for hints to deliver, found it, could not read it, and looked again, for ever and without a
-/// pause.
+/// pause. Found by seed 4, whose plan was another one then.
 #[test]
 fn a_hint_that_cannot_be_read_does_not_keep_its_steward_busy() {
-    let run = run(4);
-    assert!(run.violation.is_none(), "{:?}", run.violation);
+    let mut damaged = 0;
+    for seed in 0..40 {
+        let mut plan = Plan { faults: Faults::NONE, ..Plan::new(seed) };
+        plan.faults.set(Fault::Isolate, 3_000);
+        plan.faults.set(Fault::BitRot, 300);
+        let run = runs::run(plan, false);
+        assert!(run.violation.is_none(), "seed {seed}: {:?}", run.violation);
+        damaged += run.figures.sometimes.rotten_hints;
+    }
+    assert!(damaged > 10, "only {damaged} hints were damaged");
 }

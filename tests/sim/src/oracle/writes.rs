@@ -197,7 +197,11 @@ impl Oracle {
         let others: Vec<usize> =
             truth.owners.iter().copied().filter(|&owner| owner != node && is_sound(owner)).collect();
         let is_elsewhere = |number: usize| {
-            let dots = &self.ops[truth.minted[number].op].dots;
+            let Written { dots, standing, acknowledged, .. } = &self.ops[truth.minted[number].op];
+            // What failed for its client, and may be stored or not, may be lost as well.
+            if *standing == Standing::Unclear && !acknowledged {
+                return true;
+            }
             others.iter().any(|&owner| truth.held[owner].meets(dots))
         };
         truth.held[node].iter().all(is_elsewhere)
@@ -259,7 +263,8 @@ impl Oracle {
                     MintBasis::Local | MintBasis::Beside => &nothing,
                 };
                 let found = self.claims(key, &seen.context, "the basis of a delete");
-                if !matches!(write.basis, MintBasis::Beside) {
+                let is_retry = matches!(write.basis, MintBasis::Beside) && !self.ops[op].dots.is_empty();
+                if !is_retry {
                     self.check_delete(op, &found);
                 }
                 found
