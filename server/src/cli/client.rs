@@ -170,10 +170,12 @@ impl Session {
         ReceiptText::new(receipt, &self.layout())
     }
 
-    /// Covers what stands under a key; moves no values.
-    pub async fn context(&self, key: Key<'_>, consistency: Consistency) -> Result<Bytes, Failure> {
+    /// What a write replaces that is to be the only value of its key: exactly what stands there, or, where nothing does, whatever
+    /// has come by then: the last write of a load that was cut off may be on its way still. Moves no values.
+    pub async fn basis(&self, key: Key<'_>, consistency: Consistency) -> Result<Basis, Failure> {
         match self.read(key, consistency, true).await? {
-            Get::Found { context, .. } | Get::NotFound { context, .. } => Ok(context),
+            Get::Found { context, .. } => Ok(Basis::Context(context)),
+            Get::NotFound { .. } => Ok(Basis::Local),
         }
     }
 

@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use clap::Args;
 use dynamo::operation::{Basis, Consistency};
 use serde_json::json;
@@ -219,8 +218,8 @@ impl Work for Writer<'_> {
         loop {
             let basis = match blind {
                 true => Basis::Local,
-                false => match self.context(key, &mut patience, stop).await {
-                    Ok(context) => Basis::Context(context),
+                false => match self.basis(key, &mut patience, stop).await {
+                    Ok(basis) => basis,
                     Err(verdict) => return verdict,
                 },
             };
@@ -238,11 +237,11 @@ impl Work for Writer<'_> {
 }
 
 impl Writer<'_> {
-    /// Covers what stands under a key now.
-    async fn context(&self, key: Key<'_>, patience: &mut Patience, stop: &Stop) -> Result<Bytes, Verdict> {
+    /// What a line replaces: what stands under its key now.
+    async fn basis(&self, key: Key<'_>, patience: &mut Patience, stop: &Stop) -> Result<Basis, Verdict> {
         loop {
-            match self.session.context(key, self.consistency).await {
-                Ok(context) => return Ok(context),
+            match self.session.basis(key, self.consistency).await {
+                Ok(basis) => return Ok(basis),
                 Err(failure) => patience.after(failure, stop).await?,
             }
         }
