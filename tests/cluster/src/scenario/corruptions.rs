@@ -17,7 +17,7 @@ use crate::{
 const KEYS: u64 = 1_000;
 
 /// Records damaged before a node is started again.
-const PER_ROUND: u64 = 10;
+const PER_ROUND: u64 = 20;
 
 /// Time for an operation.
 const TIMEOUT: Duration = Duration::from_secs(5);
