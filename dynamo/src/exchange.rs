@@ -15,7 +15,8 @@ use core::mem;
 use crate::{
     ident::StoreKey,
     layout::{NodeIndex, View},
-    peer::{PeerAction, PeerOperation, PeerResult, TreeQuestion},
+    operation::ErrorCode,
+    peer::{PeerAction, PeerOperation, PeerResult, TreeAnswer, TreeQuestion},
     round::{Answer, Ask, End, Next},
     tick::Tick,
 };
@@ -118,6 +119,9 @@ impl Exchange {
             let (Some(Answer::Tree(here)), Some(Answer::Tree(there))) = (answers.next(), answers.next()) else {
                 return Next::End(End::Failed);
             };
+            if is_unfit(&here) || is_unfit(&there) {
+                return Next::End(End::Unfit);
+            }
             let mut comparison = Comparison { ranges: &mut self.ranges, differing: &mut self.differing };
             if comparison.compare(&self.view, range, here, there).is_err() {
                 return Next::End(End::Failed);
@@ -186,8 +190,16 @@ impl Exchange {
                 self.phase = Phase::Moving(transfer);
                 next
             }
-            next @ (Next::End(End::Failed) | Next::Wait(_)) => next,
+            next @ (Next::End(End::Failed | End::Unfit) | Next::Wait(_)) => next,
         }
+    }
+}
+
+/// Whether a side says that it can't compare for as long as it stays as it is.
+fn is_unfit(answer: &TreeAnswer) -> bool {
+    match answer {
+        TreeAnswer::Failed(failure) => matches!(failure.code, ErrorCode::Corrupt | ErrorCode::Unsupported),
+        TreeAnswer::Sum(_) | TreeAnswer::Children(_) | TreeAnswer::Keys { .. } | TreeAnswer::Stale(_) => false,
     }
 }
 

@@ -146,7 +146,10 @@ impl Handoff {
         for Sent { key, digest, recipients } in sent {
             let (mine, others) = rest.split_at(recipients.min(rest.len()));
             rest = others;
-            let is_delivered = mine.len() == recipients && mine.iter().all(|answer| merged(answer) == Merged::Stored);
+            // Nobody to deliver to is no delivery: the hint may be the only copy.
+            let is_delivered = recipients > 0
+                && mine.len() == recipients
+                && mine.iter().all(|answer| merged(answer) == Merged::Stored);
             if is_delivered || is_on(Bug::DropHintOnAnyAnswer) {
                 asks.push(self.drop_hint(key, digest));
                 continue;

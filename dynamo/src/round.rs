@@ -134,6 +134,9 @@ pub enum End {
     Complete,
     /// A node could not be reached or was not able to: to be tried again later.
     Failed,
+    /// One side's part of the store can't take part until somebody looks after it. Others with the same node are not concerned,
+    /// and trying again soon would only keep them waiting.
+    Unfit,
 }
 
 /// Most asks of one round.

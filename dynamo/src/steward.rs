@@ -10,7 +10,7 @@
 //! Everything here is safe to lose and to repeat: what it moves is merged, and what it deletes (hints alone) was acknowledged.
 
 use alloc::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     vec::Vec,
 };
@@ -252,6 +252,17 @@ impl Steward {
         times.into_iter().flatten().min()
     }
 
+    /// The partitions of which something may be held here that was read and is not written yet: those that are being compared,
+    /// and those of records that are being rebuilt. Deliveries hold only what is kept as a hint until it is written.
+    pub fn partitions_at_work(&self) -> BTreeSet<u32> {
+        let partition = |task: &Task| match task {
+            Task::Exchange(exchange) => Some(exchange.view().prefix),
+            Task::Rebuild(rebuild) => Some(self.config.layout.partition(&rebuild.store_key().id())),
+            Task::Survey | Task::Handoff(_) => None,
+        };
+        self.work.values().filter_map(|work| partition(&work.task)).collect()
+    }
+
     /// How everything stands.
     pub fn status(&self) -> Status {
         let runs = |is_it: fn(&Task) -> bool| self.work.values().any(|work| is_it(&work.task));
@@ -384,7 +395,7 @@ impl Steward {
                     self.backlog.rebuilt(rebuild.store_key());
                     self.rebuild.advance(now, 1);
                 }
-                End::Failed => {
+                End::Failed | End::Unfit => {
                     self.rebuild.failed += 1;
                     self.backlog.rebuild_failed(now, *rebuild.store_key(), &self.config);
                 }
@@ -404,6 +415,11 @@ impl Steward {
         self.neighbours.exchange_ended(now, partition, peer, end);
         match end {
             End::Complete => self.exchange.finish(now, 1),
+            // Its turn comes again with the schedule, and it shows as failed.
+            End::Unfit => {
+                self.exchange.failed += 1;
+                self.exchange.finish(now, 1);
+            }
             // It is tried again, and counts when it has succeeded.
             End::Failed => {
                 self.exchange.failed += 1;

@@ -11,7 +11,7 @@ use dynamo::{
     operation::Address,
     steward::{Input, State},
 };
-use node::address;
+use node::{BITS, address};
 use proptest::prelude::*;
 use world::{Traffic, World, layout};
 
@@ -153,6 +153,39 @@ fn a_node_that_is_away_makes_the_work_wait_and_nothing_is_asked_meanwhile() {
     world.run_for(60_000);
     assert!(world.is_level());
     assert_eq!(world.members[0].steward.status().exchange.state, State::Idle);
+}
+
+#[test]
+fn a_damaged_part_of_a_store_keeps_no_other_partition_from_being_levelled() {
+    let mut world = level(300);
+    world.members[0].unfit_below = 1 << (BITS - 1);
+    let is_fit = |address: &Address| address.store_key.id().prefix(BITS) >= 1 << (BITS - 1);
+    for number in (0..300).filter(|&number| is_fit(&key(number))) {
+        world.write_at(2, &key(number), "second");
+    }
+    assert!(world.differences() > 50);
+    world.tell(0, RUN_EXCHANGE);
+    world.tell(1, RUN_EXCHANGE);
+    // Less than the first rest after a failure, were a node to rest for it.
+    world.run_for(400 + 250);
+    assert!(world.is_level(), "{} keys differ", world.differences());
+    assert!(world.members[0].steward.status().exchange.failed > 0);
+    assert_eq!(world.members[0].steward.status().exchange.state, State::Idle);
+    assert!(world.members[0].steward.partitions_at_work().is_empty());
+}
+
+#[test]
+fn a_partition_is_at_work_from_the_first_question_to_the_last_write() {
+    let mut world = level(10);
+    world.write_at(1, &key(3), "second");
+    let partition = key(3).store_key.id().prefix(BITS);
+    world.tell(0, RUN_EXCHANGE);
+    assert!(world.members[0].steward.partitions_at_work().contains(&partition));
+    world.run_for(100);
+    assert_eq!(world.differences(), 1, "the difference rests before it is confirmed");
+    assert!(world.members[0].steward.partitions_at_work().contains(&partition));
+    world.run_for(60_000);
+    assert!(world.is_level() && world.members[0].steward.partitions_at_work().is_empty());
 }
 
 #[test]

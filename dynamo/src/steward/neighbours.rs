@@ -179,6 +179,8 @@ impl Neighbours {
         let Some(neighbour) = self.nodes.get_mut(&node) else { return };
         match end {
             End::Complete => neighbour.failures = 0,
+            // It is about one partition, not about the node.
+            End::Unfit => {}
             End::Failed => {
                 let wait_ms = (self.retry_min_ms << neighbour.failures.min(16)).min(self.retry_max_ms);
                 // Several conversations with it may have failed for one reason.

@@ -12,7 +12,7 @@ use dynamo::{
     hint::{HintKey, HintOperation},
     ident::{NodeId, StoreKey},
     layout::{Layout, Member, MemberState, NodeIndex},
-    operation::Address,
+    operation::{Address, ErrorCode, Failure},
     peer::{PeerAction, PeerOperation, PeerResult, TreeAnswer, TreeAsk, TreePath, TreeQuestion, TreeSum},
     record,
     replica::{PartitionRow, WriteOperation, WriteOutcome, answer_read},
@@ -37,6 +37,8 @@ pub(crate) struct Inhabitant {
     pub(crate) is_up: bool,
     /// Merges of others are refused, as by a full disk.
     pub(crate) is_full: bool,
+    /// Partitions below this lie in a damaged part of its store, which answers no questions to its trees.
+    pub(crate) unfit_below: u32,
 }
 
 /// What the network carried.
@@ -106,6 +108,7 @@ impl World {
                 steward: Steward::new(config, Tick(0)),
                 is_up: true,
                 is_full: false,
+                unfit_below: 0,
             }
         });
         Self {
@@ -248,7 +251,7 @@ impl World {
     fn carry_out(&mut self, node: usize, ask: Ask) -> (Answer, u64) {
         let member = &mut self.members[node];
         match ask {
-            Ask::LocalTree { question } => (Answer::Tree(tree(&member.node, &question)), 0),
+            Ask::LocalTree { question } => (Answer::Tree(member.tree(&question)), 0),
             Ask::LocalRead { operation } => (Answer::Peer(read(&member.node, &operation)), 0),
             Ask::LocalWrite { operation } => (Answer::Written(member.node.apply(operation)), 0),
             Ask::HintTargets => (Answer::Targets(targets(&member.hints)), 0),
@@ -261,7 +264,7 @@ impl World {
                 if !self.members[to].is_up {
                     return (Answer::NotSent, 0);
                 }
-                let answer = tree(&self.members[to].node, &question);
+                let answer = self.members[to].tree(&question);
                 self.traffic.messages += 2;
                 self.traffic.tree_bytes += tree_bytes(&answer);
                 (Answer::Tree(answer), 2 * LATENCY_MS)
@@ -288,9 +291,7 @@ impl World {
         let member = &mut self.members[to];
         let PeerOperation { view, store_key, action } = operation;
         match action {
-            PeerAction::Merge(_) if member.is_full => {
-                PeerResult::Failed(dynamo::operation::Failure::new(dynamo::operation::ErrorCode::StorageFull, "full"))
-            }
+            PeerAction::Merge(_) if member.is_full => PeerResult::Failed(Failure::new(ErrorCode::StorageFull, "full")),
             PeerAction::Merge(record) => match member.node.apply(WriteOperation::Merge { view, store_key, record }) {
                 WriteOutcome::Stored => PeerResult::Stored,
                 WriteOutcome::Corrupt => PeerResult::Corrupt,
@@ -303,6 +304,15 @@ impl World {
             }
             PeerAction::ReadHint | PeerAction::Hint { .. } => panic!("a steward asks for no hints"),
         }
+    }
+}
+
+impl Inhabitant {
+    fn tree(&self, question: &TreeQuestion) -> TreeAnswer {
+        if question.view.prefix < self.unfit_below {
+            return TreeAnswer::Failed(Failure::new(ErrorCode::Corrupt, "damaged"));
+        }
+        tree(&self.node, question)
     }
 }
 

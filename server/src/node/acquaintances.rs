@@ -55,6 +55,9 @@ struct Acquaintance {
 pub(crate) struct Acquaintances {
     me: Process,
     memory: Mutex<Memory>,
+    /// Whoever writes to the store holds this from before it looks into the memory, so that nothing older is written over anything
+    /// newer. The memory itself is not held meanwhile: every reply of a peer looks into it, and none shall wait for a disk.
+    order: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -111,7 +114,7 @@ impl Acquaintances {
         let (starts, known) = decode(&store.acquaintances()?);
         let me = Process::new(starts + 1, random);
         store.put_acquaintances(&encode(me.start(), &known))?;
-        Ok(Self { me, memory: Mutex::new(Memory { known, is_unsaved: false }) })
+        Ok(Self { me, memory: Mutex::new(Memory { known, is_unsaved: false }), order: Mutex::new(()) })
     }
 
     /// Which process of this node this is.
@@ -122,23 +125,22 @@ impl Acquaintances {
     /// A node introduces itself. Remembers that durably when it is its first process or a later one, and refuses it when it
     /// must have forgotten something.
     pub(crate) fn meet(&self, store: &Store, node: NodeId, claim: &Claim<'_>) -> Result<(), Stranger> {
-        let mut memory = self.memory();
-        let before = memory.known.get(&node).cloned();
-        let Some(after) = judge(before.as_ref(), claim)? else { return Ok(()) };
-        memory.known.insert(node, after);
-        match store.put_acquaintances(&encode(self.me.start(), &memory.known)) {
-            Ok(()) => {
-                memory.is_unsaved = false;
-                Ok(())
-            }
-            Err(error) => {
-                match before {
-                    Some(before) => memory.known.insert(node, before),
-                    None => memory.known.remove(&node),
-                };
-                Err(Stranger::Forgetful(error))
-            }
-        }
+        let _order = self.order();
+        let (before, bytes) = {
+            let mut memory = self.memory();
+            let before = memory.known.get(&node).cloned();
+            let Some(after) = judge(before.as_ref(), claim)? else { return Ok(()) };
+            memory.known.insert(node, after);
+            (before, encode(self.me.start(), &memory.known))
+        };
+        store.put_acquaintances(&bytes).map_err(|error| {
+            let known = &mut self.memory().known;
+            match before {
+                Some(before) => known.insert(node, before),
+                None => known.remove(&node),
+            };
+            Stranger::Forgetful(error)
+        })
     }
 
     /// Whether this is the latest process of a node; also when the node does not say which it is.
@@ -158,12 +160,20 @@ impl Acquaintances {
 
     /// Makes durable what was heard, if there is anything new. Blocks.
     pub(crate) fn save(&self, store: &Store) -> Result<(), OpenError> {
-        let mut memory = self.memory();
-        if memory.is_unsaved {
-            store.put_acquaintances(&encode(self.me.start(), &memory.known))?;
+        let _order = self.order();
+        let bytes = {
+            let mut memory = self.memory();
+            if !memory.is_unsaved {
+                return Ok(());
+            }
             memory.is_unsaved = false;
-        }
-        Ok(())
+            encode(self.me.start(), &memory.known)
+        };
+        store.put_acquaintances(&bytes).inspect_err(|_| self.memory().is_unsaved = true)
+    }
+
+    fn order(&self) -> MutexGuard<'_, ()> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

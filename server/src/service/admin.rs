@@ -22,6 +22,7 @@ use schema::{
         Held, INSPECT_BYTES_MAX, Inspection, Reap, RepairRun, RepairStatus, decode_inspect, decode_reap, encode_reaped,
     },
 };
+use tokio::sync::Mutex;
 use wire::ConnectionHandle;
 
 use super::Arrival;
@@ -34,12 +35,14 @@ use crate::{
 pub(super) struct Admin {
     driver: Rc<Driver>,
     connection: ConnectionHandle,
+    /// Who is inspecting.
+    turn: Mutex<()>,
 }
 
 impl Admin {
     /// For a connection.
     pub(super) fn new(driver: Rc<Driver>, connection: ConnectionHandle) -> Self {
-        Self { driver, connection }
+        Self { driver, connection, turn: Mutex::new(()) }
     }
 
     fn view(&self, address: &Address) -> View {
@@ -66,7 +69,12 @@ impl Admin {
 
     fn held(&self, address: &Address, view: View) -> Result<Held, Failure> {
         let question = PeerOperation { view, store_key: address.store_key, action: PeerAction::Read };
-        held(self.driver.node.store.snapshot().read(&question))
+        let node = &self.driver.node;
+        let result = node.store.snapshot().read(&question);
+        if result == PeerResult::Corrupt && node.store.is_sound(&address.store_key) {
+            node.steward.corrupt(address.store_key);
+        }
+        held(result)
     }
 
     /// What this node keeps of the key for others.
@@ -83,7 +91,9 @@ impl Admin {
         let unknown =
             || Failure::new(ErrorCode::Overloaded, "not all workers of this node say what they do; try again");
         let running = self.driver.node.inquiries.running(view.prefix).await.ok_or_else(unknown)?;
-        Ok(u32::try_from(running).unwrap_or(u32::MAX))
+        // A comparison or a rebuild may hold what it has read before it writes it: to an operator that is an operation too.
+        let repairs = usize::from(self.driver.node.steward.works_on(view.prefix));
+        Ok(u32::try_from(running + repairs).unwrap_or(u32::MAX))
     }
 
     /// Removes a record for good, if nothing here speaks against it. Whether something elsewhere does, whoever asks has found out.
@@ -180,12 +190,14 @@ impl admin::Server for Admin {
         let arrival = Arrival::now(&self.driver);
         let address = arrival.check_serving().and(decode_inspect(params.get()?.get_request()?));
         drop(params);
+        // One at a time on a connection, and none before the last one's answer is on its way: an answer may have megabytes, and a
+        // caller who does not read shall not have several of them made.
+        let _turn = self.turn.lock().await;
+        self.connection.outgoing_room().await;
         let inspection = match address {
             Ok(address) => self.everything_under(&address).await,
             Err(failure) => Err(failure),
         };
-        // A caller who reads slowly waits for its own answers.
-        self.connection.outgoing_room().await;
         let header = arrival.reply_header(&self.driver.node.clients);
         match inspection {
             Ok(inspection) => inspection.encode(&header, wire.get().init_reply()),

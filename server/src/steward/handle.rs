@@ -23,6 +23,8 @@ pub(crate) struct Handle {
     inbox: Mutex<Inbox>,
     wake: Notify,
     seen: Mutex<Seen>,
+    /// The partitions of which something may be held that was read and is not written yet.
+    at_work: Mutex<BTreeSet<u32>>,
 }
 
 /// What was told and not taken in yet.
@@ -91,6 +93,16 @@ impl Handle {
     /// What the steward's connections have carried.
     pub(crate) fn traffic(&self) -> Traffic {
         self.seen().traffic
+    }
+
+    /// Whether a comparison or a rebuild of this partition is under way.
+    pub(crate) fn works_on(&self, partition: u32) -> bool {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner).contains(&partition)
+    }
+
+    /// Says of which partitions a comparison or a rebuild is under way.
+    pub(super) fn set_at_work(&self, partitions: BTreeSet<u32>) {
+        *self.at_work.lock().unwrap_or_else(PoisonError::into_inner) = partitions;
     }
 
     /// Waits until something was told.

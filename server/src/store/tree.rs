@@ -1,6 +1,7 @@
 //! Answering questions to hash trees: from memory, or from the records of a range that memory does not tell apart.
 
 use dynamo::{
+    ident::StoreKey,
     merkle::{self, KEYS_MAX},
     operation::{ErrorCode, Failure},
     peer::{TreeAnswer, TreeAsk, TreeQuestion},
@@ -46,6 +47,11 @@ impl Store {
         self.shards().any(|shard| !shard.was_clean)
     }
 
+    /// Whether nothing is known to be wrong with the shard of a key as a whole.
+    pub fn is_sound(&self, store_key: &StoreKey) -> bool {
+        self.shard(self.shard_of(store_key)).health.is_sound()
+    }
+
     /// Bytes of memory that the hash trees take, about.
     pub fn tree_bytes(&self) -> usize {
         self.shards().map(|shard| shard.forest().memory_bytes()).sum()
@@ -56,7 +62,7 @@ fn answer(shard: &Shard, question: &TreeQuestion) -> TreeAnswer {
     let TreeQuestion { view, path, ask } = question;
     if !shard.health.is_sound() {
         let message = "this part of the node's store is damaged or has failed; compare with other owners";
-        return TreeAnswer::Failed(Failure::new(ErrorCode::Unavailable, message));
+        return TreeAnswer::Failed(Failure::new(ErrorCode::Corrupt, message));
     }
     if path.bits < view.bits || !path.is_sound() {
         // Whoever checks the question next will say so.

@@ -33,7 +33,8 @@ pub(crate) fn read_all(node: &Node, operations: &[PeerOperation], results: &mut 
         let first = results.len();
         snapshot.read_all(now, results);
         for (operation, result) in now.iter().zip(&results[first..]) {
-            if *result == PeerResult::Corrupt {
+            // Where a whole shard is damaged, nothing can be rebuilt, and what was never there counts as unreadable too.
+            if *result == PeerResult::Corrupt && node.store.is_sound(&operation.store_key) {
                 node.steward.corrupt(operation.store_key);
             }
         }
