@@ -19,6 +19,10 @@ const KEYS: u64 = 1_000;
 /// Records damaged before a node is started again.
 const PER_ROUND: u64 = 20;
 
+/// What was damaged so many rounds ago is whole again; before, it may still wait for its rebuild, and could not be found to be damaged
+/// once more. So many rounds take a quarter of the keys.
+const RECENT_ROUNDS: usize = 12;
+
 /// Time for an operation.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -40,7 +44,8 @@ pub fn corruptions(settings: &Settings, count: u64) -> Finding {
             round += 1;
             progress("corruptions", &format!("{} of {count} records damaged", damaged.len()));
             let per_round = PER_ROUND.min(count - damaged.len() as u64);
-            let keys: BTreeSet<u64> = (0..per_round).map(|_| random.below(KEYS)).collect();
+            let recent = damaged.iter().filter(|(then, _)| then + RECENT_ROUNDS > round).map(|(_, key)| *key).collect();
+            let keys = others(&mut random, per_round, &recent);
             harm(&mut cluster, node, &keys, &mut random);
             damaged.extend(keys.iter().map(|key| (round, *key)));
             for key in &keys {
@@ -60,6 +65,18 @@ pub fn corruptions(settings: &Settings, count: u64) -> Finding {
             format!("{} records damaged in {round} rounds: {unread} reads failed; {report}; {rest}", damaged.len());
         Finding::new(report.is_clean() && unread == 0, seen)
     })
+}
+
+/// So many keys that are not among those that were damaged lately.
+fn others(random: &mut Random, count: u64, recent: &BTreeSet<u64>) -> BTreeSet<u64> {
+    let mut keys = BTreeSet::new();
+    while (keys.len() as u64) < count {
+        let key = random.below(KEYS);
+        if !recent.contains(&key) {
+            keys.insert(key);
+        }
+    }
+    keys
 }
 
 /// Stops a node, damages its records of some keys, and starts it again.
