@@ -243,6 +243,11 @@ fn an_emptied_directory_does_not_come_back_as_the_old_owner() {
         assert!(matches!(error, Error::Unavailable(_) | Error::Timeout(_) | Error::QuorumTimeout(_)), "{error:?}");
         let logs: String = (0..3).map(|node| cluster.log(node)).collect();
         assert!(logs.contains("directory"), "no log names the reason:\n{logs}");
+        // It does not even answer those who ask a single node: they would be told that nothing is there.
+        for at in 0..200 {
+            let found = db.get(key(at)).level(Level::One).await.expect("two nodes serve");
+            assert!(found.is_some(), "key {at} is missing at one node");
+        }
         db.close().await;
     });
 }

@@ -46,8 +46,8 @@ pub enum ServeError {
     /// The operating system refused something else.
     #[error("the operating system refused: {0}")]
     System(io::Error),
-    /// Another node has proof that this one runs on an old copy of its data directory, or that it is not the only process to run
-    /// on it.
+    /// Another node has proof that this one runs on another data directory than it had or on an old copy of it, or that it is not the
+    /// only process to run on it.
     #[error("this node stopped because another one refused it: {0}")]
     OldCopy(String),
     /// A worker ended in a panic.

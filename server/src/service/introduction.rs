@@ -275,9 +275,11 @@ fn check_peer(node: &Node, peer: &PeerIntroduction, credentials: &[u8]) -> Resul
 pub(crate) fn meet(node: &Node, peer: NodeId, claim: &Claim<'_>) -> Result<(), Failure> {
     node.acquaintances.meet(&node.store, peer, claim).map_err(|stranger| {
         let code = match stranger {
-            Stranger::OtherDirectory { .. } => ErrorCode::WrongCluster,
-            // Nothing else of `hello` is answered so: the node it is said to stops.
-            Stranger::OldCopy { .. } | Stranger::Superseded { .. } => ErrorCode::Corrupt,
+            // Nothing else of `hello` is answered so: the node it is said to stops. Were it to go on, clients that still take it for the
+            // owner it was would be told at level `one` that nothing is there.
+            Stranger::OtherDirectory { .. } | Stranger::OldCopy { .. } | Stranger::Superseded { .. } => {
+                ErrorCode::Corrupt
+            }
             Stranger::Forgetful(_) => ErrorCode::Internal,
         };
         let name =

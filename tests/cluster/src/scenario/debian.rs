@@ -42,6 +42,8 @@ struct Read {
     right: usize,
     /// A typed error.
     failed: usize,
+    /// The first of them.
+    first_error: Option<String>,
     /// Other bytes than were put, or none.
     wrong: Vec<String>,
 }
@@ -193,7 +195,10 @@ async fn read_all(client: &Client, index: &Index) -> Read {
             match found {
                 Ok(Some(found)) if found.value().is_ok_and(|got| got == *value) => read.right += 1,
                 Ok(_) => read.wrong.push((*key).clone()),
-                Err(_) => read.failed += 1,
+                Err(error) => {
+                    read.failed += 1;
+                    read.first_error.get_or_insert_with(|| error.to_string());
+                }
             }
         }
     }
@@ -234,8 +239,9 @@ fn made_up(number: usize) -> (String, Bytes) {
 
 impl std::fmt::Display for Read {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { right, failed, wrong } = self;
+        let Self { right, failed, first_error, wrong } = self;
         write!(formatter, "{right} read right, {failed} typed errors, {} wrong or missing", wrong.len())?;
-        wrong.first().map_or(Ok(()), |key| write!(formatter, " such as {key}"))
+        wrong.first().map_or(Ok(()), |key| write!(formatter, " such as {key}"))?;
+        first_error.as_ref().map_or(Ok(()), |error| write!(formatter, " (the first error: {error})"))
     }
 }
