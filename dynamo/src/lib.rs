@@ -1,7 +1,8 @@
 //! The protocol of Amazon's Dynamo (SOSP 2007) as pure state machines.
 //!
 //! Every file is one idea of the paper: identifiers and partitions (4.2), the partition map and its planner (4.2, 6.2),
-//! versions (4.4), quorums (4.5), the coordinator and the replica that carry them out. Nothing in this crate performs
+//! versions (4.4), quorums (4.5), the coordinator and the replica that carry them out, hints and their handoff (4.6), hash
+//! trees and their exchange (4.7), and the steward that schedules repair. Nothing in this crate performs
 //! input or output, reads a clock, or makes random numbers: time comes in as a [`tick::Tick`], entropy as arguments, and
 //! whatever shall happen goes out as effects. The server, the simulator and the tests drive the same machines.
 //!

@@ -1,6 +1,6 @@
 //! The scrub: every record is verified once in a while, because what is read by nobody is damaged in silence (paper, section
-//! 4.7, knows only of replicas that differ). What can't be verified is rebuilt, and where records are missing the partition is
-//! compared with its other owners.
+//! 4.7, knows only of replicas that differ). What can't be verified is rebuilt; where records are missing, the store has
+//! taken their part of it out of service, and the others go on.
 //!
 //! Of its own accord it goes just as fast as its period asks, a step now and then; on request as fast as its share allows.
 
@@ -147,7 +147,10 @@ async fn verify(driver: &Rc<Driver>, partition: u32, speed: Speed) -> bool {
         let mut inputs: Vec<Input> =
             step.unreadable.iter().map(|store_key| Input::Corrupt { store_key: *store_key }).collect();
         if step.is_missing {
-            tracing::warn!(partition, "records are missing; the partition is compared with its other owners");
+            tracing::warn!(
+                partition,
+                "records are missing: this part of the store is read-only from now on, and the node should be replaced"
+            );
             inputs.push(Input::Missing { partition });
         }
         driver.tell(inputs);

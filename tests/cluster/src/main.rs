@@ -107,7 +107,7 @@ fn scenarios(settings: &Settings) -> Vec<Scenario> {
         ("harms", format!("{harms} harms of 8 kinds in turn, 0 acknowledged lost"), with(scenario::harms, harms)),
         (
             "hostile",
-            "1000 hostile connections of 4 kinds: resident memory +64 MiB at most, honest p99 1.5 times at most"
+            "1000 hostile connections of 4 kinds: resident memory +64 MiB at most, honest p99 1.5 times as a goal, 6 times or a second at most"
                 .to_owned(),
             with(|settings, _| scenario::hostile(settings), 0),
         ),
