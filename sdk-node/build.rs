@@ -1,0 +1,5 @@
+//! Link arguments for an addon.
+
+fn main() {
+    napi_build::setup();
+}
