@@ -1,12 +1,12 @@
 //! The data of the fake cluster: versions kept as simply as can be, one number for each write, and a context that is the
-//! highest number that was seen.
+//! highest number that was seen. No store: nothing expires, and a context says nothing of the key it came from.
 
 use std::{collections::BTreeMap, sync::Mutex};
 
 use bytes::Bytes;
 use dynamo::{
     ident::{OpId, StoreKey},
-    operation::{Action, Address, Basis, Operation, Outcome, Receipt, Reply, Sibling, value_hash},
+    operation::{Action, Address, Basis, ErrorCode, Failure, Operation, Outcome, Receipt, Reply, Sibling, value_hash},
 };
 
 #[derive(Clone)]
@@ -25,15 +25,16 @@ struct State {
 
 /// The data.
 #[derive(Default)]
-pub(crate) struct Map(Mutex<State>);
+pub struct Map(Mutex<State>);
 
 impl Map {
     /// How many writes were applied, repetitions not counted.
-    pub(crate) fn writes(&self) -> u64 {
+    pub fn writes(&self) -> u64 {
         self.0.lock().unwrap().writes
     }
 
-    pub(crate) fn carry_out(&self, operation: &Operation) -> Reply {
+    /// Does what an operation says.
+    pub fn carry_out(&self, operation: &Operation) -> Reply {
         let mut state = self.0.lock().unwrap();
         let outcome = match &operation.action {
             Action::Get { without_values } => state.get(&operation.address, *without_values),
@@ -46,7 +47,7 @@ impl Map {
     }
 
     /// The keys of a partition after `cursor`, in order, with their live values.
-    pub(crate) fn partition(&self, bits: u8, partition: u32) -> Vec<(Address, Vec<Bytes>)> {
+    pub fn partition(&self, bits: u8, partition: u32) -> Vec<(Address, Vec<Bytes>)> {
         let state = self.0.lock().unwrap();
         let inside = state.keys.iter().filter(|(key, _)| key.id().prefix(bits) == partition);
         inside
@@ -77,15 +78,21 @@ impl State {
 
     fn write(&mut self, address: &Address, value: Option<Bytes>, basis: &Basis, op_id: OpId) -> Outcome {
         assert!(!op_id.is_none(), "a write came without an operation id");
+        let seen = match basis {
+            Basis::Local => u64::MAX,
+            Basis::Beside => 0,
+            Basis::Context(token) => match token[..].try_into() {
+                Ok(number) => u64::from_be_bytes(number),
+                Err(_) => {
+                    let message = "context: not one of this cluster";
+                    return Outcome::Failed(Failure::new(ErrorCode::InvalidRequest, message));
+                }
+            },
+        };
         let number = self.writes + 1;
         let (_, versions) = self.keys.entry(address.store_key).or_insert_with(|| (address.clone(), Vec::new()));
         let repeated = versions.iter().find(|version| version.op_id == op_id).map(|version| version.number);
         if repeated.is_none() {
-            let seen = match basis {
-                Basis::Local => u64::MAX,
-                Basis::Beside => 0,
-                Basis::Context(token) => u64::from_be_bytes(token[..].try_into().unwrap()),
-            };
             versions.retain(|version| version.number > seen);
             versions.push(Version { number, op_id, value });
             self.writes += 1;

@@ -5,7 +5,7 @@ use std::{
     rc::Rc,
     sync::{Arc, Mutex},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use dynamo::{
@@ -24,18 +24,22 @@ use tokio::{
 };
 use wire::{Budget, Limits};
 
-use super::{Act, Control, Map, Seen};
+use crate::{Act, Control, Map, Seen};
 
 /// A node.
-pub(crate) struct Node {
-    pub(crate) index: NodeIndex,
-    pub(crate) address: String,
-    pub(crate) control: Arc<Control>,
+pub struct Node {
+    /// Its position in the layout.
+    pub index: NodeIndex,
+    /// Where it listens.
+    pub address: String,
+    /// What a test and this node have in common.
+    pub control: Arc<Control>,
     running: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
 impl Node {
-    pub(crate) fn start(index: NodeIndex, listener: TcpListener, map: Arc<Map>, layout: Layout) -> Self {
+    /// Starts one that serves `listener`, keeps its data in `map` and tells `layout`.
+    pub fn start(index: NodeIndex, listener: TcpListener, map: Arc<Map>, layout: Layout) -> Self {
         let address = listener.local_addr().unwrap().to_string();
         let control = Arc::new(Control {
             script: Mutex::new(Box::new(|_| Act::Serve)),
@@ -52,23 +56,23 @@ impl Node {
     }
 
     /// What it shall do with the calls that come.
-    pub(crate) fn script(&self, script: impl FnMut(&[Operation]) -> Act + Send + 'static) {
+    pub fn script(&self, script: impl FnMut(&[Operation]) -> Act + Send + 'static) {
         *self.control.script.lock().unwrap() = Box::new(script);
     }
 
     /// What it shall do with the first calls that come; after those it serves.
-    pub(crate) fn first(&self, acts: impl IntoIterator<Item = Act>) {
+    pub fn first(&self, acts: impl IntoIterator<Item = Act>) {
         let mut acts = acts.into_iter().collect::<std::collections::VecDeque<_>>();
         self.script(move |_| acts.pop_front().unwrap_or(Act::Serve));
     }
 
     /// What it has seen so far.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub fn seen(&self) -> Vec<Seen> {
         self.control.seen.lock().unwrap().clone()
     }
 
     /// Ends it: its port refuses, its connections break.
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         if let Some((stop, thread)) = self.running.lock().unwrap().take() {
             let _ = stop.send(());
             thread.join().unwrap();
@@ -76,7 +80,7 @@ impl Node {
     }
 
     /// Starts it again on its old port.
-    pub(crate) fn restart(&self) {
+    pub fn restart(&self) {
         for _ in 0..200 {
             match TcpListener::bind(&self.address) {
                 Ok(listener) => return self.serve(listener),
@@ -189,8 +193,8 @@ impl kv::Server for Service {
         let operations: Vec<Operation> = decoded.into_iter().map(|operation| operation.unwrap()).collect();
         {
             let mut seen = self.control.seen.lock().unwrap();
-            let call = seen.last().map_or(0, |seen| seen.call + 1);
-            seen.extend(operations.iter().cloned().map(|operation| Seen { operation, call, budget_ms }));
+            let (call, at) = (seen.last().map_or(0, |seen| seen.call + 1), Instant::now());
+            seen.extend(operations.iter().cloned().map(|operation| Seen { operation, call, budget_ms, at }));
         }
         let act = (self.control.script.lock().unwrap())(&operations);
         let fail = |failure: Failure| Reply { outcome: Outcome::Failed(failure), receipt: Default::default() };
@@ -202,6 +206,7 @@ impl kv::Server for Service {
             }
             Act::Fail(failure) => operations.iter().map(|_| fail(failure.clone())).collect(),
             Act::Refuse(failure) => vec![fail(failure)],
+            Act::Answer(reply) => operations.iter().map(|_| (*reply).clone()).collect(),
             Act::Hang => std::future::pending().await,
             Act::ServeAndHangUp => {
                 self.carry_out(&operations);
