@@ -24,6 +24,9 @@ struct Arguments {
     /// Seconds of the row "availability", in place of five minutes times --times.
     #[arg(long)]
     seconds: Option<u64>,
+    /// Calls of each client in the row "client-memory", in place of a million times --times.
+    #[arg(long)]
+    calls: Option<u64>,
     /// Chooses what happens when.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -49,6 +52,13 @@ const AVAILABILITY_SECONDS: f64 = 300.0;
 /// Records of the Debian package index at scale 1: all of it.
 const DEBIAN_RECORDS: u64 = 65_000;
 
+/// Operations of each client in the row "forwards", and kills in the row "one-retry", at scale 1.
+const FORWARD_OPERATIONS: u64 = 3_000;
+const RETRY_KILLS: u64 = 3;
+
+/// Calls of each client in the row "client-memory" at scale 1.
+const MEMORY_CALLS: u64 = 1_000_000;
+
 /// A row: its name, what is asked of it, and how it is found out.
 type Scenario = (&'static str, String, Box<dyn FnOnce() -> Finding>);
 
@@ -56,7 +66,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let seconds = arguments.seconds.unwrap_or((AVAILABILITY_SECONDS * arguments.times).round().max(1.0) as u64);
     let settings = Settings { times: arguments.times, seconds, seed: arguments.seed, keep: arguments.keep.clone() };
-    let scenarios = scenarios(&settings);
+    let calls = arguments.calls.unwrap_or_else(|| settings.scaled(MEMORY_CALLS));
+    let scenarios = scenarios(&settings, calls);
     let names: Vec<&str> = scenarios.iter().map(|(name, ..)| *name).collect();
     if let Some(unknown) = arguments.only.iter().chain(&arguments.skip).find(|only| !names.contains(&only.as_str())) {
         eprintln!("there is no row {unknown}: there are {}", names.join(", "));
@@ -81,7 +92,7 @@ fn main() -> ExitCode {
     if rows.iter().any(|row| row.verdict == Verdict::Failed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn scenarios(settings: &Settings) -> Vec<Scenario> {
+fn scenarios(settings: &Settings, calls: u64) -> Vec<Scenario> {
     let with = |run: fn(&Settings, u64) -> Finding, count: u64| -> Box<dyn FnOnce() -> Finding> {
         let settings = settings.clone();
         Box::new(move || run(&settings, count))
@@ -90,6 +101,7 @@ fn scenarios(settings: &Settings) -> Vec<Scenario> {
     let records = settings.scaled(DEBIAN_RECORDS);
     let (damaged, harms) = (settings.scaled(100), settings.scaled(16));
     let seeds = settings.scaled(2_000);
+    let (operations, deaths) = (settings.scaled(FORWARD_OPERATIONS), settings.scaled(RETRY_KILLS));
     vec![
         (
             "simulation",
@@ -135,6 +147,21 @@ fn scenarios(settings: &Settings) -> Vec<Scenario> {
                  one scrub finds and repairs all; an emptied directory does not come back"
             ),
             with(scenario::debian, records),
+        ),
+        (
+            "forwards",
+            format!("{operations} operations of every kind by each client, N of 3 nodes own a key: nodes forward nothing"),
+            with(scenario::forwards, operations),
+        ),
+        (
+            "one-retry",
+            format!("{deaths} nodes killed under load at `quorum`: no operation fails beyond one retry, in any language"),
+            with(scenario::one_retry, deaths),
+        ),
+        (
+            "client-memory",
+            format!("{calls} calls of each client: resident memory rises by 8 MiB at most"),
+            with(scenario::memory, calls),
         ),
     ]
 }

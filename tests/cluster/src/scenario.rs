@@ -2,6 +2,7 @@
 //! and how everything that was seen is checked.
 
 mod availability;
+mod clients;
 mod corruptions;
 mod debian;
 mod harms;
@@ -20,6 +21,7 @@ use crate::{proxied::Proxied, recorder::Recorder, replicas, workload::BUCKET};
 
 pub use self::{
     availability::{availability, stand_ins},
+    clients::{forwards, memory, one_retry},
     corruptions::corruptions,
     debian::debian,
     harms::harms,
