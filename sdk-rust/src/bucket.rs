@@ -1,22 +1,23 @@
 //! A bucket: a name under which keys live, with defaults for the requests made through it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use dynamo::{
     ident::BUCKET_DEFAULT,
     layout::Level,
-    operation::{Action, Address, Basis, Operation},
+    operation::{Action, Address, Basis, Operation, Reply},
 };
 
 use crate::{
     Batch, Delete, Error, Exists, Explanation, Found, Get, IntoBytes, Lookup, Put, Scan, Stored,
     client::Handle,
     request::{self, Defaults, Request},
+    update::Update,
 };
-
-/// How often `update` merges again when other writers were quicker.
-const UPDATE_ROUNDS: usize = 5;
 
 /// A bucket. Made by [`crate::Client::bucket`]; cheap to clone.
 #[derive(Clone)]
@@ -39,12 +40,18 @@ impl Bucket {
         &self.handle
     }
 
-    pub(crate) fn name(&self) -> &Bytes {
+    pub(crate) fn name_bytes(&self) -> &Bytes {
         &self.name
     }
 
     pub(crate) fn defaults(&self) -> Defaults {
         self.defaults
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        // Made of one by `Client::bucket`.
+        std::str::from_utf8(&self.name).unwrap_or_default()
     }
 
     /// The same bucket, whose requests have this level unless they say otherwise.
@@ -112,24 +119,20 @@ impl Bucket {
     /// again, a few times. So `merge` may be called more than once and must give the same for the same values.
     ///
     /// If others are quicker every time, the last merged value is stored all the same and `siblings` of the answer says how
-    /// many versions there are: nothing is lost, and the next reader merges.
+    /// many versions there are: nothing is lost, and the next reader merges. The bucket's timeout is for all rounds together,
+    /// with the time that `merge` takes.
     pub async fn update<V: IntoBytes>(
         &self,
         key: impl IntoBytes,
         mut merge: impl FnMut(&[Bytes]) -> V,
     ) -> Result<Stored, Error> {
-        let key = key.into_bytes();
-        let mut round = 0;
+        let update = Update::new(self.clone(), key.into_bytes(), self.defaults);
         loop {
-            let seen = self.get(&key).lookup().await?;
-            let values: Vec<Bytes> = seen.siblings().iter().map(|sibling| sibling.value.clone()).collect();
-            let merged = merge(&values).into_bytes();
-            let stored = self.put(&key, merged).context(seen.context()).await;
-            round += 1;
-            match stored {
-                Ok(stored) if stored.siblings > 1 && round < UPDATE_ROUNDS => {}
-                Err(Error::TooManySiblings(_)) if round < UPDATE_ROUNDS => {}
-                stored => return stored,
+            let read = self.carry_out(update.read(), update.deadline()).await;
+            let values = update.values(read.and_then(Lookup::from_reply))?;
+            let written = self.carry_out(update.write(merge(&values).into_bytes())?, update.deadline()).await;
+            if let Some(stored) = update.judge(written.and_then(Stored::from_reply))? {
+                return Ok(stored);
             }
         }
     }
@@ -145,6 +148,11 @@ impl Bucket {
         crate::view::explain(&self.handle.shared, address).await
     }
 
+    /// Carries out one operation by a deadline.
+    pub(crate) async fn carry_out(&self, operation: Operation, deadline: Instant) -> Result<Reply, Error> {
+        Request::of(Arc::clone(&self.handle), operation, deadline).await
+    }
+
     pub(crate) fn operation(&self, key: impl IntoBytes, action: Action) -> Operation {
         let address = Address::new(self.name.clone(), key.into_bytes());
         Operation { address, consistency: self.defaults.consistency, action }
@@ -153,7 +161,7 @@ impl Bucket {
     pub(crate) fn batch<T>(
         &self,
         operations: impl Iterator<Item = Operation>,
-        read: fn(dynamo::operation::Reply) -> Result<T, Error>,
+        read: fn(Reply) -> Result<T, Error>,
     ) -> Batch<T> {
         Batch::new(Arc::clone(&self.handle), self.defaults.timeout, operations.collect(), read)
     }

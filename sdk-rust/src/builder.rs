@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use crate::{Client, Error, core::Config, driver::bootstrap};
 
 /// Time for an operation, retries included: what a person still takes for prompt.
@@ -121,11 +123,22 @@ impl Builder {
 
     /// Connects: asks the addresses, in random order, until one has told the layout.
     pub async fn connect(self) -> Result<Client, Error> {
+        let (sender, receiver) = oneshot::channel();
+        // If nobody waits any more, the client is closed by being dropped.
+        bootstrap::start(self.into_config()?, move |shared| drop(sender.send(shared.map(Client::new))));
+        receiver.await.map_err(|_| Error::internal("the I/O thread ended before it was ready"))?
+    }
+
+    /// The time after which a connection has been made or has failed.
+    pub(crate) fn connect_within(&self) -> Duration {
+        let endpoints = u32::try_from(self.0.endpoints.len()).unwrap_or(u32::MAX).max(1);
+        (self.0.connect_timeout + self.0.timeout).saturating_mul(endpoints)
+    }
+
+    pub(crate) fn into_config(self) -> Result<Config, Error> {
         if self.0.endpoints.is_empty() {
             return Err(Error::invalid("endpoints: none given; name at least one node as host:port"));
         }
-        let ready = bootstrap::start(self.0);
-        let shared = ready.await.map_err(|_| Error::internal("no I/O thread could be started"))??;
-        Ok(Client::new(shared))
+        Ok(self.0)
     }
 }

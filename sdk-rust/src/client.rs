@@ -171,6 +171,10 @@ impl Client {
         &self.bucket.handle().shared
     }
 
+    pub(crate) fn own_bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
     fn member(&self, node: NodeIndex) -> Result<dynamo::ident::NodeId, Error> {
         let layout = self.ring();
         let member = layout.member(node).ok_or_else(|| Error::invalid(format!("the ring has no node {}", node.0)))?;

@@ -20,7 +20,11 @@ use dynamo::{
 use tokio::sync::oneshot;
 use wire::Budget;
 
-use crate::{Error, engine::Submission};
+use crate::{
+    Error,
+    bridge::{Calls, Event, Subscribers},
+    engine::Submission,
+};
 pub(crate) use queue::{Contents, Job, Queue};
 pub(crate) use slot::Slot;
 
@@ -31,6 +35,10 @@ pub(crate) const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub trait Completer: Send + Sync {
     /// The operation that was submitted with `token` has ended. Called at most once for each submission.
     fn complete(&self, token: u64, result: Result<Reply, Error>);
+
+    /// Results were handed over by `complete`, and there are no more at this moment. One call for a run of results: the place
+    /// to wake somebody, where waking costs more than noting.
+    fn flush(&self) {}
 
     /// Whether anybody still waits for it. If not, it is not sent (again), and `complete` is not called.
     fn is_wanted(&self, token: u64) -> bool {
@@ -58,6 +66,9 @@ pub(crate) struct Shared {
     /// Bounds the bytes of replies that are being read.
     pub(crate) replies: Budget,
     pub(crate) queues: Vec<Queue>,
+    /// Calls of other languages that are more than one operation.
+    pub(crate) calls: Calls,
+    pub(crate) subscribers: Subscribers,
     running: Mutex<Running>,
 }
 
@@ -87,7 +98,7 @@ pub(crate) struct RefreshState {
 #[derive(Default)]
 struct Running {
     threads: usize,
-    waiting: Vec<oneshot::Sender<()>>,
+    waiting: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 impl Shared {
@@ -107,6 +118,8 @@ impl Shared {
             refreshes: AtomicU64::new(0),
             replies: Budget::new(REPLY_BYTES_MAX),
             queues: (0..threads).map(|_| Queue::default()).collect(),
+            calls: Calls::default(),
+            subscribers: Subscribers::default(),
             running: Mutex::new(Running { threads, waiting: Vec::new() }),
         }
     }
@@ -130,8 +143,8 @@ impl Shared {
                 format!("{} operations already wait in this client; nothing was sent", self.config.waiting_max);
             return Err(Error::overloaded(message));
         }
-        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
-        let id = OpId { client: self.client, sequence };
+        let id = self.next_id();
+        let sequence = id.sequence;
         match &mut operation.action {
             Action::Get { .. } => {}
             Action::Put { value, hash, op_id, seen_clock, .. } => {
@@ -158,6 +171,11 @@ impl Shared {
         if id.client == self.client {
             self.queues.iter().for_each(|queue| queue.cancel(id.sequence));
         }
+    }
+
+    /// The next operation's id. Calls that are more than one operation have one, too.
+    pub(crate) fn next_id(&self) -> OpId {
+        OpId { client: self.client, sequence: self.sequence.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// The I/O thread that carries out the operations on a key: always the same one.
@@ -199,10 +217,12 @@ impl Shared {
         if layout.cluster != current.cluster || !newer {
             return false;
         }
+        let event = Event::Topology { epoch: layout.epoch, generation: layout.generation };
         *current = Arc::new(layout);
         self.layouts.fetch_add(1, Ordering::Release);
         drop(current);
         self.queues.iter().for_each(Queue::wake);
+        self.subscribers.tell(&event);
         true
     }
 
@@ -219,21 +239,27 @@ impl Shared {
     /// Resolves when every I/O thread has ended.
     pub(crate) fn ended(&self) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        match running.threads {
-            0 => _ = sender.send(()),
-            _ => running.waiting.push(sender),
-        }
+        self.when_ended(move || _ = sender.send(()));
         receiver
+    }
+
+    /// Calls `then` when every I/O thread has ended: on the last of them, or here if that has happened already.
+    pub(crate) fn when_ended(&self, then: impl FnOnce() + Send + 'static) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.threads > 0 {
+            return running.waiting.push(Box::new(then));
+        }
+        drop(running);
+        then();
     }
 
     /// An I/O thread has ended.
     pub(crate) fn thread_ended(&self) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.threads -= 1;
-        if running.threads == 0 {
-            running.waiting.drain(..).for_each(|waiting| _ = waiting.send(()));
-        }
+        let told = if running.threads == 0 { std::mem::take(&mut running.waiting) } else { Vec::new() };
+        drop(running);
+        told.into_iter().for_each(|then| then());
     }
 }
 

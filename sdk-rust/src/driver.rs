@@ -21,11 +21,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dynamo::operation::Outcome;
+use dynamo::operation::{Outcome, Reply};
 use tokio::task::spawn_local;
 
 use crate::{
-    Error,
+    Completer, Error,
     core::{Contents, Job, Shared},
     engine::{Effect, Engine, Settings, link::LinkId},
     random::Random,
@@ -118,7 +118,8 @@ impl Driver {
         self.perform();
         self.shared.release(left.submissions.len());
         for submission in left.submissions {
-            submission.completer.complete(submission.token, Err(error.clone()));
+            complete(&*submission.completer, submission.token, Err(error.clone()));
+            flush(Some(submission.completer));
         }
     }
 
@@ -179,12 +180,23 @@ impl Driver {
                 break;
             }
             let mut latest_clock = 0;
+            let mut told: Option<Arc<dyn Completer>> = None;
             for effect in effects.drain(..) {
-                if let Effect::Complete { result: Ok(reply), .. } = &effect {
+                let Effect::Complete { completer, token, result } = effect else {
+                    flush(told.take());
+                    self.perform_one(effect);
+                    continue;
+                };
+                if let Ok(reply) = &result {
                     latest_clock = latest_clock.max(clock(&reply.outcome));
                 }
-                self.perform_one(effect);
+                if told.as_ref().is_some_and(|last| !Arc::ptr_eq(last, &completer)) {
+                    flush(told.take());
+                }
+                complete(&*completer, token, result);
+                told = Some(completer);
             }
+            flush(told);
             if latest_clock > 0 {
                 self.shared.saw_clock(latest_clock);
             }
@@ -195,17 +207,25 @@ impl Driver {
     fn perform_one(self: &Rc<Self>, effect: Effect) {
         match effect {
             Effect::Complete { completer, token, result } => {
-                // A completer is the application's code; if it panics, the other operations still end.
-                let told = catch_unwind(AssertUnwindSafe(|| completer.complete(token, result)));
-                if told.is_err() {
-                    tracing::error!(token, "a completer panicked");
-                }
+                complete(&*completer, token, result);
+                flush(Some(completer));
             }
+            Effect::Health { link, up } => self.tell_health(link, up),
             Effect::Send { call, link, budget } => self.send(call, link, budget),
             Effect::Connect(link) => drop(spawn_local(Rc::clone(self).connect(link))),
             Effect::Disconnect(link) => drop(self.connections.borrow_mut().remove(&link)),
             Effect::Refresh(link) => self.refresh_from(link),
         }
+    }
+
+    /// Tells subscribers that a node has come or gone, as far as this thread can tell.
+    fn tell_health(&self, link: LinkId, up: bool) {
+        let (name, node) = {
+            let engine = self.engine.borrow();
+            let link = engine.link(link);
+            (link.name.clone(), link.node)
+        };
+        self.shared.subscribers.tell_health(name, node, up);
     }
 
     async fn connect(self: Rc<Self>, link: LinkId) {
@@ -236,6 +256,21 @@ impl Driver {
                 self.input(|engine, now| engine.unreachable(now, link));
             }
         }
+    }
+}
+
+/// Tells a result. A completer is the application's code; if it panics, the other operations still end.
+fn complete(completer: &dyn Completer, token: u64, result: Result<Reply, Error>) {
+    if catch_unwind(AssertUnwindSafe(|| completer.complete(token, result))).is_err() {
+        tracing::error!(token, "a completer panicked");
+    }
+}
+
+/// A run of results of one completer is over.
+fn flush(completer: Option<Arc<dyn Completer>>) {
+    let Some(completer) = completer else { return };
+    if catch_unwind(AssertUnwindSafe(|| completer.flush())).is_err() {
+        tracing::error!("a completer panicked");
     }
 }
 

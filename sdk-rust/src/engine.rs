@@ -96,6 +96,8 @@ pub(crate) enum Effect {
     Complete { completer: Arc<dyn Completer>, token: u64, result: Result<Reply, Error> },
     /// A node knows a newer layout.
     Refresh(LinkId),
+    /// A node can be reached, or can't be any more.
+    Health { link: LinkId, up: bool },
 }
 
 /// Numbers that only grow.

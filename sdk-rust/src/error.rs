@@ -191,6 +191,17 @@ impl Error {
         self
     }
 
+    /// A write that was under way may have been applied.
+    pub(crate) fn with_doubt(self, writes: bool) -> Self {
+        if writes { self.with_something_applied() } else { self }
+    }
+
+    /// Something was stored before this went wrong.
+    pub(crate) fn with_something_applied(mut self) -> Self {
+        self.details_mut().0.maybe_applied = true;
+        self
+    }
+
     fn fields(&self) -> &Fields {
         match self {
             Self::Timeout(details)

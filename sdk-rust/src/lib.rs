@@ -33,9 +33,10 @@
 //! other nodes; writes under the same operation id, by which nodes recognise them, so that no write is applied twice.
 //!
 //! # Other languages
-//! [`Client::submit`], [`Client::cancel`] and [`Completer`] are the whole core; the futures here are one completer over it, and
-//! other languages add their own.
+//! [`Client::submit`], [`Client::cancel`] and [`Completer`] are the whole core; the futures here are one completer over it.
+//! [`bridge`] holds what clients in other languages are made of.
 
+pub mod bridge;
 mod bucket;
 mod builder;
 mod bytes_in;
@@ -56,6 +57,7 @@ mod retry;
 mod routing;
 mod scan;
 mod transport;
+mod update;
 mod view;
 
 pub use bucket::Bucket;

@@ -149,8 +149,8 @@ impl Machine {
                 MachineEffect::Send { call, node: self.node(link)?, operations, budget }
             }
             Effect::Complete { completer: _, token, result } => MachineEffect::Complete { token, result },
-            // The simulated ring does not change.
-            Effect::Refresh(_) => return None,
+            // The simulated ring does not change, and nobody has subscribed to its nodes' health.
+            Effect::Refresh(_) | Effect::Health { .. } => return None,
         })
     }
 

@@ -15,10 +15,10 @@ use dynamo::{
 use crate::{Completer, Error, client::Handle};
 
 /// Operations that one future has under way. More would only wait inside the client.
-const WINDOW: usize = 4096;
+pub(crate) const WINDOW: usize = 4096;
 
 /// Operations that must have ended before the future is woken to submit more.
-const REFILL: usize = WINDOW / 2;
+pub(crate) const REFILL: usize = WINDOW / 2;
 
 /// Operations that are awaited together. Resolves to a result for each, in the order of the operations; one that fails leaves
 /// the others alone.

@@ -21,6 +21,9 @@ use crate::{
     core::{Completer, Slot},
 };
 
+/// What a timeout that no clock can show is taken for: a year.
+const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Reads a key. Resolves to its values, or `None` when there are none.
 #[must_use = "a request does nothing unless it is awaited"]
 pub struct Get(Request);
@@ -40,8 +43,16 @@ pub struct Exists(Request);
 /// What all requests have in common.
 pub(crate) struct Request {
     handle: Arc<Handle>,
-    timeout: Duration,
+    until: Until,
     stage: Stage,
+}
+
+/// How long a request may take.
+#[derive(Clone, Copy)]
+enum Until {
+    /// So long from when it is first polled.
+    After(Duration),
+    At(Instant),
 }
 
 // Boxing the operation would cost an allocation for each; the future moves only before it is polled.
@@ -63,7 +74,12 @@ pub(crate) struct Defaults {
 impl Request {
     pub(crate) fn new(handle: Arc<Handle>, defaults: Defaults, address: Address, action: Action) -> Self {
         let operation = Operation { address, consistency: defaults.consistency, action };
-        Self { handle, timeout: defaults.timeout, stage: Stage::New(operation) }
+        Self { handle, until: Until::After(defaults.timeout), stage: Stage::New(operation) }
+    }
+
+    /// An operation that must have ended at a certain time.
+    pub(crate) fn of(handle: Arc<Handle>, operation: Operation, deadline: Instant) -> Self {
+        Self { handle, until: Until::At(deadline), stage: Stage::New(operation) }
     }
 
     fn change(mut self, change: impl FnOnce(&mut Operation)) -> Self {
@@ -75,23 +91,13 @@ impl Request {
 
     fn replace_only(mut self, context: Context) -> Self {
         let Stage::New(operation) = &mut self.stage else { return self };
-        let under = |context: Context| match context.is_empty() {
-            true => Basis::Beside,
-            false => Basis::Context(context.into_bytes()),
-        };
-        match &mut operation.action {
-            Action::Get { .. } => {}
-            Action::Put { basis, .. } => *basis = under(context),
-            Action::Delete { .. } if context.is_empty() => {
-                let message = "a delete under the empty context would delete nothing; nothing was sent";
-                self.stage = Stage::Wrong(Error::invalid(message));
-            }
-            Action::Delete { basis, .. } => *basis = under(context),
+        if let Err(error) = write_under(&mut operation.action, context) {
+            self.stage = Stage::Wrong(error);
         }
         self
     }
 
-    fn poll(&mut self, context: &mut TaskContext<'_>) -> Poll<Result<Reply, Error>> {
+    fn poll_reply(&mut self, context: &mut TaskContext<'_>) -> Poll<Result<Reply, Error>> {
         if let Stage::New(_) = self.stage {
             self.submit();
         }
@@ -108,11 +114,22 @@ impl Request {
         let Stage::New(operation) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
         let slot = Arc::new(Slot::default());
         let completer = Arc::clone(&slot) as Arc<dyn Completer>;
-        let deadline = Instant::now() + self.timeout;
+        let deadline = match self.until {
+            Until::After(timeout) => deadline(timeout),
+            Until::At(deadline) => deadline,
+        };
         self.stage = match self.handle.shared.submit(operation, deadline, 0, completer) {
             Ok(_) => Stage::Submitted(slot),
             Err(error) => Stage::Wrong(error),
         };
+    }
+}
+
+impl Future for Request {
+    type Output = Result<Reply, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        self.poll_reply(context)
     }
 }
 
@@ -144,7 +161,7 @@ macro_rules! options {
 
             /// Time for the whole request, retries included. It resolves within it.
             pub fn timeout(mut self, timeout: Duration) -> Self {
-                self.0.timeout = timeout;
+                self.0.until = Until::After(timeout);
                 self
             }
         }
@@ -170,8 +187,7 @@ impl Get {
 
     /// The answer with its context and receipt even when there are no values.
     pub async fn lookup(mut self) -> Result<Lookup, Error> {
-        let reply = std::future::poll_fn(|context| self.0.poll(context)).await?;
-        Lookup::from_reply(reply)
+        Lookup::from_reply((&mut self.0).await?)
     }
 }
 
@@ -188,12 +204,7 @@ impl Put {
     /// Lets the version expire: reads that begin so much later, by the clock of the node that answers them, do not see it any
     /// more. In whole milliseconds; a shorter time than one is one.
     pub fn ttl(self, ttl: Duration) -> Self {
-        let milliseconds = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
-        Self(self.0.change(|operation| {
-            if let Action::Put { ttl_ms, .. } = &mut operation.action {
-                *ttl_ms = milliseconds;
-            }
-        }))
+        Self(self.0.change(|operation| expire(&mut operation.action, ttl)))
     }
 
     /// Replaces nothing: adds a version beside whatever there is.
@@ -229,7 +240,7 @@ impl Future for Get {
     type Output = Result<Option<Found>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        self.0.poll(context).map(|reply| reply.and_then(Lookup::from_reply).map(Lookup::found))
+        self.0.poll_reply(context).map(|reply| reply.and_then(Lookup::from_reply).map(Lookup::found))
     }
 }
 
@@ -237,7 +248,7 @@ impl Future for Put {
     type Output = Result<Stored, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        self.0.poll(context).map(|reply| reply.and_then(Stored::from_reply))
+        self.0.poll_reply(context).map(|reply| reply.and_then(Stored::from_reply))
     }
 }
 
@@ -245,7 +256,7 @@ impl Future for Delete {
     type Output = Result<Stored, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        self.0.poll(context).map(|reply| reply.and_then(Stored::from_reply))
+        self.0.poll_reply(context).map(|reply| reply.and_then(Stored::from_reply))
     }
 }
 
@@ -254,7 +265,37 @@ impl Future for Exists {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let found = |lookup| matches!(lookup, Lookup::Found(_));
-        self.0.poll(context).map(|reply| reply.and_then(Lookup::from_reply).map(found))
+        self.0.poll_reply(context).map(|reply| reply.and_then(Lookup::from_reply).map(found))
+    }
+}
+
+/// When something must have ended that may take so long from now on.
+pub(crate) fn deadline(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(timeout).unwrap_or(now + TIMEOUT_MAX)
+}
+
+/// Has a write replace exactly what `context` covers.
+pub(crate) fn write_under(action: &mut Action, context: Context) -> Result<(), Error> {
+    let under = |context: Context| match context.is_empty() {
+        true => Basis::Beside,
+        false => Basis::Context(context.into_bytes()),
+    };
+    match action {
+        Action::Get { .. } => {}
+        Action::Put { basis, .. } => *basis = under(context),
+        Action::Delete { .. } if context.is_empty() => {
+            return Err(Error::invalid("a delete under the empty context would delete nothing; nothing was sent"));
+        }
+        Action::Delete { basis, .. } => *basis = under(context),
+    }
+    Ok(())
+}
+
+/// Lets what a put writes expire.
+pub(crate) fn expire(action: &mut Action, ttl: Duration) {
+    if let Action::Put { ttl_ms, .. } = action {
+        *ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
     }
 }
 

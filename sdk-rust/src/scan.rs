@@ -106,6 +106,12 @@ impl Scan {
         self
     }
 
+    /// Reads keys with only the first `replicas` owners of each.
+    pub fn n(mut self, replicas: u8) -> Self {
+        self.consistency.n = replicas;
+        self
+    }
+
     /// Keys of every bucket.
     pub(crate) fn all_buckets(mut self) -> Self {
         self.all_buckets = true;
@@ -115,7 +121,7 @@ impl Scan {
     fn start(&self) -> Running {
         let plan = Plan {
             bucket: self.bucket.clone(),
-            only: (!self.all_buckets).then(|| String::from_utf8_lossy(self.bucket.name()).into_owned()),
+            only: (!self.all_buckets).then(|| String::from_utf8_lossy(self.bucket.name_bytes()).into_owned()),
             values: self.values,
             deleted: self.deleted,
             consistency: self.consistency,

@@ -12,7 +12,6 @@ use std::{
 use dynamo::layout::Layout;
 use tokio::{
     runtime::{Builder, LocalOptions, LocalRuntime},
-    sync::oneshot,
     time::timeout,
 };
 use wire::Budget;
@@ -28,52 +27,67 @@ use crate::{
 /// How long connections have to say goodbye when the client closes.
 const FAREWELL: Duration = Duration::from_millis(100);
 
-/// Starts a client. The receiver is told when the layout is known, or why it is not to be had.
-pub(crate) fn start(config: Config) -> oneshot::Receiver<Result<Arc<Shared>, Error>> {
-    let (sender, receiver) = oneshot::channel();
-    let spawned = thread::Builder::new().name("quorate-io-0".to_owned()).spawn(move || first_thread(config, sender));
-    if let Err(error) = spawned {
-        // The receiver sees that the sender is gone.
-        tracing::error!(%error, "no thread could be started");
+/// Who is told, once, when the layout is known or why it is not to be had.
+struct Ready(Option<Tell>);
+
+type Tell = Box<dyn FnOnce(Result<Arc<Shared>, Error>) + Send>;
+
+impl Ready {
+    fn tell(mut self, result: Result<Arc<Shared>, Error>) {
+        if let Some(tell) = self.0.take() {
+            tell(result);
+        }
     }
-    receiver
 }
 
-fn first_thread(config: Config, ready: oneshot::Sender<Result<Arc<Shared>, Error>>) {
+impl Drop for Ready {
+    fn drop(&mut self) {
+        // The thread could not be started, or has panicked.
+        if let Some(tell) = self.0.take() {
+            tell(Err(Error::internal("no I/O thread could be started")));
+        }
+    }
+}
+
+/// Starts a client. `ready` is called, once, when the layout is known, or with the reason why it is not to be had; on the I/O
+/// thread as a rule. Whoever drops what it is given closes the client.
+pub(crate) fn start(config: Config, ready: impl FnOnce(Result<Arc<Shared>, Error>) + Send + 'static) {
+    let ready = Ready(Some(Box::new(ready)));
+    let spawned = thread::Builder::new().name("quorate-io-0".to_owned()).spawn(move || first_thread(config, ready));
+    if let Err(error) = spawned {
+        tracing::error!(%error, "no thread could be started");
+    }
+}
+
+fn first_thread(config: Config, ready: Ready) {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return drop(ready.send(Err(error))),
+        Err(error) => return ready.tell(Err(error)),
     };
     let layout = match runtime.block_on(find_cluster(&config)) {
         Ok(layout) => layout,
-        Err(error) => return drop(ready.send(Err(error))),
+        Err(error) => return ready.tell(Err(error)),
     };
     let client = match getrandom::u64() {
         Ok(client) => client,
-        Err(error) => return drop(ready.send(Err(Error::internal(format!("no random numbers: {error}"))))),
+        Err(error) => return ready.tell(Err(Error::internal(format!("no random numbers: {error}")))),
     };
     let shared = Arc::new(Shared::new(config, client, layout));
     for at in 1..shared.config.io_threads {
         let also = Arc::clone(&shared);
         let spawned = thread::Builder::new().name(format!("quorate-io-{at}")).spawn(move || further_thread(&also, at));
         if let Err(error) = spawned {
-            return drop(ready.send(Err(Error::internal(format!("no thread could be started: {error}")))));
+            shared.close();
+            return ready.tell(Err(Error::internal(format!("no thread could be started: {error}"))));
         }
     }
-    if ready.send(Ok(Arc::clone(&shared))).is_err() {
-        // Nobody waits for the client any more.
-        shared.close();
-    }
-    drive(&runtime, &shared, 0);
-    runtime.shutdown_timeout(FAREWELL);
+    ready.tell(Ok(Arc::clone(&shared)));
+    drive(runtime, &shared, 0);
 }
 
 fn further_thread(shared: &Arc<Shared>, at: usize) {
     match runtime() {
-        Ok(runtime) => {
-            drive(&runtime, shared, at);
-            runtime.shutdown_timeout(FAREWELL);
-        }
+        Ok(runtime) => drive(runtime, shared, at),
         Err(error) => {
             for submission in shared.queues[at].close().submissions {
                 submission.completer.complete(submission.token, Err(error.clone()));
@@ -83,7 +97,7 @@ fn further_thread(shared: &Arc<Shared>, at: usize) {
     }
 }
 
-fn drive(runtime: &LocalRuntime, shared: &Arc<Shared>, at: usize) {
+fn drive(runtime: LocalRuntime, shared: &Arc<Shared>, at: usize) {
     let driver = Driver::new(Arc::clone(shared), at);
     let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(Rc::clone(&driver).run())));
     let error = match ended {
@@ -91,6 +105,9 @@ fn drive(runtime: &LocalRuntime, shared: &Arc<Shared>, at: usize) {
         Err(_) => Error::internal("an I/O thread of the client panicked; the operation may have been sent"),
     };
     driver.stop(&error);
+    drop(driver);
+    // Ends what else is under way, scans and the like: who waits for the client's end finds nothing open.
+    runtime.shutdown_timeout(FAREWELL);
     shared.thread_ended();
 }
 

@@ -63,12 +63,14 @@ impl Engine {
     /// A connection was opened and greeted.
     pub(crate) fn connected(&mut self, now: Instant, link: LinkId, limits: &NodeLimits) {
         self.links[link.0].connected(limits.calls_in_flight_max);
+        self.effects.push(Effect::Health { link, up: true });
         self.refresh_health(now, link);
         self.mark_dirty(link);
     }
 
     /// No connection was to be had.
     pub(crate) fn unreachable(&mut self, now: Instant, link: LinkId) {
+        self.effects.push(Effect::Health { link, up: false });
         let until = self.links[link.0].disconnected(now, &mut self.random);
         self.note(until);
         self.refresh_health(now, link);
@@ -80,6 +82,7 @@ impl Engine {
         if !self.links[link.0].is_up() {
             return;
         }
+        self.effects.push(Effect::Health { link, up: false });
         let until = self.links[link.0].disconnected(now, &mut self.random);
         self.note(until);
         self.refresh_health(now, link);
@@ -139,6 +142,7 @@ impl Engine {
         self.note(until);
         self.refresh_health(now, link);
         self.effects.push(Effect::Disconnect(link));
+        self.effects.push(Effect::Health { link, up: false });
         self.abandon(now, link, &Trouble::Late);
     }
 

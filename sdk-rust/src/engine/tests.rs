@@ -167,6 +167,7 @@ impl Bench {
                     }
                     Effect::Complete { completer, token, result } => completer.complete(token, result),
                     Effect::Refresh(_) => self.refreshes += 1,
+                    Effect::Health { .. } => {}
                 }
             }
         }
