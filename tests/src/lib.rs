@@ -5,6 +5,11 @@ pub mod cluster;
 pub mod ports;
 pub mod repository;
 
+/// How much longer than usual the long tests shall be: `QUORATE_PROOF`, or 1.
+pub fn times() -> f64 {
+    std::env::var("QUORATE_PROOF").ok().and_then(|times| times.parse().ok()).unwrap_or(1.0)
+}
+
 /// Says that a test could not run on this machine, and why: printed, and handed to `tests/run` for its summary.
 pub fn not_run(reason: &str) {
     println!("NOT RUN: {reason}");

@@ -44,7 +44,7 @@ pub fn programs() -> Vec<Program> {
     }
     let node = PathBuf::from("node");
     if answers(&node, "--version", "") && repository::root().join("sdk-node/dist/index.mjs").exists() {
-        programs.push(Program { name: "Node", command: vec![node, script("load.mjs")] });
+        programs.push(Program { name: "Node", command: vec![node, "--expose-gc".into(), script("load.mjs")] });
     } else {
         not_run("figures of the Node client: it is not built here; tests/sdk/node says more");
     }
