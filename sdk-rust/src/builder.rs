@@ -79,7 +79,7 @@ impl Builder {
         self
     }
 
-    /// Time for one attempt; 500 ms unless set.
+    /// Time for one attempt; 500 ms unless set. Large values have more, by their size.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.0.attempt_timeout = timeout;
         self

@@ -7,6 +7,7 @@
 //! Time costs nothing per operation: deadlines stand in the table of operations, and the whole table is swept when the
 //! earliest of them has come. In the usual case that is once per timeout, not once per operation.
 
+mod large;
 pub(crate) mod link;
 mod settle;
 mod sweep;
@@ -31,6 +32,7 @@ use crate::{
     retry::{Budget, Trouble},
     routing::{self, Health, Kind, Route},
 };
+use large::{has_room, large_bytes, time_to_carry};
 use link::{Link, LinkId};
 use table::{Entry, Stage, Table, Ticket};
 
@@ -116,6 +118,8 @@ pub(crate) struct Counts {
 struct Call {
     link: LinkId,
     tickets: Vec<Ticket>,
+    /// What it counts towards [`large::UNDER_WAY_MAX`].
+    large_bytes: usize,
     sent_at: Instant,
     /// Whether an operation's time for it is over; it then counts as lost for the breaker, once.
     late: bool,
@@ -356,10 +360,13 @@ impl Engine {
 
     fn may_send(&self, link: LinkId, now: Instant) -> bool {
         let link = &self.links[link.0];
+        let next = link.gathered.front().and_then(|ticket| self.table.get(*ticket));
+        let has_room = next.is_none_or(|entry| has_room(link.large_bytes, large_bytes(entry)));
         let waited_enough = || now >= link.last_sent + GATHER_MAX;
         let worth_a_call = link.gathered.len() >= BATCH_WANTED || link.gathered_bytes >= BATCH_BYTES_WANTED;
         link.is_up()
             && !link.gathered.is_empty()
+            && has_room
             && link.calls < link.calls_max.min(CALLS_MAX)
             && (link.calls == 0 || worth_a_call || waited_enough())
     }
@@ -368,7 +375,7 @@ impl Engine {
     fn send(&mut self, link: LinkId, now: Instant) {
         let call = self.calls_made;
         let mut tickets = Vec::with_capacity(self.links[link.0].gathered.len().min(CALL_OPERATIONS_MAX));
-        let (mut bytes, mut budget) = (0, Duration::ZERO);
+        let (mut bytes, mut large, mut budget) = (0, 0, Duration::ZERO);
         let mut unwanted = Vec::new();
         while let Some(ticket) = self.links[link.0].gathered.front().copied() {
             let here = |entry: &&mut Entry| entry.attempt == ticket.attempt && entry.stage == Stage::Gathered { link };
@@ -377,7 +384,10 @@ impl Engine {
                 continue;
             };
             let more = operation_bytes(&entry.submission.operation);
-            let full = tickets.len() == CALL_OPERATIONS_MAX || bytes + more > BATCH_BYTES_MAX || entry.alone;
+            let more_large = large_bytes(entry);
+            let waits_its_turn = !has_room(self.links[link.0].large_bytes + large, more_large);
+            let full =
+                tickets.len() == CALL_OPERATIONS_MAX || bytes + more > BATCH_BYTES_MAX || entry.alone || waits_its_turn;
             if full && !tickets.is_empty() {
                 break;
             }
@@ -394,9 +404,11 @@ impl Engine {
             }
             entry.stage = Stage::Sent { link, call };
             entry.sent += 1;
-            let left = self.settings.attempt_timeout.min(entry.submission.deadline.saturating_duration_since(now));
+            (bytes, large) = (bytes + more, large + more_large);
+            let time = self.settings.attempt_timeout + time_to_carry(self.links[link.0].large_bytes + large);
+            let left = time.min(entry.submission.deadline.saturating_duration_since(now));
             entry.due = now + left;
-            (bytes, budget) = (bytes + more, budget.max(left));
+            budget = budget.max(left);
             tickets.push(ticket);
             if entry.alone {
                 break;
@@ -415,8 +427,9 @@ impl Engine {
         self.counts.operations_sent += tickets.len() as u64;
         let target = &mut self.links[link.0];
         target.calls += 1;
+        target.large_bytes += large;
         target.last_sent = now;
-        self.calls.insert(call, Call { link, tickets, sent_at: now, late: false });
+        self.calls.insert(call, Call { link, tickets, large_bytes: large, sent_at: now, late: false });
         self.effects.push(Effect::Send { call, link, budget });
     }
 

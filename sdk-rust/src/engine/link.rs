@@ -60,6 +60,8 @@ pub(crate) struct Link {
     pub(super) gathered_bytes: usize,
     pub(super) calls: u32,
     pub(super) calls_max: u32,
+    /// Bytes of large operations under way.
+    pub(super) large_bytes: usize,
     pub(super) last_sent: Instant,
     /// The node asked to be left alone until then.
     pub(super) avoid_until: Option<Instant>,
@@ -84,6 +86,7 @@ impl Link {
             gathered_bytes: 0,
             calls: 0,
             calls_max: u32::MAX,
+            large_bytes: 0,
             last_sent: now,
             avoid_until: None,
             dirty: false,
@@ -128,7 +131,7 @@ impl Link {
 
     pub(super) fn connected(&mut self, calls_max: u32) {
         self.state = LinkState::Up;
-        self.calls = 0;
+        (self.calls, self.large_bytes) = (0, 0);
         self.calls_max = calls_max.max(1);
         self.avoid_until = None;
         self.lost_in_a_row = 0;
@@ -142,6 +145,12 @@ impl Link {
     /// The node has stopped answering.
     pub(super) fn broken(&mut self, now: Instant, random: &mut Random) -> Instant {
         self.down(now, BROKEN_BASE, BROKEN_MAX, random)
+    }
+
+    /// A call is not under way any more, however it ended.
+    pub(super) fn call_ended(&mut self, large_bytes: usize) {
+        self.calls = self.calls.saturating_sub(1);
+        self.large_bytes = self.large_bytes.saturating_sub(large_bytes);
     }
 
     /// A call was answered.
@@ -173,7 +182,7 @@ impl Link {
         let half = pause.as_micros() as u64 / 2;
         let until = now + Duration::from_micros(half + random.below(half + 1));
         self.failures += 1;
-        self.calls = 0;
+        (self.calls, self.large_bytes) = (0, 0);
         (self.window_calls, self.window_lost, self.lost_in_a_row) = (0, 0, 0);
         self.state = LinkState::Down { until };
         until

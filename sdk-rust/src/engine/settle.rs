@@ -31,6 +31,7 @@ impl Engine {
         let Some(call) = self.calls.remove(&call) else { return };
         let latency = now.saturating_duration_since(call.sent_at);
         let failures_only = replies.iter().all(|reply| matches!(reply.outcome, Outcome::Failed(_)));
+        self.links[call.link.0].call_ended(call.large_bytes);
         self.heard_from(now, call.link, header, (!failures_only).then_some(latency), latency);
         for (ticket, reply) in call.tickets.into_iter().zip(replies) {
             self.settle(now, ticket, reply);
@@ -41,6 +42,7 @@ impl Engine {
     pub(crate) fn refused(&mut self, now: Instant, call: u64, header: &ReplyHeader, failure: &Failure) {
         let Some(call) = self.calls.remove(&call) else { return };
         let latency = now.saturating_duration_since(call.sent_at);
+        self.links[call.link.0].call_ended(call.large_bytes);
         self.heard_from(now, call.link, header, None, latency);
         for ticket in call.tickets {
             self.trouble(now, ticket, Trouble::Refused(failure.clone()));
@@ -54,8 +56,7 @@ impl Engine {
 
     fn unanswered(&mut self, now: Instant, call: u64, why: &Trouble) {
         let Some(call) = self.calls.remove(&call) else { return };
-        let link = &mut self.links[call.link.0];
-        link.calls = link.calls.saturating_sub(1);
+        self.links[call.link.0].call_ended(call.large_bytes);
         self.mark_dirty(call.link);
         for ticket in call.tickets {
             self.trouble(now, ticket, why.clone());
@@ -256,7 +257,6 @@ impl Engine {
         took: Duration,
     ) {
         let target = &mut self.links[link.0];
-        target.calls = target.calls.saturating_sub(1);
         target.call_answered(now);
         self.mark_dirty(link);
         if let Some(health) = self.health_of(link) {

@@ -135,6 +135,9 @@ impl Engine {
     fn call_is_late(&mut self, now: Instant, stage: Stage) {
         let Stage::Sent { link, call } = stage else { return };
         let Some(call) = self.calls.get_mut(&call) else { return };
+        // Others need not wait for it any longer.
+        self.links[link.0].large_bytes =
+            self.links[link.0].large_bytes.saturating_sub(std::mem::take(&mut call.large_bytes));
         if std::mem::replace(&mut call.late, true) || !self.links[link.0].call_lost(now) {
             return;
         }

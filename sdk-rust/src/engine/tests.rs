@@ -161,7 +161,7 @@ impl Bench {
                         self.disconnects.push(link);
                     }
                     Effect::Send { call, link, budget } => {
-                        assert!(budget > Duration::ZERO && budget <= Duration::from_millis(500));
+                        assert!(budget > Duration::ZERO && budget <= Duration::from_millis(500 + 1056));
                         self.sent.push((link, self.engine.operations(call).cloned().collect()));
                         self.calls.push((call, link));
                     }
@@ -227,6 +227,33 @@ fn operations_that_are_enough_for_a_call_do_not_wait() {
         bench.settle();
     }
     assert_eq!(bench.sent[1].1.len(), 128);
+}
+
+#[test]
+fn large_values_take_turns_and_small_ones_go_between_them() {
+    let mut bench = Bench::new(1, 1024);
+    for at in 0..6 {
+        let value = Bytes::from(vec![0; 1 << 20]);
+        let action =
+            Action::Put { value, hash: Some(1), basis: Basis::Local, op_id: OpId::NONE, seen_clock: 0, ttl_ms: 0 };
+        bench.submit(&format!("{at}"), action, 5000);
+    }
+    bench.settle();
+    let under_way =
+        |bench: &Bench| bench.sent.iter().rev().take(bench.calls.len()).map(|(_, sent)| sent.len()).sum::<usize>();
+    assert_eq!(under_way(&bench), 2, "more would not fit into the time of an attempt");
+    bench.pass(600);
+    assert_eq!(under_way(&bench), 2, "and have that time by their size");
+    while bench.sent.iter().map(|(_, sent)| sent.len()).sum::<usize>() < 6 {
+        bench.answer(0, &stored());
+        assert!(under_way(&bench) <= 2);
+    }
+    let before = bench.calls.len();
+    bench.put("small", 1000);
+    bench.pass(1);
+    assert_eq!(bench.calls.len(), before + 1, "a small one does not wait for large ones");
+    (0..=before).for_each(|_| bench.answer(0, &stored()));
+    assert!(bench.engine.is_idle());
 }
 
 #[test]
