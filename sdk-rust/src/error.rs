@@ -58,6 +58,26 @@ struct Fields {
 }
 
 impl Error {
+    /// The name of the kind, as classes in other languages are named after it: `QuorumTimeout`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Timeout(_) => "Timeout",
+            Self::Unavailable(_) => "Unavailable",
+            Self::QuorumTimeout(_) => "QuorumTimeout",
+            Self::Overloaded(_) => "Overloaded",
+            Self::TooManySiblings(_) => "TooManySiblings",
+            Self::Siblings(_) => "Siblings",
+            Self::TooLarge(_) => "TooLarge",
+            Self::InvalidRequest(_) => "InvalidRequest",
+            Self::Unauthenticated(_) => "Unauthenticated",
+            Self::Forbidden(_) => "Forbidden",
+            Self::Connection(_) => "Connection",
+            Self::ClientClosed(_) => "ClientClosed",
+            Self::Corrupt(_) => "Corrupt",
+            Self::Internal(_) => "Internal",
+        }
+    }
+
     /// A stable name for programs, finer than the kind: `timeout`, `storage_full`, …
     pub fn code(&self) -> &'static str {
         self.fields().code

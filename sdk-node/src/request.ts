@@ -1,0 +1,207 @@
+/**
+ * Requests as bytes: one call is written into a buffer that is used again for the next, and handed to the addon in one piece.
+ * The addon reads it before the call returns, so what callers pass may change afterwards. `native/request.rs` reads what is
+ * written here; numbers are little-endian.
+ */
+
+import { contextBytes, levelNumber, milliseconds, replicas, wrongType } from './options.js';
+import type { DeleteOptions, Key, PutOptions, ReadOptions, Value, WriteOptions } from './options.js';
+
+/** What a request asks for. */
+export enum Ask {
+  Get = 1,
+  Exists,
+  Put,
+  Delete,
+  GetMany,
+  PutMany,
+  DeleteMany,
+  Explain,
+  Stats,
+  Ping,
+  Close,
+  Update,
+  Scan,
+}
+
+/** What a scan may want besides the keys of a bucket. */
+export enum ScanFlag {
+  Values = 1,
+  AllBuckets = 2,
+}
+
+/** What stands where a context's length would, if there is none. */
+const NO_CONTEXT = 0xffff_ffff;
+
+/** Enough for nearly all requests. */
+const BUFFER_BYTES = 64 * 1024;
+
+/** Most bytes of UTF-8 for a UTF-16 unit. */
+const UTF8_BYTES_PER_UNIT = 3;
+
+/** Where what is known last stands: which call it is, and whether it may be withdrawn. */
+const SLOT_AT = 0;
+const GENERATION_AT = 4;
+const WITHDRAWABLE_AT = 8;
+
+/** Where the rest of the header stands. */
+const ASK_AT = 9;
+const LEVEL_AT = 10;
+const R_AT = 11;
+const W_AT = 12;
+const N_AT = 13;
+const FLAGS_AT = 14;
+const TIMEOUT_AT = 16;
+const HEADER_BYTES = 24;
+
+/** A bucket's name and what its calls have unless they say otherwise, checked. */
+export interface Defaults {
+  readonly name: Buffer;
+  readonly level: number;
+  readonly r: number;
+  readonly w: number;
+  readonly timeoutMs: number;
+}
+
+/** Writes requests, one at a time. */
+export class RequestWriter {
+  #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  #view = viewOf(this.#buffer);
+  #at = 0;
+
+  /** What was written, until the next request is. */
+  get buffer(): Buffer {
+    return this.#buffer;
+  }
+
+  /** How much of the buffer was written. */
+  get length(): number {
+    return this.#at;
+  }
+
+  /** Begins a request. */
+  begin(ask: Ask, bucket: Defaults, options: (ReadOptions & WriteOptions) | undefined, flags = 0): void {
+    if (this.#buffer.length > BUFFER_BYTES) {
+      this.#use(Buffer.allocUnsafeSlow(BUFFER_BYTES));
+    }
+    let { level, r, w, timeoutMs } = bucket;
+    let n = 0;
+    if (options !== undefined) {
+      if (typeof options !== 'object' || options === null) {
+        throw wrongType('options', 'an object', options);
+      }
+      level = levelNumber(options.level) || level;
+      r = replicas('r', options.r) || r;
+      w = replicas('w', options.w) || w;
+      n = replicas('n', options.n);
+      timeoutMs = milliseconds('timeoutMs', options.timeoutMs) || timeoutMs;
+    }
+    const view = this.#view;
+    view.setUint8(ASK_AT, ask);
+    view.setUint8(LEVEL_AT, level);
+    view.setUint8(R_AT, r);
+    view.setUint8(W_AT, w);
+    view.setUint8(N_AT, n);
+    view.setUint16(FLAGS_AT, flags, true);
+    view.setFloat64(TIMEOUT_AT, timeoutMs, true);
+    this.#at = HEADER_BYTES;
+    this.#bytes(bucket.name);
+  }
+
+  /** Names the call that the request belongs to, and says whether it may be withdrawn. */
+  seal(slot: number, generation: number, withdrawable: boolean): void {
+    this.#view.setUint32(SLOT_AT, slot, true);
+    this.#view.setUint32(GENERATION_AT, generation, true);
+    this.#view.setUint8(WITHDRAWABLE_AT, withdrawable ? 1 : 0);
+  }
+
+  /** Adds a key. */
+  key(key: Key): void {
+    this.#text('key', key);
+  }
+
+  /** Adds the items of a batch. */
+  list<T>(name: string, items: Iterable<T>, add: (item: T) => void): void {
+    // Both have an iterator, and neither is meant by it.
+    if (typeof items === 'string' || items instanceof Uint8Array || typeof items?.[Symbol.iterator] !== 'function') {
+      throw wrongType(name, 'an iterable', items);
+    }
+    const at = this.#at;
+    this.#u32(0);
+    let count = 0;
+    for (const item of items) {
+      add(item);
+      count += 1;
+    }
+    this.#view.setUint32(at, count, true);
+  }
+
+  /** Adds a put's value and what it goes with. */
+  put(key: Key, value: Value, options: Pick<PutOptions, 'context' | 'ttlMs'> | undefined, ttlMs = 0): void {
+    this.#text('key', key);
+    this.#text('value', value);
+    this.#context(options);
+    this.#reserve(8);
+    this.#view.setFloat64(this.#at, milliseconds('ttlMs', options?.ttlMs) || ttlMs, true);
+    this.#at += 8;
+  }
+
+  /** Adds a delete and what it goes with. */
+  delete(key: Key, options: Pick<DeleteOptions, 'context'> | undefined): void {
+    this.#text('key', key);
+    this.#context(options);
+  }
+
+  #context(options: Pick<DeleteOptions, 'context'> | undefined): void {
+    const context = contextBytes(options?.context);
+    if (context === undefined) {
+      this.#u32(NO_CONTEXT);
+    } else {
+      this.#bytes(context);
+    }
+  }
+
+  #text(name: string, text: string | Uint8Array): void {
+    if (typeof text === 'string') {
+      this.#reserve(4 + text.length * UTF8_BYTES_PER_UNIT);
+      const bytes = this.#buffer.write(text, this.#at + 4);
+      this.#view.setUint32(this.#at, bytes, true);
+      this.#at += 4 + bytes;
+    } else if (text instanceof Uint8Array) {
+      this.#bytes(text);
+    } else {
+      throw wrongType(name, 'a string or a Uint8Array', text);
+    }
+  }
+
+  #bytes(bytes: Uint8Array): void {
+    this.#u32(bytes.length);
+    this.#reserve(bytes.length);
+    this.#buffer.set(bytes, this.#at);
+    this.#at += bytes.length;
+  }
+
+  #u32(number: number): void {
+    this.#reserve(4);
+    this.#view.setUint32(this.#at, number, true);
+    this.#at += 4;
+  }
+
+  #reserve(bytes: number): void {
+    const needed = this.#at + bytes;
+    if (needed > this.#buffer.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.max(needed, 2 * this.#buffer.length));
+      this.#buffer.copy(grown, 0, 0, this.#at);
+      this.#use(grown);
+    }
+  }
+
+  #use(buffer: Buffer<ArrayBuffer>): void {
+    this.#buffer = buffer;
+    this.#view = viewOf(buffer);
+  }
+}
+
+function viewOf(buffer: Buffer): DataView {
+  return new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+}
