@@ -21,6 +21,7 @@ pub mod repair;
 pub mod ring;
 pub mod serve;
 pub mod status;
+pub mod testkit;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,8 @@ pub enum Command {
     Config(config::Config),
     /// Start a cluster of real nodes on this machine and show it working.
     Dev(dev::Dev),
+    /// Run a cluster for an application's own tests, and do it harm on request.
+    Testkit(testkit::Testkit),
     /// Read and write keys.
     Kv(kv::Kv),
     /// Show who owns what, and plan changes.
@@ -69,6 +72,7 @@ impl Cli {
             Command::Serve(serve) => serve.run(),
             Command::Config(config) => config.run(),
             Command::Dev(dev) => conclude(dev.run()),
+            Command::Testkit(testkit) => conclude(testkit.run()),
             Command::Kv(kv) => conclude(kv.run()),
             Command::Ring(ring) => conclude(ring.run()),
             Command::Status(status) => conclude(status.run()),

@@ -202,6 +202,7 @@ impl Bench {
             nodes: Some(nodes),
             directory: self.dir.clone(),
             serve_arguments: self.settings.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]).collect(),
+            ..Setup::default()
         };
         let cluster = LocalCluster::start(&setup, |_, _, _| {}).await?;
         eprintln!("{nodes} nodes serve in {}", cluster.directory().display());

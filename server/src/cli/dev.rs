@@ -205,11 +205,12 @@ async fn show_a_death(cluster: &mut LocalCluster, session: &Session) -> Result<(
         return Ok(());
     }
     output::print_line(format_args!("\n# {} is killed, and a write at level available goes on without it", last.name))?;
-    cluster.kill(&last.name)?;
+    let at = cluster.position(&last.name)?;
+    cluster.kill(at)?;
     let available = Consistency { level: Some(Level::Available), ..Consistency::default() };
     let written = session.put(key, Bytes::from_static(b"still here"), Basis::Local, available).await?;
     output::print_line(format_args!("put greeting = still here   {}", session.describe(&written.receipt)))?;
-    cluster.start_again(&last.name).await?;
+    cluster.start_again(at).await?;
     let began = Instant::now();
     while began.elapsed() < REPAIR_SHOWN {
         let holdings = Holdings::new(&layout, session.partition(key), session.inspect(key).await);

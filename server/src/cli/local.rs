@@ -1,113 +1,166 @@
 //! A cluster on this machine: real node processes of this very executable, on loopback ports, with generated
-//! configurations. For `quorate dev` and `quorate bench --start`; not a way to run a service.
+//! configurations. For `quorate dev`, `quorate bench --start` and `quorate testkit`; not a way to run a service.
 //!
 //! No node outlives the command. Each holds the reading end of a pipe whose writing end only this process has; however this
 //! process ends, even by SIGKILL, the kernel closes it and the node drains and exits (`serve --until-stdin-closes`).
 
 mod directory;
+pub mod links;
 mod parent;
 mod ports;
+mod process;
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom},
-    net::TcpStream,
-    os::unix::process::CommandExt,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, ExitStatus},
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::time::sleep;
-
 pub use directory::Setup;
 use directory::{Directory, NodeFiles};
+use links::Links;
 pub(super) use parent::end_when_stdin_closes;
+use process::Node;
+pub use process::State;
 
 use super::exit::{CommandError, Exit};
-
-/// How long a node may take until it serves: opening a large store on a busy disk; what fails, fails at once.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long a node that was told to end may drain, a little above its own limit, before it is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Pause between two looks at a starting or stopping node.
-const POLL_EVERY: Duration = Duration::from_millis(10);
 
 /// Most nodes on one machine: each has its threads, store and ports.
 pub const NODES_MAX: u16 = 99;
 
-/// How many of a dead node's last log lines are shown.
-const LOG_LINES_SHOWN: usize = 12;
-
-/// At most so much of the end of a log is searched for them.
-const LOG_TAIL_BYTES: u64 = 64 << 10;
-
-/// A running cluster; dropping it ends its nodes.
+/// A running cluster; dropping it ends its nodes. Nodes are numbered from 0.
 #[derive(Debug)]
 pub struct LocalCluster {
-    nodes: Vec<LocalNode>,
-    directory: Directory,
+    nodes: Vec<Node>,
+    links: Option<Links>,
     serve_arguments: Vec<String>,
+    directory: Directory,
 }
 
-#[derive(Debug)]
-struct LocalNode {
-    files: NodeFiles,
-    process: Child,
+/// A node as others may know it.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeView<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Where it is reached.
+    pub address: SocketAddr,
+    /// Its process, the last one if it has none.
+    pub process: u32,
+    /// Its data directory.
+    pub data: &'a Path,
+    /// The file it logs to.
+    pub log: &'a Path,
 }
 
 impl LocalCluster {
     /// Starts the nodes and waits until each accepts connections; `started` is told about each that does.
     pub async fn start(setup: &Setup, mut started: impl FnMut(&str, &str, Duration)) -> Result<Self, CommandError> {
         let directory = Directory::prepare(setup)?;
+        let links = setup.is_proxied.then(|| proxies(&directory)).transpose()?;
         let began = Instant::now();
         let serve_arguments = setup.serve_arguments.clone();
-        let mut cluster = Self { nodes: Vec::new(), directory, serve_arguments };
-        for files in cluster.directory.nodes.clone() {
-            let process = spawn(&files, &setup.serve_arguments)?;
-            cluster.nodes.push(LocalNode { files, process });
+        let mut cluster = Self { nodes: Vec::new(), links, serve_arguments, directory };
+        for (at, files) in cluster.directory.nodes.clone().into_iter().enumerate() {
+            let process = cluster.spawn(at, &files)?;
+            cluster.nodes.push(Node { files, process, is_paused: false });
         }
-        for at in 0..cluster.nodes.len() {
-            cluster.wait_until_serving(at, began).await?;
-            let files = &cluster.nodes[at].files;
-            started(&files.name, &files.address, began.elapsed());
+        for node in &mut cluster.nodes {
+            node.wait_until_serving(began).await?;
+            started(&node.files.name, &node.files.address.to_string(), began.elapsed());
         }
         Ok(cluster)
     }
 
     /// Kills a node as a power switch would.
-    pub fn kill(&mut self, name: &str) -> Result<(), CommandError> {
-        let node = self.node(name)?;
-        node.process.kill()?;
-        node.process.wait()?;
+    pub fn kill(&mut self, at: usize) -> Result<(), CommandError> {
+        self.nodes[at].kill()?;
+        self.forget_process(at);
         Ok(())
     }
 
-    /// Starts a node again that was killed, and waits until it serves.
-    pub async fn start_again(&mut self, name: &str) -> Result<(), CommandError> {
-        let arguments = self.serve_arguments.clone();
-        let node = self.node(name)?;
-        node.process = spawn(&node.files, &arguments)?;
-        let at = self.nodes.iter().position(|node| node.files.name == name).unwrap_or_default();
-        self.wait_until_serving(at, Instant::now()).await
+    /// Starts a node again that has ended, and waits until it serves.
+    pub async fn start_again(&mut self, at: usize) -> Result<(), CommandError> {
+        self.begin_again(at)?;
+        self.wait_until_serving(at).await
     }
 
-    fn node(&mut self, name: &str) -> Result<&mut LocalNode, CommandError> {
-        let node = self.nodes.iter_mut().find(|node| node.files.name == name);
-        node.ok_or_else(|| CommandError::new(Exit::Failed, format!("this cluster has no node {name}")))
+    /// Starts a node again that has ended, without waiting for it.
+    pub fn begin_again(&mut self, at: usize) -> Result<(), CommandError> {
+        let process = self.spawn(at, &self.nodes[at].files)?;
+        let node = &mut self.nodes[at];
+        (node.process, node.is_paused) = (process, false);
+        Ok(())
     }
 
-    /// Where the nodes listen.
+    /// Waits until a node that was started accepts connections.
+    pub async fn wait_until_serving(&mut self, at: usize) -> Result<(), CommandError> {
+        self.nodes[at].wait_until_serving(Instant::now()).await
+    }
+
+    /// Tells a node to drain and end, without waiting for it.
+    pub fn terminate(&mut self, at: usize) -> Result<(), CommandError> {
+        Ok(self.nodes[at].terminate()?)
+    }
+
+    /// Waits for a node that was told to end, and kills it when it takes too long.
+    pub async fn wait_until_ended(&mut self, at: usize) -> Result<ExitStatus, CommandError> {
+        let status = self.nodes[at].wait_until_ended().await?;
+        self.forget_process(at);
+        Ok(status)
+    }
+
+    /// Stops a node's clock.
+    pub fn pause(&mut self, at: usize) -> Result<(), CommandError> {
+        Ok(self.nodes[at].pause()?)
+    }
+
+    /// Lets a paused node go on.
+    pub fn resume(&mut self, at: usize) -> Result<(), CommandError> {
+        Ok(self.nodes[at].resume()?)
+    }
+
+    /// What a node's process does.
+    pub fn state(&mut self, at: usize) -> Result<State, CommandError> {
+        Ok(self.nodes[at].state()?)
+    }
+
+    /// The end of what a node has logged, at most so many bytes of it.
+    pub fn log_end(&self, at: usize, bytes: u64) -> Result<String, CommandError> {
+        let log = &self.nodes[at].files.log;
+        process::log_end(log, bytes).map_err(|error| CommandError::file("read", log, &error))
+    }
+
+    /// The proxies, if the cluster has some.
+    pub fn links(&self) -> Option<&Links> {
+        self.links.as_ref()
+    }
+
+    /// The number of a node.
+    pub fn position(&self, name: &str) -> Result<usize, CommandError> {
+        let position = self.nodes.iter().position(|node| node.files.name == name);
+        position.ok_or_else(|| CommandError::new(Exit::Failed, format!("this cluster has no node {name}")))
+    }
+
+    /// The nodes by their numbers.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = NodeView<'_>> {
+        self.nodes.iter().map(|Node { files: NodeFiles { name, address, data, log, .. }, process, .. }| NodeView {
+            name,
+            address: *address,
+            process: process.id(),
+            data,
+            log,
+        })
+    }
+
+    /// Where the nodes are reached.
     pub fn endpoints(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| node.files.address.clone()).collect()
+        self.nodes().map(|node| node.address.to_string()).collect()
     }
 
     /// The processes of the nodes.
     pub fn processes(&self) -> Vec<u32> {
-        self.nodes.iter().map(|node| node.process.id()).collect()
+        self.nodes().map(|node| node.process).collect()
     }
 
     /// Where everything of the cluster stands.
@@ -122,119 +175,49 @@ impl LocalCluster {
 
     /// An error that tells about the first node that has ended, if one has.
     pub fn check(&mut self) -> Result<(), CommandError> {
-        self.nodes.iter_mut().try_for_each(LocalNode::check)
+        self.nodes.iter_mut().try_for_each(Node::check)
     }
 
     /// Tells the nodes to drain and end, and waits for them. What is returned keeps a temporary directory from going away.
     pub async fn stop(mut self) -> Result<Self, CommandError> {
-        for node in &self.nodes {
-            node.signal(Signal::TERM);
-        }
-        let began = Instant::now();
+        self.nodes.iter_mut().try_for_each(Node::terminate)?;
         for node in &mut self.nodes {
-            while node.process.try_wait()?.is_none() {
-                if began.elapsed() > STOP_TIMEOUT {
-                    eprintln!("{} did not end within {} s and is killed", node.files.name, STOP_TIMEOUT.as_secs());
-                    node.process.kill()?;
-                }
-                sleep(POLL_EVERY).await;
-            }
+            node.wait_until_ended().await?;
         }
         self.nodes.clear();
         Ok(self)
     }
 
-    async fn wait_until_serving(&mut self, at: usize, began: Instant) -> Result<(), CommandError> {
-        loop {
-            self.check()?;
-            let files = &self.nodes[at].files;
-            if files.address.parse().is_ok_and(|address| TcpStream::connect_timeout(&address, POLL_EVERY).is_ok()) {
-                return Ok(());
-            }
-            if began.elapsed() > START_TIMEOUT {
-                let message = format!(
-                    "{} does not serve after {} s; the end of {}:\n{}",
-                    files.name,
-                    START_TIMEOUT.as_secs(),
-                    files.log.display(),
-                    log_end(&files.log)
-                );
-                return Err(CommandError::new(Exit::Unavailable, message));
-            }
-            sleep(POLL_EVERY).await;
+    /// The number of a process that has ended may soon be a client's.
+    fn forget_process(&self, at: usize) {
+        if let Some(links) = &self.links {
+            links.set_process(at, None);
         }
     }
-}
 
-impl LocalNode {
-    fn check(&mut self) -> Result<(), CommandError> {
-        let Some(status) = self.process.try_wait()? else { return Ok(()) };
-        let message = format!(
-            "{} has ended ({status}); the end of {}:\n{}",
-            self.files.name,
-            self.files.log.display(),
-            log_end(&self.files.log)
-        );
-        Err(CommandError::new(Exit::Failed, message)
-            .next(format!("quorate config check {}", self.files.configuration.display())))
-    }
-
-    fn signal(&self, signal: Signal) {
-        // A node that has ended and not been waited for is still there to take a signal; so errors say nothing.
-        if let Some(pid) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, signal);
+    fn spawn(&self, at: usize, files: &NodeFiles) -> Result<Child, CommandError> {
+        let start = || process::spawn(files, &self.serve_arguments);
+        match &self.links {
+            Some(links) => links.start_process(at, start, Child::id),
+            None => start(),
         }
     }
 }
 
 impl Drop for LocalCluster {
     fn drop(&mut self) {
+        // All are told before any is waited for. Both fail only when the process has been waited for already.
         for node in &mut self.nodes {
-            // Both fail only when the process has been waited for already.
             let _ = node.process.kill();
+        }
+        for node in &mut self.nodes {
             let _ = node.process.wait();
         }
     }
 }
 
-fn spawn(files: &NodeFiles, arguments: &[String]) -> Result<Child, CommandError> {
-    let executable = std::env::current_exe()
-        .map_err(|error| CommandError::new(Exit::Failed, format!("can't find my own executable: {error}")))?;
-    let log = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(&files.log)
-        .map_err(|error| CommandError::file("write", &files.log, &error))?;
-    let mut command = Command::new(&executable);
-    command
-        .args(["serve", "--until-stdin-closes", "--config"])
-        .arg(&files.configuration)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        // A group of its own: Ctrl-C reaches this process, which ends the nodes in order.
-        .process_group(0);
-    // The generated configuration is all there is; a variable meant for another node must not change this one.
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("QUORATE_") {
-            command.env_remove(name);
-        }
-    }
-    command.spawn().map_err(|error| CommandError::file("start", &executable, &error))
-}
-
-/// The last lines of a log.
-fn log_end(path: &PathBuf) -> String {
-    let read = || -> io::Result<String> {
-        let mut file = File::open(path)?;
-        let length = fs::metadata(path)?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let text = read().unwrap_or_else(|error| format!("(it can't be read: {error})"));
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].iter().map(|line| format!("  {line}\n")).collect()
+fn proxies(directory: &Directory) -> Result<Links, CommandError> {
+    let (listen, addresses): (Vec<_>, Vec<_>) = directory.nodes.iter().map(|node| (node.listen, node.address)).unzip();
+    Links::at(&listen, &addresses)
+        .map_err(|error| CommandError::new(Exit::Failed, format!("can't listen in front of the nodes: {error}")))
 }

@@ -1,6 +1,8 @@
 //! What does harm to one node at a time, and makes it good again.
 
-use crate::{links::End, proxied::Proxied};
+use server::cli::local::links::End;
+
+use crate::proxied::Proxied;
 
 /// A kind of harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,7 @@ use std::{
 
 use quorate::Client;
 use quorate_tests::cluster::{Cluster, Options, free_addresses};
-
-use crate::links::{End, Links};
+use server::cli::local::links::{End, Links};
 
 /// The name of the tests' clusters, from which nodes derive who they are.
 pub const CLUSTER: &str = "test";

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quorate_cluster::links::{End, Links};
+use server::cli::local::links::{End, Links};
 
 /// Long enough for anything on loopback to arrive, short enough to wait for nothing.
 const MOMENT: Duration = Duration::from_millis(300);

@@ -24,8 +24,8 @@ const ZONES: [&str; 3] = ["a", "b", "c"];
 /// Bytes of randomness in a cluster's secret.
 const SECRET_BYTES: usize = 32;
 
-/// N: what a real cluster would have.
-const REPLICAS: u8 = 3;
+/// N when nobody says: what a real cluster would have.
+const REPLICAS_DEFAULT: u8 = 3;
 
 /// How a cluster on this machine shall be.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +36,10 @@ pub struct Setup {
     pub directory: Option<PathBuf>,
     /// More arguments for `quorate serve`.
     pub serve_arguments: Vec<String>,
+    /// N: how many owners a key has; `None` for three. A directory that holds a cluster has it already.
+    pub replicas: Option<u8>,
+    /// Whether a proxy stands before every node, at the address by which everybody knows it.
+    pub is_proxied: bool,
 }
 
 /// How many nodes there are when nobody says.
@@ -54,8 +58,12 @@ pub(super) struct Directory {
 #[derive(Clone, Debug)]
 pub(super) struct NodeFiles {
     pub(super) name: String,
-    pub(super) address: String,
+    /// Where the node itself listens.
+    pub(super) listen: SocketAddr,
+    /// Where everybody reaches it: its proxy if it has one.
+    pub(super) address: SocketAddr,
     pub(super) configuration: PathBuf,
+    pub(super) data: PathBuf,
     pub(super) log: PathBuf,
 }
 
@@ -78,11 +86,9 @@ impl Directory {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path).and_then(|()| path.canonicalize());
         let path = made.map_err(|error| CommandError::file("make the folder", &path, &error))?;
         let (nodes, ports) = match configuration(&path, 1).exists() {
-            true => found(&path, setup.nodes)?,
+            true => found(&path, setup)?,
             false => make(&path, setup)?,
-        }
-        .into_iter()
-        .unzip();
+        };
         Ok(Self { path, temporary, nodes, _ports: ports })
     }
 
@@ -103,14 +109,15 @@ fn configuration(path: &Path, number: u16) -> PathBuf {
     path.join(format!("{}.toml", node_name(number)))
 }
 
-fn files(path: &Path, number: u16, address: String) -> NodeFiles {
+fn files(path: &Path, number: u16, listen: SocketAddr, address: SocketAddr) -> NodeFiles {
     let name = node_name(number);
-    NodeFiles { configuration: configuration(path, number), log: path.join(format!("{name}.log")), name, address }
+    let (configuration, data) = (configuration(path, number), path.join(&name));
+    NodeFiles { listen, address, configuration, data, log: path.join(format!("{name}.log")), name }
 }
 
 /// The cluster that was made here before, on the addresses it had: they stand in its layout.
-fn found(path: &Path, nodes: Option<u16>) -> Result<Vec<(NodeFiles, Reserved)>, CommandError> {
-    let mut found = Vec::new();
+fn found(path: &Path, setup: &Setup) -> Result<(Vec<NodeFiles>, Vec<Reserved>), CommandError> {
+    let (mut found, mut ports) = (Vec::new(), Vec::new());
     for number in 1.. {
         let file = configuration(path, number);
         if !file.exists() {
@@ -119,33 +126,54 @@ fn found(path: &Path, nodes: Option<u16>) -> Result<Vec<(NodeFiles, Reserved)>, 
         let config = Source::defaults().file(&file).load().map_err(|error| {
             CommandError::usage(error.to_string()).next(format!("quorate config check {}", file.display()))
         })?;
-        let port = ports::reserve_address(config.listen).map_err(|_| {
-            let listen = config.listen;
-            let message = format!("{} wants to listen on {listen}, and something else does", node_name(number));
-            CommandError::new(Exit::Failed, message)
-                .next(format!("end that process (does another `quorate dev` run on {}?)", path.display()))
-        })?;
-        found.push((files(path, number, config.listen.to_string()), port));
+        let known = config.members().into_iter().find(|member| member.name == config.name);
+        let address = known.and_then(|member| member.address.parse().ok()).unwrap_or(config.listen);
+        if (address != config.listen) != setup.is_proxied {
+            let maker = if setup.is_proxied { "quorate dev" } else { "quorate testkit" };
+            let message =
+                format!("the cluster in {} was made by `{maker}`, which reaches it differently", path.display());
+            return Err(CommandError::usage(message).next(format!("{maker} --dir {}", path.display())));
+        }
+        ports.push(reserve(path, number, config.listen)?);
+        if setup.is_proxied {
+            ports.push(reserve(path, number, address)?);
+        }
+        found.push(files(path, number, config.listen, address));
     }
-    if let Some(wanted) = nodes
+    if let Some(wanted) = setup.nodes
         && usize::from(wanted) != found.len()
     {
         let message = format!("{} holds a cluster of {} nodes, not {wanted}", path.display(), found.len());
-        return Err(CommandError::usage(message).next(format!("quorate dev --nodes {} --dir …", found.len())));
+        return Err(CommandError::usage(message).next(format!("--nodes {} --dir …", found.len())));
     }
-    Ok(found)
+    Ok((found, ports))
 }
 
-fn make(path: &Path, setup: &Setup) -> Result<Vec<(NodeFiles, Reserved)>, CommandError> {
+fn reserve(path: &Path, number: u16, address: SocketAddr) -> Result<Reserved, CommandError> {
+    ports::reserve_address(address).map_err(|_| {
+        let message = format!("{} wants to listen on {address}, and something else does", node_name(number));
+        CommandError::new(Exit::Failed, message)
+            .next(format!("end that process (does another cluster run on {}?)", path.display()))
+    })
+}
+
+fn make(path: &Path, setup: &Setup) -> Result<(Vec<NodeFiles>, Vec<Reserved>), CommandError> {
     let nodes = setup.nodes.unwrap_or(NODES_DEFAULT);
-    let ports = ports::reserve(nodes)
-        .map_err(|error| CommandError::new(Exit::Failed, format!("can't listen on loopback ports: {error}")))?;
-    let addresses: Vec<SocketAddr> = ports.iter().map(|port| port.address).collect();
+    // A port of a node that is down must wait for it; `quorate dev` ends when one dies.
+    let ports = if setup.is_proxied { ports::reserve_lasting(2 * usize::from(nodes)) } else { ports::reserve(nodes) };
+    let ports =
+        ports.map_err(|error| CommandError::new(Exit::Failed, format!("can't listen on loopback ports: {error}")))?;
+    let listen: Vec<SocketAddr> = ports.iter().take(nodes.into()).map(|port| port.address).collect();
+    let addresses: Vec<SocketAddr> = match setup.is_proxied {
+        true => ports[nodes.into()..].iter().map(|port| port.address).collect(),
+        false => listen.clone(),
+    };
     let secret = secret()?;
     let mut all = Vec::new();
-    for (number, port) in (1..).zip(ports) {
-        let files = files(path, number, port.address.to_string());
-        let text = file_text(path, &files.name, &addresses, port.address, &secret);
+    for number in 1..=nodes {
+        let at = usize::from(number - 1);
+        let files = files(path, number, listen[at], addresses[at]);
+        let text = file_text(&files, &addresses, setup, &secret);
         OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -153,17 +181,20 @@ fn make(path: &Path, setup: &Setup) -> Result<Vec<(NodeFiles, Reserved)>, Comman
             .open(&files.configuration)
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .map_err(|error| CommandError::file("write", &files.configuration, &error))?;
-        all.push((files, port));
+        all.push(files);
     }
-    Ok(all)
+    Ok((all, ports))
 }
 
-fn file_text(path: &Path, name: &str, addresses: &[SocketAddr], listen: SocketAddr, secret: &str) -> String {
+fn file_text(files: &NodeFiles, addresses: &[SocketAddr], setup: &Setup, secret: &str) -> String {
+    let NodeFiles { name, listen, data, .. } = files;
+    let maker = if setup.is_proxied { "testkit" } else { "dev" };
     let mut text = format!(
-        "# Made by `quorate dev`. `quorate config default` explains every key.\n\
+        "# Made by `quorate {maker}`. `quorate config default` explains every key.\n\
          name = \"{name}\"\nlisten = \"{listen}\"\ndata = {}\n\n\
-         [cluster]\nname = \"dev\"\nsecret = \"{secret}\"\nreplicas = {REPLICAS}\nmembers = [\n",
-        toml::Value::String(path.join(name).display().to_string()),
+         [cluster]\nname = \"{maker}\"\nsecret = \"{secret}\"\nreplicas = {}\nmembers = [\n",
+        toml::Value::String(data.display().to_string()),
+        setup.replicas.unwrap_or(REPLICAS_DEFAULT),
     );
     for (number, address) in addresses.iter().enumerate() {
         let (name, zone) = (node_name(number as u16 + 1), ZONES[number % ZONES.len()]);
@@ -201,15 +232,36 @@ mod tests {
         let mode = std::fs::metadata(&made.nodes[0].configuration).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0);
 
-        let addresses =
-            |directory: &Directory| -> Vec<_> { directory.nodes.iter().map(|node| node.address.clone()).collect() };
+        let addresses = |directory: &Directory| -> Vec<_> { directory.nodes.iter().map(|node| node.address).collect() };
         let listed = addresses(&made);
         assert!(Directory::prepare(&setup).unwrap_err().message.contains("something else"));
         drop(made);
         let again = Directory::prepare(&Setup { nodes: None, ..setup.clone() }).unwrap();
         assert_eq!(addresses(&again), listed);
         drop(again);
-        assert!(Directory::prepare(&Setup { nodes: Some(3), ..setup }).unwrap_err().message.contains("4 nodes"));
+        assert!(
+            Directory::prepare(&Setup { nodes: Some(3), ..setup.clone() }).unwrap_err().message.contains("4 nodes")
+        );
+        let proxied = Setup { is_proxied: true, ..setup };
+        assert!(Directory::prepare(&proxied).unwrap_err().message.contains("quorate dev"));
+    }
+
+    #[test]
+    fn proxies_have_addresses_of_their_own_which_last_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Some(folder.path().join("new"));
+        let setup = Setup { nodes: Some(2), directory, is_proxied: true, replicas: Some(2), ..Setup::default() };
+        let addresses = |directory: &Directory| -> Vec<_> {
+            directory.nodes.iter().flat_map(|node| [node.listen, node.address]).collect()
+        };
+        let made = Directory::prepare(&setup).unwrap();
+        let listed = addresses(&made);
+        assert_eq!(listed.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
+        let config = Source::defaults().file(&made.nodes[1].configuration).load().unwrap();
+        assert_eq!((config.listen, config.cluster.replicas), (listed[2], 2));
+        assert_eq!(config.cluster.members[1].address, listed[3].to_string());
+        drop(made);
+        assert_eq!(addresses(&Directory::prepare(&setup).unwrap()), listed);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    ops::RangeInclusive,
     os::{
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr as UnixAddr, UnixListener},
@@ -19,6 +20,10 @@ const PORT_FIRST: u16 = 7601;
 /// How often other ports are tried when somebody else is quicker.
 const TRIES: usize = 100;
 
+/// Where ports are looked for that must not be given to anybody while nobody listens on them: above the well-known ones and
+/// those of `quorate dev`, below those that Linux gives to outgoing connections.
+const LASTING: RangeInclusive<u16> = 10_000..=31_999;
+
 /// A port that no other cluster of this kind takes meanwhile.
 #[derive(Debug)]
 pub(super) struct Reserved {
@@ -30,6 +35,26 @@ pub(super) struct Reserved {
 pub(super) fn reserve(count: u16) -> io::Result<Vec<Reserved>> {
     let wanted: io::Result<_> = (PORT_FIRST..PORT_FIRST + count).map(|port| reserve_address(loopback(port))).collect();
     wanted.or_else(|_| (0..count).map(|_| reserve_any()).collect())
+}
+
+/// Ports that stay free for their owner while it is down and comes back.
+pub(super) fn reserve_lasting(count: usize) -> io::Result<Vec<Reserved>> {
+    let drawn = getrandom::u32().map_err(|error| io::Error::other(error.to_string()))?;
+    let width = LASTING.len() as u32;
+    // Each process begins elsewhere, so that they seldom meet.
+    let candidates = (0..width).map(|step| *LASTING.start() + (drawn.wrapping_add(step) % width) as u16);
+    let free = |port| {
+        let reserved = reserve_address(loopback(port)).ok()?;
+        UdpSocket::bind(reserved.address).ok().map(|_| reserved)
+    };
+    let reserved: Vec<Reserved> = candidates.filter_map(free).take(count).collect();
+    if reserved.len() < count {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            format!("there are no {count} free ports in {LASTING:?}"),
+        ));
+    }
+    Ok(reserved)
 }
 
 /// Reserves one address, if nobody listens there and nobody else has reserved it.
@@ -59,7 +84,7 @@ fn loopback(port: u16) -> SocketAddr {
 mod tests {
     use std::{collections::BTreeSet, net::TcpListener};
 
-    use super::{reserve, reserve_address};
+    use super::{LASTING, reserve, reserve_address, reserve_lasting};
 
     #[test]
     fn no_port_is_given_out_twice() {
@@ -70,6 +95,14 @@ mod tests {
         let address = first[0].address;
         drop(first);
         assert!(reserve_address(address).is_ok());
+    }
+
+    #[test]
+    fn lasting_ports_are_none_that_a_connection_could_get() {
+        let (first, second) = (reserve_lasting(6).unwrap(), reserve_lasting(6).unwrap());
+        let ports: BTreeSet<_> = first.iter().chain(&second).map(|port| port.address.port()).collect();
+        assert_eq!(ports.len(), 12);
+        assert!(ports.iter().all(|port| LASTING.contains(port)));
     }
 
     #[test]

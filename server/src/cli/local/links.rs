@@ -13,10 +13,14 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     sync::{Arc, Mutex, PoisonError},
+    thread,
     time::Duration,
 };
 
-use tokio::{runtime::Runtime, sync::watch};
+use tokio::{
+    runtime,
+    sync::{oneshot, watch},
+};
 
 /// How often another port is tried when the one for TCP is not free for datagrams.
 const PORT_TRIES: usize = 50;
@@ -44,13 +48,16 @@ pub struct Weather {
 }
 
 /// The proxies of a cluster. Dropping it ends them.
+#[derive(Debug)]
 pub struct Links {
     advertised: Vec<SocketAddr>,
     shared: Arc<Shared>,
-    runtime: Option<Runtime>,
+    /// The thread that carries everything lives as long as this.
+    _alive: oneshot::Sender<()>,
 }
 
 /// What the proxies know.
+#[derive(Debug)]
 struct Shared {
     /// Where the nodes listen.
     listen: Vec<SocketAddr>,
@@ -61,8 +68,17 @@ struct Shared {
 }
 
 impl Links {
-    /// Proxies before nodes that listen at `listen`.
+    /// Proxies before nodes that listen at `listen`, at addresses that the system chooses.
     pub fn new(listen: &[SocketAddr]) -> io::Result<Self> {
+        Self::start(listen, (0..listen.len()).map(|_| bind_any()).collect::<Result<_, _>>()?)
+    }
+
+    /// The same at addresses that are known already, one for each node.
+    pub fn at(listen: &[SocketAddr], advertised: &[SocketAddr]) -> io::Result<Self> {
+        Self::start(listen, advertised.iter().map(|address| bind(*address)).collect::<Result<_, _>>()?)
+    }
+
+    fn start(listen: &[SocketAddr], proxies: Vec<(TcpListener, UdpSocket)>) -> io::Result<Self> {
         let ends = listen.len() + 1;
         let row = || (0..ends).map(|_| watch::Sender::new(Weather::default())).collect();
         let shared = Arc::new(Shared {
@@ -70,12 +86,11 @@ impl Links {
             processes: Mutex::new(vec![None; listen.len()]),
             weather: (0..ends).map(|_| row()).collect(),
         });
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let origins = origin::start(&shared)?;
         let context = runtime.enter();
         let (mut advertised, mut sockets) = (Vec::new(), Vec::new());
-        for node in 0..listen.len() {
-            let (streams, datagrams) = bind()?;
+        for (node, (streams, datagrams)) in proxies.into_iter().enumerate() {
             advertised.push(streams.local_addr()?);
             sockets.push(tokio::net::UdpSocket::from_std(datagrams)?);
             let streams = tokio::net::TcpListener::from_std(streams)?;
@@ -86,7 +101,10 @@ impl Links {
             runtime.spawn(datagrams::relay(Arc::clone(&shared), node, Arc::clone(&sockets)));
         }
         drop(context);
-        Ok(Self { advertised, shared, runtime: Some(runtime) })
+        let (alive, ended) = oneshot::channel::<()>();
+        // Nothing is ever sent: the wait is over when the sender goes, and with the runtime go all its tasks.
+        thread::Builder::new().name("links".to_owned()).spawn(move || runtime.block_on(ended).ok())?;
+        Ok(Self { advertised, shared, _alive: alive })
     }
 
     /// The addresses by which the nodes are to be known.
@@ -97,6 +115,20 @@ impl Links {
     /// Says which process a node is from now on.
     pub fn set_process(&self, node: usize, process: Option<u32>) {
         self.shared.processes.lock().unwrap_or_else(PoisonError::into_inner)[node] = process;
+    }
+
+    /// Starts a node's process: whoever asks meanwhile who called is told when the process is known, so that no call of the
+    /// new process can be taken for a client's.
+    pub fn start_process<T, E>(
+        &self,
+        node: usize,
+        start: impl FnOnce() -> Result<T, E>,
+        id: impl FnOnce(&T) -> u32,
+    ) -> Result<T, E> {
+        let mut processes = self.shared.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        let started = start()?;
+        processes[node] = Some(id(&started));
+        Ok(started)
     }
 
     /// Changes the weather from one end to another.
@@ -116,6 +148,18 @@ impl Links {
         self.change(other, one, |weather| weather.breaks += 1);
     }
 
+    /// Cuts every link between ends that are not in the same group, and joins those within one. An end that is in none is
+    /// alone. What stays as it is, is not disturbed.
+    pub fn partition(&self, groups: &[Vec<End>]) {
+        let group = |end: End| groups.iter().position(|group| group.contains(&end));
+        for from in self.ends() {
+            for to in self.ends().filter(|to| *to != from) {
+                let is_cut = group(from).is_none() || group(from) != group(to);
+                self.change(from, to, |weather| weather.is_cut = is_cut);
+            }
+        }
+    }
+
     /// Fair weather everywhere.
     pub fn heal(&self) {
         for weather in self.shared.weather.iter().flatten() {
@@ -126,14 +170,6 @@ impl Links {
     /// All ends: the nodes and the clients.
     pub fn ends(&self) -> impl Iterator<Item = End> + use<> {
         (0..self.advertised.len()).map(End::Node).chain([End::Clients])
-    }
-}
-
-impl Drop for Links {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
@@ -150,19 +186,21 @@ impl Shared {
     }
 }
 
-/// A port for both streams and datagrams.
-fn bind() -> io::Result<(TcpListener, UdpSocket)> {
+/// A port of the system's choice for both streams and datagrams.
+fn bind_any() -> io::Result<(TcpListener, UdpSocket)> {
     let mut tries = 0;
     loop {
-        let streams = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        match UdpSocket::bind(streams.local_addr()?) {
-            Ok(datagrams) => {
-                streams.set_nonblocking(true)?;
-                datagrams.set_nonblocking(true)?;
-                return Ok((streams, datagrams));
-            }
-            Err(error) if tries == PORT_TRIES => return Err(error),
-            Err(_) => tries += 1,
+        match bind((Ipv4Addr::LOCALHOST, 0).into()) {
+            Err(_) if tries < PORT_TRIES => tries += 1,
+            bound => return bound,
         }
     }
+}
+
+fn bind(address: SocketAddr) -> io::Result<(TcpListener, UdpSocket)> {
+    let streams = TcpListener::bind(address)?;
+    let datagrams = UdpSocket::bind(streams.local_addr()?)?;
+    streams.set_nonblocking(true)?;
+    datagrams.set_nonblocking(true)?;
+    Ok((streams, datagrams))
 }
