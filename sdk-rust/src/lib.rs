@@ -56,6 +56,8 @@ mod request;
 mod retry;
 mod routing;
 mod scan;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod transport;
 mod update;
 mod view;

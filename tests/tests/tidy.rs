@@ -28,6 +28,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
             "quorate-dynamo",
             "quorate-schema",
             "quorate-wire",
+            "serde_json",
             "thiserror",
             "tokio",
             "tracing",
