@@ -45,7 +45,9 @@ impl<'py> Conversion<'_, 'py> {
             Answer::Stored(stored) => self.stored(stored),
             Answer::Reads(results) => self.each(results, Self::lookup),
             Answer::Writes(results) => self.each(results, Self::stored),
-            Answer::Values(values) => Ok(PyList::new(py, values.iter().map(|value| PyBytes::new(py, value)))?.into_any()),
+            Answer::Values(values) => {
+                Ok(PyList::new(py, values.iter().map(|value| PyBytes::new(py, value)))?.into_any())
+            }
             Answer::Updated(Some(stored)) => self.stored(stored),
             Answer::Updated(None) | Answer::Closed => Ok(PyNone::get(py).to_owned().into_any()),
             Answer::Page(page) => {
@@ -66,7 +68,9 @@ impl<'py> Conversion<'_, 'py> {
                 Ok(Bound::new(py, Found::new(py, &found, self.layout, self.resolver))?.into_any())
             }
             (Lookup::Absent(_), Absence::None) => Ok(PyNone::get(py).to_owned().into_any()),
-            (Lookup::Absent(absent), Absence::Absent) => Ok(Bound::new(py, Absent::new(&absent, self.layout))?.into_any()),
+            (Lookup::Absent(absent), Absence::Absent) => {
+                Ok(Bound::new(py, Absent::new(&absent, self.layout))?.into_any())
+            }
         }
     }
 

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pyo3::{
-    Bound, PyAny, PyResult, Python,
+    Bound, PyAny, PyResult,
     exceptions::PyTypeError,
-    types::{PyAnyMethods, PyBytes, PyBytesMethods, PyMapping, PyMappingMethods, PyMemoryView, PyString, PyStringMethods, PyTypeMethods},
+    types::{
+        PyAnyMethods, PyBytes, PyBytesMethods, PyMapping, PyMappingMethods, PyMemoryView, PyString, PyStringMethods,
+        PyTypeMethods,
+    },
 };
 use quorate::{
     Level,
@@ -92,7 +95,9 @@ pub(crate) fn duration(seconds: Optional<'_, '_>, what: &str) -> PyResult<Option
         return Err(PyTypeError::new_err(format!("{what}: a number of seconds expected")));
     };
     let valid = Duration::try_from_secs_f64(number);
-    valid.map(Some).map_err(|_| error::invalid(seconds.py(), &format!("{what}: {number} is no number of seconds to wait")))
+    valid
+        .map(Some)
+        .map_err(|_| error::invalid(seconds.py(), &format!("{what}: {number} is no number of seconds to wait")))
 }
 
 /// A context, which bytes are not.
@@ -149,7 +154,8 @@ pub(crate) fn endpoints(endpoints: &Bound<'_, PyAny>) -> PyResult<String> {
     if let Ok(text) = endpoints.cast::<PyString>() {
         return Ok(text.to_str()?.to_owned());
     }
-    let wrong_type = || PyTypeError::new_err("endpoints: 'host:port', several separated by commas, or an iterable of such");
+    let wrong_type =
+        || PyTypeError::new_err("endpoints: 'host:port', several separated by commas, or an iterable of such");
     let mut all = Vec::new();
     for endpoint in endpoints.try_iter().map_err(|_| wrong_type())? {
         let endpoint = endpoint?;

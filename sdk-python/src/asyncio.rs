@@ -10,6 +10,7 @@ mod signal;
 
 use std::{
     cell::RefCell,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -120,7 +121,11 @@ fn open_mailbox(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Mailbox>> {
 /// The usual way: the loop watches a descriptor.
 fn watch_descriptor(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Mailbox>> {
     let py = event_loop.py();
-    let signal = Arc::new(Signal::descriptor()?);
+    let signal = Signal::descriptor().map_err(|cause| match cause.kind() {
+        io::ErrorKind::Unsupported => PyNotImplementedError::new_err("nothing that a loop could watch"),
+        _ => PyErr::from(cause),
+    });
+    let signal = Arc::new(signal?);
     let mailbox = Mailbox::new(signal);
     let owner = Bound::new(py, Owner(Arc::clone(&mailbox)))?;
     let drain = owner.getattr(intern!(py, "drain"))?;

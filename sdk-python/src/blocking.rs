@@ -9,7 +9,7 @@ use std::{
 
 use pyo3::{Bound, PyAny, PyResult, Python};
 use quorate::{
-    Builder, Client, Error, Level,
+    Builder, Error, Level,
     bridge::{self, Answer, Ask, CallOptions, Waiter},
 };
 

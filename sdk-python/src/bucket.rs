@@ -3,10 +3,7 @@
 
 use std::sync::Arc;
 
-use pyo3::{
-    Bound, PyAny, PyResult, PyTraverseError, PyVisit, Python, pyclass, pymethods,
-    types::{PyAnyMethods, PyBytes},
-};
+use pyo3::{Bound, PyAny, PyResult, PyTraverseError, PyVisit, Python, pyclass, pymethods};
 use quorate::bridge::{Ask, CallOptions, DeleteEntry, PutEntry, ScanOptions};
 
 use crate::{

@@ -1,6 +1,11 @@
 //! Making clients.
 
-use pyo3::{Bound, PyAny, PyResult, Python, exceptions::PyTypeError, pyfunction, types::{PyAnyMethods, PyString, PyStringMethods}};
+use pyo3::{
+    Bound, PyAny, PyResult, Python,
+    exceptions::PyTypeError,
+    pyfunction,
+    types::{PyString, PyStringMethods},
+};
 use quorate::{Builder, Client, Level};
 
 use crate::{

@@ -64,7 +64,7 @@ impl Context {
         self.0.to_string()
     }
 
-    fn __repr__(&self) -> String {
+    pub(crate) fn __repr__(&self) -> String {
         match self.0.is_empty() {
             true => "Context.EMPTY".to_owned(),
             false => format!("Context.parse('{}')", self.0),

@@ -44,7 +44,8 @@ pub(crate) fn invalid(py: Python<'_>, message: &str) -> PyErr {
 
 /// One value was asked for, and there are several.
 pub(crate) fn siblings(py: Python<'_>, count: usize) -> PyErr {
-    let message = format!("{count} concurrent values; merge `values` and put with the `context`, or use `update` or a resolver");
+    let message =
+        format!("{count} concurrent values; merge `values` and put with the `context`, or use `update` or a resolver");
     raised_here(py, "Siblings", "siblings", &message)
 }
 
@@ -71,7 +72,10 @@ fn raised_here(py: Python<'_>, kind: &str, code: &str, message: &str) -> PyErr {
     built(py, (kind, format!("{code}: {message}"), code, message)).map_or_else(|failed| failed, PyErr::from_value)
 }
 
-fn built<'py>(py: Python<'py>, parts: impl pyo3::IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>, Error = PyErr>) -> PyResult<Bound<'py, PyAny>> {
+fn built<'py>(
+    py: Python<'py>,
+    parts: impl pyo3::IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>, Error = PyErr>,
+) -> PyResult<Bound<'py, PyAny>> {
     static BUILD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let build = BUILD.import(py, "quorate.errors", "_build")?;
     build.call1(parts.into_pyobject(py)?)

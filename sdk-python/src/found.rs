@@ -65,7 +65,12 @@ struct Version {
 
 impl Found {
     /// Copies what was found out of the reply, which may be large and is not kept.
-    pub(crate) fn new(py: Python<'_>, found: &quorate::Found, layout: &Arc<Layout>, resolver: Option<&Py<PyAny>>) -> Self {
+    pub(crate) fn new(
+        py: Python<'_>,
+        found: &quorate::Found,
+        layout: &Arc<Layout>,
+        resolver: Option<&Py<PyAny>>,
+    ) -> Self {
         let version = |sibling: &Sibling| Version {
             object: PyBytes::new(py, &sibling.value).unbind(),
             sibling: Sibling { value: Bytes::new(), ..*sibling },

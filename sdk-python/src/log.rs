@@ -45,7 +45,12 @@ pub(crate) fn pass_on(py: Python<'_>) -> PyResult<()> {
         emit.call1((number(level), target, message, at))?;
     }
     if forgotten > 0 {
-        emit.call1((WARNING, "quorate", format!("{forgotten} earlier records were forgotten: too many at once"), None::<f64>))?;
+        emit.call1((
+            WARNING,
+            "quorate",
+            format!("{forgotten} earlier records were forgotten: too many at once"),
+            None::<f64>,
+        ))?;
     }
     Ok(())
 }

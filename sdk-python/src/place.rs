@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use pyo3::{
-    Bound, Py, PyAny, PyResult, PyTraverseError, PyVisit, Python,
-    exceptions::PyTypeError,
-    types::{PyAnyMethods, PyStringMethods},
+    Bound, Py, PyAny, PyResult, PyTraverseError, PyVisit, Python, exceptions::PyTypeError, types::PyAnyMethods,
 };
 use quorate::{
     Client, Error, Layout, Level,
