@@ -1,9 +1,14 @@
 //! What the tests about the whole share: the repository seen as files (`repository`), real clusters of real processes (`cluster`),
-//! and ports for them that nobody else takes (`ports`).
+//! ports for them that nobody else takes (`ports`), the scenarios that every client must pass (`scenario`), and the processes
+//! they are played in (`world`).
 
 pub mod cluster;
+pub mod conformance;
+pub mod golden;
 pub mod ports;
 pub mod repository;
+pub mod scenario;
+pub mod world;
 
 /// How much longer than usual the long tests shall be: `QUORATE_PROOF`, or 1.
 pub fn times() -> f64 {

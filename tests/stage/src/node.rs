@@ -152,7 +152,9 @@ impl Service {
 impl node::Server for Service {
     async fn hello(self: Rc<Self>, _: node::HelloParams, mut results: node::HelloResults) -> capnp::Result<()> {
         let layout = self.control.layout.lock().unwrap().clone();
-        let member = layout.member(self.index).unwrap();
+        let Some(member) = layout.member(self.index) else {
+            return Err(capnp::Error::failed("this node is not in the layout it tells".to_owned()));
+        };
         let limits = NodeLimits {
             key_bytes_max: 1024,
             value_bytes_max: 1 << 20,

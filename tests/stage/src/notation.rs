@@ -5,4 +5,4 @@ mod reading;
 mod showing;
 
 pub use reading::{act, layout};
-pub use showing::{code_name, layout_as_json, seen};
+pub use showing::{CODES, code_name, layout_as_json, seen};

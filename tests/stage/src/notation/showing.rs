@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{Cluster, Seen};
 
 /// Every code that a node can answer with, in the order of the schema.
-pub(super) const CODES: [ErrorCode; 15] = [
+pub const CODES: [ErrorCode; 15] = [
     ErrorCode::Internal,
     ErrorCode::InvalidRequest,
     ErrorCode::TooLarge,
