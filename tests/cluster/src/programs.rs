@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use quorate_tests::{cluster::binary, not_run, repository};
+use quorate_tests::{not_run, repository};
 use serde_json::Value;
 
 /// A way to use a node.
@@ -30,7 +30,8 @@ pub struct Running {
 
 /// Every program that this machine can run. The others are named as "not run".
 pub fn programs() -> Vec<Program> {
-    let folder = binary().parent().expect("the binary stands in a folder").to_path_buf();
+    let here = std::env::current_exe().expect("a program knows its own path");
+    let folder = here.parent().expect("a program stands in a folder").to_path_buf();
     let python = std::env::var_os("QUORATE_PYTHON").map_or_else(|| folder.join("../python/bin/python"), PathBuf::from);
     let script = |name: &str| repository::root().join("tests/sdk").join(name);
     let mut programs = vec![Program { name: "Rust", command: vec![folder.join("quorate-load")] }];
