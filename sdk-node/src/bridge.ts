@@ -9,6 +9,7 @@ import type { ConnectOptions, Native } from '../native.js';
 import { native } from './native.js';
 import { Kind, NOTHING_APART, Reply } from './reply.js';
 import type { Frame } from './reply.js';
+import { checkedSignal } from './options.js';
 import type { Resolver } from './options.js';
 import { RequestWriter } from './request.js';
 
@@ -88,7 +89,9 @@ export class Bridge {
 
   /** Begins a call, with what {@link Bridge.request} holds or in a way of its own; settles when its reply has come. */
   call<T>(read: Read<T>, signal?: AbortSignal, resolver?: Resolver, launch?: Launch): Promise<T> {
-    signal?.throwIfAborted();
+    if (signal !== undefined) {
+      checkedSignal(signal).throwIfAborted();
+    }
     const call = this.#free.pop() ?? this.#grow();
     call.read = read;
     call.resolver = resolver;

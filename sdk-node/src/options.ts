@@ -182,6 +182,14 @@ export function contextBytes(context: Context | undefined): Buffer | undefined {
   return Context.bytesOf(context);
 }
 
+/** A signal. One of another realm, as test runners make them, is one too. */
+export function checkedSignal(signal: AbortSignal): AbortSignal {
+  if (typeof signal?.throwIfAborted !== 'function' || typeof signal.addEventListener !== 'function') {
+    throw wrongType('signal', 'an AbortSignal', signal);
+  }
+  return signal;
+}
+
 /** The error for a value of a type that is not taken. */
 export function wrongType(name: string, expected: string, value: unknown): TypeError {
   return new TypeError(`${name}: expected ${expected}, not ${inspect(value, { depth: 0, breakLength: Infinity, maxStringLength: 40 })}`);

@@ -1,0 +1,48 @@
+/**
+ * Events: a client tells when nodes go and come back.
+ */
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { after, before, it } from 'node:test';
+
+import { Client } from 'quorate';
+import type { NodeEvent } from 'quorate';
+
+import { Cluster } from './cluster.js';
+
+/** How long a node may take to be missed, or to be found again. */
+const EVENT_MS = 30_000;
+
+let cluster: Cluster;
+let db: Client;
+
+before(async () => {
+  cluster = await Cluster.start({ nodes: 3 });
+  db = await Client.connect(cluster.endpoints);
+});
+
+after(async () => {
+  await db?.close();
+  await cluster?.close();
+});
+
+it('a node that is killed is told as down, and as up when it is back, and nothing fails meanwhile', async () => {
+  const seen: string[] = [];
+  const listener = (node: NodeEvent): unknown => seen.push(node.name);
+  db.on('nodeDown', listener);
+  await Promise.all(Array.from({ length: 100 }, (_, at) => db.put(`key ${at}`, 'a')));
+
+  const down = once(db as never, 'nodeDown', { signal: AbortSignal.timeout(EVENT_MS) });
+  await cluster.kill(1);
+  await Promise.all(Array.from({ length: 100 }, (_, at) => db.get(`key ${at}`)));
+  const [{ name, node }] = (await down) as [NodeEvent];
+  assert.equal(name, 'n2');
+  assert.match(node, /^[0-9a-f]+/);
+
+  const up = once(db as never, 'nodeUp', { signal: AbortSignal.timeout(EVENT_MS) });
+  await cluster.restart(1);
+  assert.equal(((await up) as [NodeEvent])[0].name, 'n2');
+  assert.deepEqual(seen, ['n2']);
+  db.off('nodeDown', listener);
+});
