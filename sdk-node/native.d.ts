@@ -15,31 +15,41 @@ export declare class Native {
   constructor(settings: ConnectOptions, wake: () => void)
   /** Connects. Once, and before anything else. */
   connect(slot: number, generation: number): void
-  /** Makes the call that is written in the first so many bytes. */
-  submit(request: Uint8Array, length: number): void
+  /** Makes the calls that are written in the first so many bytes. */
+  submit(requests: Uint8Array, length: number): void
   /**
-   * Moves answers to the buffer, from a place on, and returns how many bytes they take; if not one finds room, how many it needs,
-   * negative.
+   * Moves answers to the buffer, from a place on, and returns how many bytes they take; as -1 minus that, if there are more than found
+   * room.
    */
   drain(buffer: Buffer, from: number): number
+  /** How many bytes the answer takes that found no room. */
+  roomNeeded(): number
   /** The next so many of the values that stand apart from the answers they are of. */
   takeApart(count: number): Array<Buffer>
   /** Ends a call that was made as one that may be withdrawn. */
   withdraw(slot: number, generation: number): void
-  /** Begins the update that is written in the first so many bytes. */
-  update(request: Uint8Array, length: number): NativeUpdate
+  /** Begins an update. */
+  update(request: Uint8Array): NativeUpdate
   /** Reads what is to be merged. */
   updateRead(slot: number, generation: number, withdrawable: boolean, update: NativeUpdate): void
   /** Writes what was merged. */
   updateWrite(slot: number, generation: number, withdrawable: boolean, update: NativeUpdate, merged: Uint8Array): void
-  /** Begins the scan that is written in the first so many bytes. */
-  scan(request: Uint8Array, length: number): NativeScan
+  /** Begins a scan. */
+  scan(request: Uint8Array): NativeScan
   /** Asks for the next page of a scan. */
   scanPage(slot: number, generation: number, withdrawable: boolean, scan: NativeScan): void
   /** The map of the cluster that is followed now. */
   ring(): Ring
   /** The names of the nodes by their positions in the ring. */
   nodeNames(): Array<string>
+}
+
+/** One environment that listens. It stops when this is collected. */
+export declare class NativeLog {
+  /** Begins to listen. `wake` is called when there is something to drain. */
+  constructor(wake: () => void)
+  /** What was said since the last time. */
+  drain(): Array<LogRecord>
 }
 
 /** A scan under way. */
@@ -87,6 +97,18 @@ export interface Failure {
   retryable: boolean
   /** Whether a write may have been stored somewhere. */
   maybeApplied: boolean
+}
+
+/** Something that happened in the client. */
+export interface LogRecord {
+  /** How bad it is: `error`, `warn` or `info`. */
+  level: string
+  /** Which part of the client says so: `quorate::driver`. */
+  target: string
+  /** What happened, with its fields as `key=value`. */
+  message: string
+  /** When, in milliseconds since 1970. */
+  timeMs: number
 }
 
 /** The bytes of a context whose text form this is. */

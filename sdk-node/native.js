@@ -836,6 +836,7 @@ function __napiStampBindingTarget(exportsObject, target) {
 module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __napiLoadedBindingTarget)
 module.exports = nativeBinding
 module.exports.Native = nativeBinding.Native
+module.exports.NativeLog = nativeBinding.NativeLog
 module.exports.NativeScan = nativeBinding.NativeScan
 module.exports.NativeUpdate = nativeBinding.NativeUpdate
 module.exports.checkContext = nativeBinding.checkContext

@@ -89,16 +89,20 @@ impl Native {
         }
     }
 
-    /// Makes the call that is written in the first so many bytes.
+    /// Makes the calls that are written in the first so many bytes.
     #[napi(catch_unwind)]
-    pub fn submit(&mut self, request: &[u8], length: u32) -> napi::Result<()> {
-        let request = parse(request, length)?;
-        let Want::Answer(ask) = request.want else { return Err(misused()) };
-        self.ask(ask, &request.options, &request.bucket, request.token, request.withdrawable)
+    pub fn submit(&mut self, requests: &[u8], length: u32) -> napi::Result<()> {
+        let mut rest = requests.get(..length as usize).ok_or_else(misused)?;
+        while !rest.is_empty() {
+            let request = request::read(&mut rest).map_err(|_| misused())?;
+            let Want::Answer(ask) = request.want else { return Err(misused()) };
+            self.ask(ask, &request.options, &request.bucket, request.token, request.withdrawable)?;
+        }
+        Ok(())
     }
 
-    /// Moves answers to the buffer, from a place on, and returns how many bytes they take; if not one finds room, how many it needs,
-    /// negative.
+    /// Moves answers to the buffer, from a place on, and returns how many bytes they take; as -1 minus that, if there are more than found
+    /// room.
     #[napi(catch_unwind)]
     pub fn drain(&mut self, mut buffer: BufferSlice<'_>, from: u32) -> i64 {
         let from = from as usize;
@@ -107,13 +111,19 @@ impl Native {
             let bytes = self.writer.bytes();
             let Some(room) = buffer.get_mut(at..at + bytes.len()) else {
                 self.waits_for_room = true;
-                return if at > from { (at - from) as i64 } else { -(bytes.len() as i64) };
+                return -1 - (at - from) as i64;
             };
             room.copy_from_slice(bytes);
             at += bytes.len();
             self.waits_for_room = false;
         }
         (at - from) as i64
+    }
+
+    /// How many bytes the answer takes that found no room.
+    #[napi(catch_unwind)]
+    pub fn room_needed(&self) -> u32 {
+        self.writer.bytes().len() as u32
     }
 
     /// The next so many of the values that stand apart from the answers they are of.
@@ -131,10 +141,10 @@ impl Native {
         }
     }
 
-    /// Begins the update that is written in the first so many bytes.
+    /// Begins an update.
     #[napi(catch_unwind)]
-    pub fn update(&mut self, request: &[u8], length: u32) -> napi::Result<NativeUpdate> {
-        let request = parse(request, length)?;
+    pub fn update(&mut self, mut request: &[u8]) -> napi::Result<NativeUpdate> {
+        let request = request::read(&mut request).map_err(|_| misused())?;
         let Want::Update(key) = request.want else { return Err(misused()) };
         Ok(NativeUpdate(self.connected()?.bucket(&request.bucket)?.begin_update(key, &request.options)))
     }
@@ -166,10 +176,10 @@ impl Native {
         self.ask_again(ask, token(slot, generation), withdrawable)
     }
 
-    /// Begins the scan that is written in the first so many bytes.
+    /// Begins a scan.
     #[napi(catch_unwind)]
-    pub fn scan(&mut self, request: &[u8], length: u32) -> napi::Result<NativeScan> {
-        let request = parse(request, length)?;
+    pub fn scan(&mut self, mut request: &[u8]) -> napi::Result<NativeScan> {
+        let request = request::read(&mut request).map_err(|_| misused())?;
         let Want::Scan(options) = request.want else { return Err(misused()) };
         Ok(NativeScan(self.connected()?.bucket(&request.bucket)?.scan_pages(&options)))
     }
@@ -267,11 +277,6 @@ impl ObjectFinalize for Native {
 
 fn token(slot: u32, generation: u32) -> u64 {
     u64::from(slot) | u64::from(generation) << u32::BITS
-}
-
-fn parse(bytes: &[u8], length: u32) -> napi::Result<request::Request> {
-    let bytes = bytes.get(..length as usize).ok_or_else(misused)?;
-    request::read(bytes).map_err(|_| misused())
 }
 
 /// Only TypeScript of another version calls the addon in such a way.

@@ -5,6 +5,7 @@
 
 mod client;
 mod failure;
+mod log;
 mod reply;
 mod request;
 mod ring;

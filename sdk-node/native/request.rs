@@ -13,6 +13,9 @@ use crate::settings::milliseconds;
 /// What stands where a context's length would, if there is none.
 const NO_CONTEXT: u32 = u32::MAX;
 
+/// Bytes of the length before a request, which counts them.
+const LENGTH_BYTES: u32 = 4;
+
 /// The levels in the order in which requests number them, from 1.
 const LEVELS: [Level; 4] = [Level::One, Level::Available, Level::Quorum, Level::All];
 
@@ -45,8 +48,11 @@ pub(crate) enum Want {
 #[derive(Debug)]
 pub(crate) struct Malformed;
 
-/// Reads a request. All that it holds shares one copy of the bytes, so that callers may change theirs.
-pub(crate) fn read(bytes: &[u8]) -> Result<Request, Malformed> {
+/// Reads the next request. All that it holds shares one copy of its bytes.
+pub(crate) fn read(requests: &mut &[u8]) -> Result<Request, Malformed> {
+    let length = requests.try_get_u32_le()?.checked_sub(LENGTH_BYTES).ok_or(Malformed)? as usize;
+    let (bytes, others) = requests.split_at_checked(length).ok_or(Malformed)?;
+    *requests = others;
     let mut rest = Bytes::copy_from_slice(bytes);
     let rest = &mut rest;
     let token = rest.try_get_u64_le()?;

@@ -1,7 +1,7 @@
 /**
- * The bridge between promises and the Rust client. A call is a slot in a table here and a token there; the addon is called
- * synchronously to begin it, and calls back once for as many replies as have gathered, which are then drained from it in one
- * piece. No decision is made here: which promise is settled, with what, and what keeps the process alive is all there is.
+ * The bridge between promises and the Rust client. A call is a slot in a table here and a token there. Calls that are made in the
+ * same turn are handed to the addon together, and it calls back once for as many replies as have gathered, which are then drained
+ * from it in one piece. No decision is made here: which promise is settled, with what, and what keeps the process alive is all.
  */
 
 import type { ConnectOptions, Native } from '../native.js';
@@ -28,7 +28,7 @@ const EVENTS_SLOT = 0xffff_ffff;
 /** Replies share memory in pieces of this size: large enough for hundreds of small ones, small enough to be kept for one. */
 const SLAB_BYTES = 64 * 1024;
 
-/** Below this a new slab is begun rather than filled up: most single replies fit. */
+/** Below this a new slab is begun rather than filled up: most single replies need no more. */
 const SLAB_REST_BYTES = 2 * 1024;
 
 /** Bytes before a reply: its length, slot, generation, how many values came apart, kind. */
@@ -107,8 +107,7 @@ export class Bridge {
     }
     try {
       if (launch === undefined) {
-        this.request.seal(call.slot, call.generation, signal !== undefined);
-        this.native.submit(this.request.buffer, this.request.length);
+        this.#submit(call, signal !== undefined);
       } else {
         launch(call.slot, call.generation, signal !== undefined);
       }
@@ -121,23 +120,38 @@ export class Bridge {
 
   /** Takes in every reply that has come. */
   drain(): void {
-    for (;;) {
-      if (this.#slab.bytes.length - this.#slabAt < SLAB_REST_BYTES) {
-        this.#useSlab(SLAB_BYTES);
-      }
-      const written = this.native.drain(this.#slab.bytes, this.#slabAt);
-      if (written === 0) {
-        return;
-      }
-      if (written < 0) {
-        this.#useSlab(Math.max(SLAB_BYTES, -written));
-        continue;
-      }
+    for (let more = true; more; ) {
       const [frame, from] = [this.#slab, this.#slabAt];
-      this.#slabAt += written;
-      this.#deliver(frame, from, this.#slabAt);
+      const written = this.native.drain(frame.bytes, from);
+      more = written < 0;
+      this.#slabAt += more ? -written - 1 : written;
+      if (more || frame.bytes.length - this.#slabAt < SLAB_REST_BYTES) {
+        this.#slab = slab(more ? Math.max(SLAB_BYTES, this.native.roomNeeded()) : SLAB_BYTES);
+        this.#slabAt = 0;
+      }
+      this.#deliver(frame, from, more ? from - written - 1 : from + written);
     }
   }
+
+  #submit(call: Call, withdrawable: boolean): void {
+    const { request } = this;
+    const first = request.length === 0;
+    request.complete(call.slot, call.generation, withdrawable);
+    if (request.isFull) {
+      this.#flush();
+    } else if (first) {
+      void Promise.resolve().then(this.#flush);
+    }
+  }
+
+  /** Hands the requests over that were made since the last time. */
+  readonly #flush = (): void => {
+    const { request } = this;
+    if (request.length > 0) {
+      this.native.submit(request.buffer, request.length);
+      request.clear();
+    }
+  };
 
   #deliver(frame: Frame, from: number, end: number): void {
     const view = frame.view;
@@ -215,17 +229,13 @@ export class Bridge {
   }
 
   #abort(signal: AbortSignal, calls: ReadonlySet<Call>): void {
+    this.#flush();
     for (const call of [...calls]) {
       const { slot, generation, reject } = call;
       this.#release(call);
       this.native.withdraw(slot, generation);
       reject(signal.reason);
     }
-  }
-
-  #useSlab(bytes: number): void {
-    this.#slab = slab(bytes);
-    this.#slabAt = 0;
   }
 }
 

@@ -144,7 +144,7 @@ export class Bucket {
     const signal = options?.signal;
     request.begin(Ask.Update, defaults, options);
     request.key(key);
-    const update = native.update(request.buffer, request.length);
+    const update = native.update(request.single());
     for (;;) {
       const values = await bridge.call(readValues, signal, undefined, (...call) => native.updateRead(...call, update));
       const merged = toBuffer('what merge returns', await merge(values));
@@ -172,7 +172,7 @@ export class Bucket {
   protected scanFor(options: ScanOptions | undefined, flags: number): AsyncGenerator<Scanned, void, void> {
     const { native, request } = this.bridge;
     request.begin(Ask.Scan, this.defaults, options, flags | (options?.values === true ? ScanFlag.Values : 0));
-    return this.#pages(native.scan(request.buffer, request.length), options?.signal);
+    return this.#pages(native.scan(request.single()), options?.signal);
   }
 
   async *#pages(scan: ReturnType<Bridge['native']['scan']>, signal: AbortSignal | undefined): AsyncGenerator<Scanned, void, void> {

@@ -7,6 +7,8 @@ import { EventEmitter } from 'node:events';
 import { Bridge } from './bridge.js';
 import { Bucket } from './bucket.js';
 import type { Scanned } from './found.js';
+import { listen, unlisten } from './log.js';
+import type { LogRecord } from './log.js';
 import { milliseconds, wrongType } from './options.js';
 import type { BucketOptions, CallOptions, ClientOptions, Level, ScanOptions } from './options.js';
 import { Kind } from './reply.js';
@@ -28,6 +30,8 @@ export interface ClientEvents {
   nodeUp: [NodeEvent];
   /** A node can't be reached any more, or has stopped answering. It is tried again in the background. */
   nodeDown: [NodeEvent];
+  /** Something worth noting happened in any client of the process. */
+  log: [LogRecord];
 }
 
 /**
@@ -112,7 +116,7 @@ export class Client extends Bucket {
   close(): Promise<void> {
     if (this.#closed === undefined) {
       this.bridge.request.begin(Ask.Close, this.defaults, undefined);
-      this.#closed = this.bridge.call(() => {});
+      this.#closed = this.bridge.call(() => {}).finally(() => unlisten(this.#events));
     }
     return this.#closed;
   }
@@ -125,12 +129,14 @@ export class Client extends Bucket {
   /** Calls the listener whenever that happens. A listener does not keep the process alive. */
   on<E extends keyof ClientEvents>(event: E, listener: (...details: ClientEvents[E]) => void): this {
     this.#events.on(event, listener as (...details: unknown[]) => void);
+    this.#listened(event);
     return this;
   }
 
   /** Calls the listener when that happens for the first time from now on. */
   once<E extends keyof ClientEvents>(event: E, listener: (...details: ClientEvents[E]) => void): this {
     this.#events.once(event, listener as (...details: unknown[]) => void);
+    this.#listened(event);
     return this;
   }
 
@@ -143,6 +149,12 @@ export class Client extends Bucket {
   /** As {@link Client.off}; `events.once(client, …)` calls it so. */
   removeListener<E extends keyof ClientEvents>(event: E, listener: (...details: ClientEvents[E]) => void): this {
     return this.off(event, listener);
+  }
+
+  #listened(event: keyof ClientEvents): void {
+    if (event === 'log' && this.#closed === undefined) {
+      listen(this.#events);
+    }
   }
 }
 

@@ -20,6 +20,7 @@ export { Context } from './context.js';
 export * from './errors.js';
 export { Absent, Found, Sibling, Stored } from './found.js';
 export type { Receipt, Scanned } from './found.js';
+export type { LogRecord } from './log.js';
 export type * from './options.js';
 export * as resolvers from './resolvers.js';
 export type { Explanation, NodeEvent, NodeStats, Pings, Ring, RingNode, Stats, TopologyEvent } from './view.js';

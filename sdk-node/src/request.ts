@@ -1,7 +1,7 @@
 /**
- * Requests as bytes: one call is written into a buffer that is used again for the next, and handed to the addon in one piece.
- * The addon reads it before the call returns, so what callers pass may change afterwards. `native/request.rs` reads what is
- * written here; numbers are little-endian.
+ * Requests as bytes: what a call asks for is written into a buffer at once, so callers may change afterwards what they passed;
+ * requests that are made in the same turn are handed to the addon together. `native/request.rs` reads what is written here;
+ * numbers are little-endian.
  */
 
 import { contextBytes, levelNumber, milliseconds, replicas, wrongType } from './options.js';
@@ -33,26 +33,28 @@ export enum ScanFlag {
 /** What stands where a context's length would, if there is none. */
 const NO_CONTEXT = 0xffff_ffff;
 
-/** Enough for nearly all requests. */
+/** Enough for hundreds of small requests. */
 const BUFFER_BYTES = 64 * 1024;
+
+/** From here on requests wait for no others: the buffer would only grow. */
+const FULL_BYTES = BUFFER_BYTES / 2;
 
 /** Most bytes of UTF-8 for a UTF-16 unit. */
 const UTF8_BYTES_PER_UNIT = 3;
 
-/** Where what is known last stands: which call it is, and whether it may be withdrawn. */
-const SLOT_AT = 0;
-const GENERATION_AT = 4;
-const WITHDRAWABLE_AT = 8;
-
-/** Where the rest of the header stands. */
-const ASK_AT = 9;
-const LEVEL_AT = 10;
-const R_AT = 11;
-const W_AT = 12;
-const N_AT = 13;
-const FLAGS_AT = 14;
-const TIMEOUT_AT = 16;
-const HEADER_BYTES = 24;
+/** Where the parts of a request's header stand. The length, the call and whether it may be withdrawn are known last. */
+const LENGTH_AT = 0;
+const SLOT_AT = 4;
+const GENERATION_AT = 8;
+const WITHDRAWABLE_AT = 12;
+const ASK_AT = 13;
+const LEVEL_AT = 14;
+const R_AT = 15;
+const W_AT = 16;
+const N_AT = 17;
+const FLAGS_AT = 18;
+const TIMEOUT_AT = 20;
+const HEADER_BYTES = 28;
 
 /** A bucket's name and what its calls have unless they say otherwise, checked. */
 export interface Defaults {
@@ -63,27 +65,31 @@ export interface Defaults {
   readonly timeoutMs: number;
 }
 
-/** Writes requests, one at a time. */
+/** Writes requests, one after the other. */
 export class RequestWriter {
   #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
   #view = viewOf(this.#buffer);
+  /** Where the request begins that is being written: all before it are complete. */
+  #start = 0;
   #at = 0;
 
-  /** What was written, until the next request is. */
+  /** Holds the requests that are complete. */
   get buffer(): Buffer {
     return this.#buffer;
   }
 
-  /** How much of the buffer was written. */
+  /** How much of the buffer they take. */
   get length(): number {
-    return this.#at;
+    return this.#start;
   }
 
-  /** Begins a request. */
+  /** Whether there are enough of them. */
+  get isFull(): boolean {
+    return this.#start >= FULL_BYTES;
+  }
+
+  /** Begins a request, in the place of one that was not completed. */
   begin(ask: Ask, bucket: Defaults, options: (ReadOptions & WriteOptions) | undefined, flags = 0): void {
-    if (this.#buffer.length > BUFFER_BYTES) {
-      this.#use(Buffer.allocUnsafeSlow(BUFFER_BYTES));
-    }
     let { level, r, w, timeoutMs } = bucket;
     let n = 0;
     if (options !== undefined) {
@@ -96,23 +102,43 @@ export class RequestWriter {
       n = replicas('n', options.n);
       timeoutMs = milliseconds('timeoutMs', options.timeoutMs) || timeoutMs;
     }
+    const start = this.#start;
+    this.#at = start;
+    this.#reserve(HEADER_BYTES);
     const view = this.#view;
-    view.setUint8(ASK_AT, ask);
-    view.setUint8(LEVEL_AT, level);
-    view.setUint8(R_AT, r);
-    view.setUint8(W_AT, w);
-    view.setUint8(N_AT, n);
-    view.setUint16(FLAGS_AT, flags, true);
-    view.setFloat64(TIMEOUT_AT, timeoutMs, true);
-    this.#at = HEADER_BYTES;
+    view.setUint8(start + ASK_AT, ask);
+    view.setUint8(start + LEVEL_AT, level);
+    view.setUint8(start + R_AT, r);
+    view.setUint8(start + W_AT, w);
+    view.setUint8(start + N_AT, n);
+    view.setUint16(start + FLAGS_AT, flags, true);
+    view.setFloat64(start + TIMEOUT_AT, timeoutMs, true);
+    this.#at = start + HEADER_BYTES;
     this.#bytes(bucket.name);
   }
 
-  /** Names the call that the request belongs to, and says whether it may be withdrawn. */
-  seal(slot: number, generation: number, withdrawable: boolean): void {
-    this.#view.setUint32(SLOT_AT, slot, true);
-    this.#view.setUint32(GENERATION_AT, generation, true);
-    this.#view.setUint8(WITHDRAWABLE_AT, withdrawable ? 1 : 0);
+  /** Completes the request: names its call, and says whether that may be withdrawn. */
+  complete(slot: number, generation: number, withdrawable: boolean): void {
+    const [view, start] = [this.#view, this.#start];
+    view.setUint32(start + LENGTH_AT, this.#at - start, true);
+    view.setUint32(start + SLOT_AT, slot, true);
+    view.setUint32(start + GENERATION_AT, generation, true);
+    view.setUint8(start + WITHDRAWABLE_AT, withdrawable ? 1 : 0);
+    this.#start = this.#at;
+  }
+
+  /** The request that is being written, for a call of its own; the next takes its place. */
+  single(): Uint8Array {
+    this.#view.setUint32(this.#start + LENGTH_AT, this.#at - this.#start, true);
+    return this.#buffer.subarray(this.#start, this.#at);
+  }
+
+  /** Forgets all requests: they were handed over. */
+  clear(): void {
+    this.#start = 0;
+    if (this.#buffer.length > BUFFER_BYTES) {
+      this.#use(Buffer.allocUnsafeSlow(BUFFER_BYTES));
+    }
   }
 
   /** Adds a key. */

@@ -242,7 +242,7 @@ it('pings every node and counts what it does', async () => {
 it('settings are taken: several addresses, a name, a zone, I/O threads', async () => {
   const settings = { endpoints: new Set(cluster.endpoints.split(',')), name: 'settled', zone: 'z2', ioThreads: 2, inFlight: 4, waiting: 8, level: 'one' } as const;
   const other = await Client.connect(settings);
-  await other.put('settled', 'a');
+  await other.put('settled', 'a', { level: 'all' });
   const found = await other.get('settled');
   assert.deepEqual([found?.receipt.need, found?.receipt.answered], [1, ['n3']]);
   const many = await Promise.allSettled(Array.from({ length: 50 }, (_, at) => other.get(`settled ${at}`)));

@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { after, before, it } from 'node:test';
 
 import { Client } from 'quorate';
-import type { NodeEvent } from 'quorate';
+import type { LogRecord, NodeEvent } from 'quorate';
 
 import { Cluster } from './cluster.js';
 
@@ -29,6 +29,8 @@ after(async () => {
 
 it('a node that is killed is told as down, and as up when it is back, and nothing fails meanwhile', async () => {
   const seen: string[] = [];
+  const said: LogRecord[] = [];
+  db.on('log', (record) => said.push(record));
   const listener = (node: NodeEvent): unknown => seen.push(node.name);
   db.on('nodeDown', listener);
   await Promise.all(Array.from({ length: 100 }, (_, at) => db.put(`key ${at}`, 'a')));
@@ -39,6 +41,9 @@ it('a node that is killed is told as down, and as up when it is back, and nothin
   const [{ name, node }] = (await down) as [NodeEvent];
   assert.equal(name, 'n2');
   assert.match(node, /^[0-9a-f]+/);
+  const record = said.find(({ message }) => message.includes('a connection ended'));
+  assert.deepEqual([record?.level, record?.target.split('::')[0]], ['debug', 'quorate']);
+  assert.ok(Math.abs(record!.at.getTime() - Date.now()) < 60_000);
 
   const up = once(db as never, 'nodeUp', { signal: AbortSignal.timeout(EVENT_MS) });
   await cluster.restart(1);
