@@ -101,7 +101,7 @@ export interface Failure {
 
 /** Something that happened in the client. */
 export interface LogRecord {
-  /** How bad it is: `error`, `warn` or `info`. */
+  /** How bad it is: `error`, `warn`, `info` or `debug`. */
   level: string
   /** Which part of the client says so: `quorate::driver`. */
   target: string

@@ -26,7 +26,7 @@ after(async () => {
 
 /** Does something while no node answers. */
 async function whilePaused<T>(work: () => Promise<T>): Promise<T> {
-  for (const at of [0, 1, 2]) cluster.pause(at);
+  for (const at of [0, 1, 2]) await cluster.pause(at);
   try {
     return await work();
   } finally {

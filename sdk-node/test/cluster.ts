@@ -54,8 +54,13 @@ export class Cluster {
     }
   }
 
-  pause(at: number): void {
+  async pause(at: number): Promise<void> {
+    const { pid } = this.#processes[at]!;
     this.#processes[at]?.kill('SIGSTOP');
+    // The signal is sent, not yet obeyed by every thread.
+    while (!readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') T ')) {
+      await sleep(1);
+    }
   }
 
   resume(at: number): void {
