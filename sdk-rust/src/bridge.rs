@@ -50,9 +50,12 @@ use dynamo::{
     layout::{Level, NodeIndex},
 };
 
-use crate::{Client, Completer, Context, Error, Explanation, Lookup, Scanned, Stats, Stored};
+use crate::{Client, Completer, Error, Explanation, Lookup, Scanned, Stats, Stored};
 
-pub use crate::update::Update;
+pub use crate::{
+    entry::{DeleteEntry, PutEntry},
+    update::Update,
+};
 pub(crate) use call::Calls;
 pub use call::{Ticket, connect};
 pub(crate) use events::Subscribers;
@@ -127,29 +130,6 @@ pub enum Ask {
     /// Take nothing more in, let what is under way end, then close the connections: [`Answer::Closed`], after the last answer
     /// of any other call.
     Close,
-}
-
-/// A value to write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PutEntry {
-    /// The key.
-    pub key: Bytes,
-    /// The value.
-    pub value: Bytes,
-    /// What it replaces: exactly what the read that gave the context saw; with the empty one nothing; without one whatever its
-    /// coordinator holds.
-    pub context: Option<Context>,
-    /// When it expires, from the moment it is written.
-    pub ttl: Option<Duration>,
-}
-
-/// A key to delete.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeleteEntry {
-    /// The key.
-    pub key: Bytes,
-    /// What is deleted: exactly what the read that gave the context saw; without one what a read at the call's level sees.
-    pub context: Option<Context>,
 }
 
 /// What a call came to.

@@ -13,7 +13,7 @@ use dynamo::{
 };
 
 use crate::{
-    Batch, Delete, Error, Exists, Explanation, Found, Get, IntoBytes, Lookup, Put, Scan, Stored,
+    Batch, Delete, DeleteEntry, Error, Exists, Explanation, Found, Get, IntoBytes, Lookup, Put, PutEntry, Scan, Stored,
     client::Handle,
     request::{self, Defaults, Request},
     update::Update,
@@ -98,20 +98,32 @@ impl Bucket {
 
     /// Reads many keys, with a result for each.
     pub fn get_many<K: IntoBytes>(&self, keys: impl IntoIterator<Item = K>) -> Batch<Option<Found>> {
-        let get = |key: K| self.operation(key, Action::Get { without_values: false });
+        let get = |key: K| Ok(self.operation(key, Action::Get { without_values: false }));
         self.batch(keys.into_iter().map(get), |reply| Lookup::from_reply(reply).map(Lookup::found))
     }
 
-    /// Writes many values, with a result for each.
-    pub fn put_many<K: IntoBytes, V: IntoBytes>(&self, entries: impl IntoIterator<Item = (K, V)>) -> Batch<Stored> {
-        let put = |(key, value): (K, V)| self.operation(key, request::put(value.into_bytes(), Basis::Local));
+    /// Writes many values, with a result for each: pairs of key and value, or [`PutEntry`]s with options of their own.
+    ///
+    /// ```no_run
+    /// # use quorate::{Bucket, PutEntry};
+    /// # async fn example(carts: Bucket) -> Result<(), quorate::Error> {
+    /// let seen = carts.get("ann").lookup().await?;
+    /// let entries = [PutEntry::new("ann", "milk, bread").context(seen.context()), PutEntry::new("bob", "tea")];
+    /// for stored in carts.put_many(entries).await {
+    ///     stored?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn put_many<E: Into<PutEntry>>(&self, entries: impl IntoIterator<Item = E>) -> Batch<Stored> {
+        let put = |entry: E| self.put_operation(entry.into());
         self.batch(entries.into_iter().map(put), Stored::from_reply)
     }
 
-    /// Deletes many keys, with a result for each.
-    pub fn delete_many<K: IntoBytes>(&self, keys: impl IntoIterator<Item = K>) -> Batch<Stored> {
-        let delete = |key: K| self.operation(key, request::delete(Basis::Local));
-        self.batch(keys.into_iter().map(delete), Stored::from_reply)
+    /// Deletes many keys, with a result for each: keys, or [`DeleteEntry`]s with contexts of their own.
+    pub fn delete_many<E: Into<DeleteEntry>>(&self, entries: impl IntoIterator<Item = E>) -> Batch<Stored> {
+        let delete = |entry: E| self.delete_operation(entry.into());
+        self.batch(entries.into_iter().map(delete), Stored::from_reply)
     }
 
     /// Reads a key, merges its values (none when it is absent, several when writes were concurrent), and writes the result in
@@ -158,9 +170,26 @@ impl Bucket {
         Operation { address, consistency: self.defaults.consistency, action }
     }
 
+    pub(crate) fn put_operation(&self, entry: PutEntry) -> Result<Operation, Error> {
+        let mut action = request::put(entry.value, Basis::Local);
+        entry.ttl.into_iter().for_each(|ttl| request::expire(&mut action, ttl));
+        if let Some(context) = entry.context {
+            request::write_under(&mut action, context)?;
+        }
+        Ok(self.operation(entry.key, action))
+    }
+
+    pub(crate) fn delete_operation(&self, entry: DeleteEntry) -> Result<Operation, Error> {
+        let mut action = request::delete(Basis::Local);
+        if let Some(context) = entry.context {
+            request::write_under(&mut action, context)?;
+        }
+        Ok(self.operation(entry.key, action))
+    }
+
     pub(crate) fn batch<T>(
         &self,
-        operations: impl Iterator<Item = Operation>,
+        operations: impl Iterator<Item = Result<Operation, Error>>,
         read: fn(Reply) -> Result<T, Error>,
     ) -> Batch<T> {
         Batch::new(Arc::clone(&self.handle), self.defaults.timeout, operations.collect(), read)

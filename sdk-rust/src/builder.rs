@@ -121,7 +121,8 @@ impl Builder {
         self
     }
 
-    /// Connects: asks the addresses, in random order, until one has told the layout.
+    /// Connects: asks the addresses, in random order, until one has told the layout. One that does not answer at once is not waited
+    /// for, the next is asked meanwhile.
     pub async fn connect(self) -> Result<Client, Error> {
         let (sender, receiver) = oneshot::channel();
         // If nobody waits any more, the client is closed by being dropped.
@@ -129,10 +130,9 @@ impl Builder {
         receiver.await.map_err(|_| Error::internal("the I/O thread ended before it was ready"))?
     }
 
-    /// The time after which a connection has been made or has failed.
-    pub(crate) fn connect_within(&self) -> Duration {
-        let endpoints = u32::try_from(self.0.endpoints.len()).unwrap_or(u32::MAX).max(1);
-        (self.0.connect_timeout + self.0.timeout).saturating_mul(endpoints)
+    /// The time after which [`Builder::connect`] has succeeded or failed, however many endpoints there are.
+    pub fn connect_within(&self) -> Duration {
+        bootstrap::connect_within(&self.0)
     }
 
     pub(crate) fn into_config(self) -> Result<Config, Error> {

@@ -13,8 +13,8 @@ use dynamo::{
 use schema::convert::Status;
 
 use crate::{
-    Batch, Bucket, Builder, Completer, Delete, Error, Exists, Explanation, Found, Get, IntoBytes, Put, Scan, Stats,
-    Stored, core::Shared, request::Defaults,
+    Batch, Bucket, Builder, Completer, Delete, DeleteEntry, Error, Exists, Explanation, Found, Get, IntoBytes, Put,
+    PutEntry, Scan, Stats, Stored, core::Shared, request::Defaults,
 };
 
 /// A client of one cluster.
@@ -78,14 +78,14 @@ impl Client {
         self.bucket.get_many(keys)
     }
 
-    /// Writes many values in the default bucket, with a result for each.
-    pub fn put_many<K: IntoBytes, V: IntoBytes>(&self, entries: impl IntoIterator<Item = (K, V)>) -> Batch<Stored> {
+    /// Writes many values in the default bucket, with a result for each; see [`Bucket::put_many`].
+    pub fn put_many<E: Into<PutEntry>>(&self, entries: impl IntoIterator<Item = E>) -> Batch<Stored> {
         self.bucket.put_many(entries)
     }
 
-    /// Deletes many keys of the default bucket, with a result for each.
-    pub fn delete_many<K: IntoBytes>(&self, keys: impl IntoIterator<Item = K>) -> Batch<Stored> {
-        self.bucket.delete_many(keys)
+    /// Deletes many keys of the default bucket, with a result for each; see [`Bucket::delete_many`].
+    pub fn delete_many<E: Into<DeleteEntry>>(&self, entries: impl IntoIterator<Item = E>) -> Batch<Stored> {
+        self.bucket.delete_many(entries)
     }
 
     /// Reads a key of the default bucket, merges its values, and writes the result in their place; see [`Bucket::update`].

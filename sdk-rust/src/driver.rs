@@ -7,6 +7,7 @@ mod administration;
 pub(crate) mod bootstrap;
 mod call;
 pub(crate) mod jobs;
+mod linger;
 mod refresh;
 
 use std::{
@@ -31,6 +32,7 @@ use crate::{
     random::Random,
     transport::{self, Connection, Expected},
 };
+use linger::Linger;
 
 /// How long the timer is set for when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -47,6 +49,7 @@ pub(crate) struct Driver {
     /// Wakes the main loop, which owns the timer.
     waker: RefCell<Waker>,
     timer_at: Cell<Option<Instant>>,
+    linger: Linger,
     /// Emptied and filled again in every pass, so that they keep their capacity.
     contents: RefCell<Contents>,
     effects: RefCell<Vec<Effect>>,
@@ -71,6 +74,7 @@ impl Driver {
             layouts_seen: Cell::new(layouts_seen),
             waker: RefCell::new(Waker::noop().clone()),
             timer_at: Cell::new(None),
+            linger: Linger::default(),
             contents: RefCell::default(),
             effects: RefCell::default(),
         })
@@ -128,6 +132,9 @@ impl Driver {
         let now = Instant::now();
         let mut contents = self.contents.take();
         self.shared.queues[self.thread].take(&mut contents);
+        if !contents.submissions.is_empty() {
+            self.linger.note_arrival(now);
+        }
         {
             let mut engine = self.engine.borrow_mut();
             let layouts = self.shared.layouts();
@@ -135,7 +142,8 @@ impl Driver {
                 engine.set_layout(self.shared.layout(), now);
             }
             contents.submissions.drain(..).for_each(|submission| engine.submit(now, submission));
-            contents.cancelled.drain(..).for_each(|sequence| engine.cancel(now, sequence));
+            engine.cancel(now, &mut contents.cancelled);
+            contents.cancelled.clear();
             engine.sweep(now);
             engine.pump(now);
         }
@@ -154,6 +162,9 @@ impl Driver {
             engine.pump(now);
         }
         self.perform();
+        if self.engine.borrow().is_idle() {
+            self.linger();
+        }
         let due = self.engine.borrow().next_event();
         let must_wake = match (due, self.timer_at.get()) {
             (Some(at), Some(timer)) => at < timer,

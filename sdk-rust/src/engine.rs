@@ -200,11 +200,13 @@ impl Engine {
         }
     }
 
-    /// Ends an operation without telling anyone.
-    pub(crate) fn cancel(&mut self, now: Instant, sequence: u64) {
-        if let Some(ticket) = self.table.find(sequence) {
-            self.forget(now, ticket);
+    /// Ends operations without telling anyone. One look through the table for all of them: they may be many.
+    pub(crate) fn cancel(&mut self, now: Instant, sequences: &mut [u64]) {
+        if sequences.is_empty() {
+            return;
         }
+        sequences.sort_unstable();
+        self.table.find(sequences).into_iter().for_each(|ticket| self.forget(now, ticket));
     }
 
     /// Sends what has gathered, where that is possible now. To be called after every other input.

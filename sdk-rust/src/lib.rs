@@ -45,6 +45,7 @@ mod context;
 mod core;
 mod driver;
 mod engine;
+mod entry;
 mod error;
 mod found;
 #[doc(hidden)]
@@ -68,6 +69,7 @@ pub use bytes_in::IntoBytes;
 pub use client::Client;
 pub use context::Context;
 pub use core::Completer;
+pub use entry::{DeleteEntry, PutEntry};
 pub use error::{Details, Error};
 pub use found::{Absent, Found, Lookup, Stored};
 pub use many::Batch;

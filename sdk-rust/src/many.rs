@@ -26,7 +26,7 @@ pub(crate) const REFILL: usize = WINDOW / 2;
 pub struct Batch<T> {
     handle: Arc<Handle>,
     timeout: Duration,
-    operations: std::vec::IntoIter<Operation>,
+    operations: std::vec::IntoIter<Result<Operation, Error>>,
     submitted: usize,
     results: Arc<Results>,
     read: fn(Reply) -> Result<T, Error>,
@@ -47,7 +47,7 @@ impl<T> Batch<T> {
     pub(crate) fn new(
         handle: Arc<Handle>,
         timeout: Duration,
-        operations: Vec<Operation>,
+        operations: Vec<Result<Operation, Error>>,
         read: fn(Reply) -> Result<T, Error>,
     ) -> Self {
         let results = (0..operations.len()).map(|_| None).collect();
@@ -83,7 +83,8 @@ impl<T> Batch<T> {
     }
 
     fn with(mut self, change: impl Fn(&mut Consistency)) -> Self {
-        self.operations.as_mut_slice().iter_mut().for_each(|operation| change(&mut operation.consistency));
+        let operations = self.operations.as_mut_slice().iter_mut().flatten();
+        operations.for_each(|operation| change(&mut operation.consistency));
         self
     }
 
@@ -100,7 +101,8 @@ impl<T> Batch<T> {
             let completer = Arc::clone(&self.results) as Arc<dyn Completer>;
             let token = self.submitted as u64;
             self.submitted += 1;
-            if let Err(error) = self.handle.shared.submit(operation, deadline, token, completer) {
+            let submit = |operation| self.handle.shared.submit(operation, deadline, token, completer);
+            if let Err(error) = operation.and_then(submit) {
                 self.results.complete(token, Err(error));
             }
         }

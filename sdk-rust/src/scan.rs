@@ -227,10 +227,12 @@ impl Plan {
             return Ok(live.map(|key| key.into_scanned(None)).collect());
         }
         let action = Action::Get { without_values: !self.values };
-        let operations = keys.iter().map(|key| Operation {
-            address: key.address.clone(),
-            consistency: Consistency { w: 0, ..self.consistency },
-            action: action.clone(),
+        let operations = keys.iter().map(|key| {
+            Ok(Operation {
+                address: key.address.clone(),
+                consistency: Consistency { w: 0, ..self.consistency },
+                action: action.clone(),
+            })
         });
         let answers = self.bucket.batch(operations, |reply| Lookup::from_reply(reply).map(Lookup::found)).await;
         let mut scanned = Vec::with_capacity(keys.len());

@@ -1,11 +1,11 @@
 //! Calls that are no operations: explanations, statistics, pings, pages of scans. Each is a task on an I/O thread of the client.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{task::spawn_local, time::timeout_at};
 
 use super::{Answer, Sink, Ticket, ask::Asking, call::Call};
-use crate::{Bucket, Error};
+use crate::{Bucket, Error, request};
 
 /// Begins a call whose answer is the result of a future, if that comes in time.
 pub(super) fn begin<S, F>(
@@ -42,6 +42,8 @@ pub(super) fn close<S: Sink + 'static>(asking: &Asking<'_, S>) -> Ticket {
     let shared = &asking.bucket.handle().shared;
     let (token, sink) = (asking.token, Arc::clone(asking.sink));
     let ticket = shared.next_id().into();
+    // As long as the longest of what is under way.
+    asking.sink.expect(token, request::deadline(Duration::MAX), false);
     shared.when_ended(move || {
         if sink.is_wanted(token) {
             sink.deliver(token, Ok(Answer::Closed));

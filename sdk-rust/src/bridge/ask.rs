@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use dynamo::operation::{Action, Basis, Operation, Reply};
+use dynamo::operation::{Action, Operation, Reply};
 
 use super::{
     Answer, Ask, CallOptions, DeleteEntry, Pinged, PutEntry, ScanOptions, ScanPages, Sink, Ticket, aside, batch,
@@ -145,20 +145,11 @@ impl<S: Sink + 'static> Asking<'_, S> {
     }
 
     fn put(&self, entry: PutEntry) -> Result<Operation, Error> {
-        let mut action = request::put(entry.value, Basis::Local);
-        entry.ttl.into_iter().for_each(|ttl| request::expire(&mut action, ttl));
-        if let Some(context) = entry.context {
-            request::write_under(&mut action, context)?;
-        }
-        Ok(self.operation(entry.key, action))
+        Ok(Operation { consistency: self.defaults.consistency, ..self.bucket.put_operation(entry)? })
     }
 
     fn delete(&self, entry: DeleteEntry) -> Result<Operation, Error> {
-        let mut action = request::delete(Basis::Local);
-        if let Some(context) = entry.context {
-            request::write_under(&mut action, context)?;
-        }
-        Ok(self.operation(entry.key, action))
+        Ok(Operation { consistency: self.defaults.consistency, ..self.bucket.delete_operation(entry)? })
     }
 
     fn one(&self, operation: Operation) -> Result<Ticket, Error> {

@@ -13,6 +13,9 @@ use crate::{Bucket, Error, Scan, Scanned};
 /// Keys in a page at most: as many as a scan reads together.
 const PAGE_KEYS_MAX: usize = 256;
 
+/// What a page may need in turn: an owner that does not answer, another that does, and a read of the keys. Each has its part of the time.
+const STEPS: u32 = 3;
+
 /// What a scan shall find. What is `None` or 0 is as the bucket has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScanOptions {
@@ -52,7 +55,8 @@ enum State {
 impl ScanPages {
     pub(super) fn new(bucket: &Bucket, options: &ScanOptions) -> Self {
         let timeout = options.timeout.unwrap_or(bucket.defaults().timeout);
-        let mut scan = bucket.clone().timeout(timeout).scan().first_partition(options.first_partition).n(options.n);
+        let mut scan =
+            bucket.clone().timeout(timeout / STEPS).scan().first_partition(options.first_partition).n(options.n);
         scan = if options.values { scan.values() } else { scan };
         scan = if options.all_buckets { scan.all_buckets() } else { scan };
         scan = if options.deleted { scan.deleted() } else { scan };

@@ -2,10 +2,9 @@
 //! of a call that is answered at once.
 
 use std::{
-    hint,
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, Thread},
     time::{Duration, Instant},
@@ -23,8 +22,14 @@ const SPIN: Duration = Duration::from_micros(150);
 /// How long after a call's deadline its answer may come. The I/O thread's timers are exact to a millisecond; the rest is for a busy machine.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// One thread at a time looks: more would only keep the I/O thread from working.
-static SOMEBODY_SPINS: AtomicBool = AtomicBool::new(false);
+/// Threads that wait. Only a single one looks: more would keep each other and the I/O thread from working.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// How long waiting took lately, in nanoseconds. Looking pays where that is less than [`SPIN`].
+static USUAL_NANOS: AtomicU64 = AtomicU64::new(0);
+
+/// What a longer wait is taken for, so that it is forgotten after a few calls.
+const NANOS_MAX: u64 = 1_000_000;
 
 /// With one processor, nobody else works while a thread looks.
 static SPINNING_PAYS: LazyLock<bool> =
@@ -57,10 +62,39 @@ impl Waiter {
     /// Waits for the answer, or until `until`: then `None`, and it can be waited for again, after looking for signals for example. Shortly
     /// after the call's own deadline it is over in any case.
     pub fn wait(&self, until: Instant) -> Option<Result<Answer, Error>> {
-        if !self.full.load(Ordering::Acquire) && *SPINNING_PAYS && !SOMEBODY_SPINS.swap(true, Ordering::Acquire) {
-            self.spin();
-            SOMEBODY_SPINS.store(false, Ordering::Release);
+        let began = Instant::now();
+        WAITING.fetch_add(1, Ordering::Relaxed);
+        if *SPINNING_PAYS && USUAL_NANOS.load(Ordering::Relaxed) < SPIN.as_nanos() as u64 {
+            self.spin(began);
         }
+        let answer = self.sleep(until);
+        WAITING.fetch_sub(1, Ordering::Relaxed);
+        note_wait(began.elapsed());
+        answer
+    }
+
+    /// Nobody waits any more: the answer will be dropped, and what was not sent yet is not sent.
+    pub fn leave(&self) {
+        let mut state = self.lock();
+        state.left = true;
+        let dropped = state.answer.take();
+        drop(state);
+        drop(dropped);
+    }
+
+    /// Whether it was left, or has given up: then the next call needs another one.
+    pub fn is_left(&self) -> bool {
+        self.lock().left
+    }
+
+    fn spin(&self, began: Instant) {
+        while !self.full.load(Ordering::Acquire) && WAITING.load(Ordering::Relaxed) == 1 && began.elapsed() < SPIN {
+            // Whoever is to answer may have been put on this very processor.
+            thread::yield_now();
+        }
+    }
+
+    fn sleep(&self, until: Instant) -> Option<Result<Answer, Error>> {
         loop {
             let mut state = self.lock();
             state.asleep = None;
@@ -86,30 +120,16 @@ impl Waiter {
         }
     }
 
-    /// Nobody waits any more: the answer will be dropped, and what was not sent yet is not sent.
-    pub fn leave(&self) {
-        let mut state = self.lock();
-        state.left = true;
-        let dropped = state.answer.take();
-        drop(state);
-        drop(dropped);
-    }
-
-    /// Whether it was left, or has given up: then the next call needs another one.
-    pub fn is_left(&self) -> bool {
-        self.lock().left
-    }
-
-    fn spin(&self) {
-        let began = Instant::now();
-        while !self.full.load(Ordering::Acquire) && began.elapsed() < SPIN {
-            hint::spin_loop();
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Folds a measurement into [`USUAL_NANOS`], of which it becomes an eighth. Two threads that do so at once lose one of them.
+fn note_wait(took: Duration) {
+    let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).min(NANOS_MAX);
+    let usual = USUAL_NANOS.load(Ordering::Relaxed);
+    USUAL_NANOS.store(usual - usual / 8 + nanos / 8, Ordering::Relaxed);
 }
 
 impl Completer for Waiter {

@@ -22,6 +22,8 @@ pub(crate) struct Queue {
     contents: Mutex<Contents>,
     /// Whether the thread has been woken and has not looked yet.
     woken: AtomicBool,
+    /// Whether something has been added since the thread took what there was.
+    filled: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -49,8 +51,14 @@ impl Queue {
         self.add(|contents| contents.jobs.push(job))
     }
 
+    /// Has the thread look, although nothing was added.
     pub(crate) fn wake(&self) {
-        if !self.woken.swap(true, Ordering::AcqRel) {
+        self.filled.store(true, Ordering::SeqCst);
+        self.wake_if_asleep();
+    }
+
+    fn wake_if_asleep(&self) {
+        if !self.woken.swap(true, Ordering::SeqCst) {
             self.waker.wake();
         }
     }
@@ -61,9 +69,27 @@ impl Queue {
         self.woken.store(false, Ordering::Release);
     }
 
+    /// The thread is awake and will look by itself: nobody needs to wake it, until it may sleep again.
+    pub(crate) fn stay_awake(&self) {
+        self.woken.store(true, Ordering::Release);
+    }
+
+    /// The thread wants to sleep. Not if something has come that nobody woke it for.
+    pub(crate) fn may_sleep(&self) -> bool {
+        // Exchanged, not just stored: what was done before a wake that was left out is seen from here on.
+        self.woken.swap(false, Ordering::SeqCst);
+        self.looks_empty()
+    }
+
+    /// Whether nothing has come, as far as can be seen without the lock.
+    pub(crate) fn looks_empty(&self) -> bool {
+        !self.filled.load(Ordering::SeqCst)
+    }
+
     /// Exchanges what has gathered for `contents`, which must be empty and keeps its capacity.
     pub(crate) fn take(&self, contents: &mut Contents) {
         let mut own = self.lock();
+        self.filled.store(false, Ordering::SeqCst);
         mem::swap(&mut own.submissions, &mut contents.submissions);
         mem::swap(&mut own.cancelled, &mut contents.cancelled);
         mem::swap(&mut own.jobs, &mut contents.jobs);
@@ -86,8 +112,9 @@ impl Queue {
             return false;
         }
         add(&mut own);
+        self.filled.store(true, Ordering::SeqCst);
         drop(own);
-        self.wake();
+        self.wake_if_asleep();
         true
     }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use dynamo::layout::Layout;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     runtime::{Builder, LocalOptions, LocalRuntime},
     time::timeout,
@@ -23,6 +24,9 @@ use crate::{
     random::Random,
     transport,
 };
+
+/// An endpoint has no more than this part of the time for a connection to itself.
+const STAGGERS_MIN: u32 = 4;
 
 /// How long connections have to say goodbye when the client closes.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -118,25 +122,48 @@ fn runtime() -> Result<LocalRuntime, Error> {
         .map_err(|error| Error::internal(format!("no I/O thread: {error}")))
 }
 
-/// Asks the endpoints, in random order, until one has told the layout.
+/// Asks the endpoints, in random order and soon at the same time, until one has told the layout.
 async fn find_cluster(config: &Config) -> Result<Layout, Error> {
     let mut endpoints = config.endpoints.clone();
     let mut random = Random::from_system();
     for at in (1..endpoints.len()).rev() {
         endpoints.swap(at, random.below(at as u64 + 1) as usize);
     }
-    let mut problems = Vec::new();
-    for endpoint in endpoints {
-        match ask(config, &endpoint).await {
-            Ok(layout) => return Ok(layout),
-            Err(error) => problems.push(format!("{endpoint}: {}", error.message())),
+    let stagger = stagger(config);
+    let (mut asked, mut problems) = (FuturesUnordered::new(), Vec::new());
+    let mut waiting = endpoints.into_iter();
+    loop {
+        asked.extend(waiting.next().map(|endpoint| ask(config, endpoint)));
+        // The next is asked when one has failed, or when there was no answer for a while.
+        let patience = if waiting.len() > 0 { stagger } else { connect_within(config) };
+        match timeout(patience, asked.next()).await {
+            Ok(Some(Ok(layout))) => return Ok(layout),
+            Ok(Some(Err(problem))) => problems.push(problem),
+            Ok(None) => break,
+            Err(_) => {}
         }
     }
     let problems = problems.join("; ");
     Err(Error::connection(format!("no node could be reached ({problems}); is one running, and is the address right?")))
 }
 
-async fn ask(config: &Config, endpoint: &str) -> Result<Layout, Error> {
+/// The time after which a cluster has been found or not: until the last endpoint is asked, it has answered, and the layout has come.
+pub(crate) fn connect_within(config: &Config) -> Duration {
+    config.connect_timeout.saturating_mul(2).saturating_add(config.timeout)
+}
+
+/// How long an endpoint has to itself before the next one is asked as well.
+fn stagger(config: &Config) -> Duration {
+    let endpoints = u32::try_from(config.endpoints.len()).unwrap_or(u32::MAX);
+    config.connect_timeout / endpoints.max(STAGGERS_MIN)
+}
+
+async fn ask(config: &Config, endpoint: String) -> Result<Layout, String> {
+    let told = ask_for_layout(config, &endpoint).await;
+    told.map_err(|error| format!("{endpoint}: {}", error.message()))
+}
+
+async fn ask_for_layout(config: &Config, endpoint: &str) -> Result<Layout, Error> {
     let addresses = [endpoint.to_owned()];
     let budget = Budget::new(REPLY_BYTES_MAX);
     let connection = transport::connect(&addresses, &config.name, None, config.connect_timeout, &budget).await?;

@@ -130,9 +130,10 @@ impl Table {
         self.places[ticket.place as usize].take()
     }
 
-    /// The operation of a number. Looks at all of them; for rare use.
-    pub(super) fn find(&self, sequence: u64) -> Option<Ticket> {
-        self.tickets().find(|(ticket, _)| ticket.sequence == sequence).map(|(ticket, _)| ticket)
+    /// The operations of these numbers, which must be in order.
+    pub(super) fn find(&self, sequences: &[u64]) -> Vec<Ticket> {
+        let named = |ticket: &Ticket| sequences.binary_search(&ticket.sequence).is_ok();
+        self.tickets().map(|(ticket, _)| ticket).filter(named).collect()
     }
 
     /// All operations, with tickets for their present attempts.

@@ -450,7 +450,7 @@ proptest! {
                     if !bench.notes.0.lock().unwrap().contains_key(&sequence) && sequence <= bench.submitted {
                         cancelled.insert(sequence);
                     }
-                    bench.engine.cancel(bench.now, sequence);
+                    bench.engine.cancel(bench.now, &mut [sequence]);
                 }
                 Event::Pass(duration_ms) => bench.pass(duration_ms),
                 Event::NewLayout(nodes) => {

@@ -444,3 +444,39 @@ fn subscribers_are_told_of_nodes_that_go_and_come_and_of_new_layouts() {
     ask(&client, put("k", "v")).unwrap();
     assert_eq!(event(), Event::Topology { epoch: 2, generation: 0 });
 }
+
+#[test]
+fn an_endpoint_that_does_not_answer_is_not_waited_for() {
+    let cluster = Cluster::start(1);
+    // Takes connections, and that is all.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let builder = || cluster.builder().endpoints(&silent.local_addr().unwrap().to_string());
+    for _ in 0..6 {
+        let (waiter, began) = (Waiter::new(), Instant::now());
+        bridge::connect(builder(), 0, &waiter).unwrap();
+        assert!(matches!(waiter.wait(far()), Some(Ok(Answer::Connected(_)))));
+        assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+    }
+    cluster.node(0).kill();
+    let (waiter, began) = (Waiter::new(), Instant::now());
+    bridge::connect(builder(), 0, &waiter).unwrap();
+    let Some(Err(error)) = waiter.wait(far()) else { panic!("nobody answers") };
+    assert!(error.message().contains("no answer within") && error.message().contains("refused"), "{error}");
+    assert!(began.elapsed() <= builder().connect_within() + Duration::from_millis(200));
+}
+
+#[test]
+fn thousands_of_calls_can_be_withdrawn_at_once() {
+    let cluster = Cluster::start(1);
+    let client = run(cluster.client());
+    ask(&client, put("k", "v")).unwrap();
+    let (outbox, _) = outbox();
+    cluster.node(0).script(|_| Act::Hang);
+    let ask_one = |token| client.default_bucket().ask(get("k"), &within(20_000), token, &outbox).unwrap();
+    let tickets: Vec<Ticket> = (0..20_000).map(ask_one).collect();
+    let began = Instant::now();
+    tickets.into_iter().for_each(|ticket| client.withdraw(ticket));
+    let stats = run(client.stats()).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!((stats.in_flight, stats.waiting, stats.cancelled), (0, 0, 20_000));
+}
