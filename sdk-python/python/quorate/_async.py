@@ -7,14 +7,14 @@ the native module for a future and awaits it; when the task is cancelled, the op
 from __future__ import annotations
 
 from asyncio import CancelledError, Future
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from inspect import isawaitable
 from types import TracebackType
 from typing import Self, TypeVar
 
 from quorate import _native
 from quorate._native import Absent, Context, Found, Scanned, Stored
-from quorate._types import AsyncMerge, Data, Level, Resolver
+from quorate._types import AsyncMerge, Data, Entries, Level, Resolver
 from quorate.errors import QuorateError
 from quorate.values import Explanation, Ring, Stats
 
@@ -185,7 +185,7 @@ class AsyncBucket:
 
     async def put_many(
         self,
-        entries: Mapping[Data, Data] | Iterable[tuple[Data, Data] | tuple[Data, Data, Context | None]],
+        entries: Entries,
         *,
         ttl: float | None = None,
         level: Level | None = None,

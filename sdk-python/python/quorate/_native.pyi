@@ -1,12 +1,29 @@
 """The native half of the package: conversions and waiting. Private, except for the types that `quorate` exports."""
 
 from asyncio import Future
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self, TypeAlias, final
+from collections.abc import Iterable
+from typing import Any, ClassVar, Self, final
 
-from quorate._types import Data, Level, Resolver
+from quorate._types import Data, Entries, Level, Resolver
 from quorate.errors import QuorateError
 from quorate.values import Explanation, Receipt, Ring, Sibling, Stats
+
+__all__ = [
+    "Absent",
+    "AsyncBucket",
+    "Bucket",
+    "Context",
+    "Found",
+    "Mailbox",
+    "ScanPages",
+    "Scanned",
+    "Stored",
+    "Update",
+    "__version__",
+    "connect",
+    "connect_async",
+    "forked",
+]
 
 __version__: str
 
@@ -124,8 +141,6 @@ class Update:
 class ScanPages:
     """A scan under way, page by page."""
 
-_Entries: TypeAlias = Mapping[Data, Data] | Iterable[tuple[Data, Data] | tuple[Data, Data, Context | None]]
-
 @final
 class Bucket:
     """A bucket whose calls block until they have ended."""
@@ -192,7 +207,7 @@ class Bucket:
     ) -> list[Found | None | QuorateError]: ...
     def put_many(
         self,
-        entries: _Entries,
+        entries: Entries,
         ttl: float | None,
         level: Level | None,
         w: int | None,
@@ -279,7 +294,7 @@ class AsyncBucket:
     ) -> Future[list[Found | None | QuorateError]]: ...
     def put_many(
         self,
-        entries: _Entries,
+        entries: Entries,
         ttl: float | None,
         level: Level | None,
         w: int | None,
@@ -297,6 +312,13 @@ class AsyncBucket:
     def stats(self) -> Future[Stats]: ...
     def ping(self) -> Future[dict[str, float | QuorateError]]: ...
     def close(self) -> Future[None]: ...
+
+@final
+class Mailbox:
+    """Where the answers for one event loop arrive; the loop owns it."""
+
+    def drain(self) -> None:
+        """Resolves the futures of all calls that have ended. Called by the loop."""
 
 def connect(
     endpoints: str | Iterable[str],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
 from quorate import _native
 from quorate._native import Absent, Context, Found, Scanned, Stored
-from quorate._types import Data, Level, Merge, Resolver
+from quorate._types import Data, Entries, Level, Merge, Resolver
 from quorate.errors import QuorateError
 from quorate.values import Explanation, Ring, Stats
 
@@ -152,7 +152,7 @@ class Bucket:
 
     def put_many(
         self,
-        entries: Mapping[Data, Data] | Iterable[tuple[Data, Data] | tuple[Data, Data, Context | None]],
+        entries: Entries,
         *,
         ttl: float | None = None,
         level: Level | None = None,

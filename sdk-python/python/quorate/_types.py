@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from quorate._native import Context
+
     Data: TypeAlias = str | Buffer
+    Pair: TypeAlias = tuple[Data, Data] | tuple[Data, Data, Context | None]
+    # Mappings are invariant in their keys: one with `str` for keys is none with `str | bytes`.
+    Entries: TypeAlias = Mapping[str, Data] | Mapping[bytes, Data] | Iterable[Pair]
 else:
     Data = str | bytes | bytearray | memoryview
+    Pair = tuple[Data, Data] | tuple[Data, Data, None]
+    Entries = Mapping | Iterable
 
-__all__ = ["AsyncMerge", "Data", "Level", "Merge", "Resolver"]
+__all__ = ["AsyncMerge", "Data", "Entries", "Level", "Merge", "Resolver"]
 
-Level: TypeAlias = Literal["one", "available", "quorum", "all"]
+Level: TypeAlias = Literal["one"] | Literal["available"] | Literal["quorum"] | Literal["all"]
 """How many replicas a call waits for, by name."""
 
 Merge: TypeAlias = Callable[[list[bytes]], Data]

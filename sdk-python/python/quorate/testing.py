@@ -37,7 +37,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 __all__ = ["LocalCluster", "LocalClusterError", "NodeStatus", "Status", "binary"]
 
@@ -327,5 +327,5 @@ def _written(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return json.dumps(list(value))
+        return json.dumps(list(cast("Sequence[object]", value)))
     return str(value)
