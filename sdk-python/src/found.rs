@@ -42,8 +42,10 @@ pub(crate) struct Absent {
 #[derive(PartialEq)]
 pub(crate) struct Stored {
     context: Option<quorate::Context>,
+    /// How many live versions the key has now, this one included.
     #[pyo3(get)]
     siblings: u16,
+    /// The hybrid logical clock of the write: milliseconds since 1970 in the upper 48 bits.
     #[pyo3(get)]
     clock: u64,
     proof: Proof,

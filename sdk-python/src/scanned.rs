@@ -16,11 +16,14 @@ use crate::{
 /// A key that a scan came by.
 #[pyclass(frozen, eq, module = "quorate")]
 pub(crate) struct Scanned {
+    /// Its bucket.
     #[pyo3(get)]
     bucket: String,
     key: Vec<u8>,
+    /// How many live versions it has.
     #[pyo3(get)]
     siblings: usize,
+    /// Bytes of its live values together.
     #[pyo3(get)]
     value_bytes: u64,
     found: Option<Py<Found>>,

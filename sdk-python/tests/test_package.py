@@ -49,7 +49,15 @@ def test_everything_public_has_documentation() -> None:
         public = getattr(quorate, name)
         if inspect.isclass(public) or inspect.isroutine(public):
             assert inspect.getdoc(public), name
-    for kind in (quorate.Client, quorate.AsyncClient, quorate.Found, quorate.Stored, quorate.Absent, quorate.Context):
+    for kind in (
+        quorate.Client,
+        quorate.AsyncClient,
+        quorate.Found,
+        quorate.Stored,
+        quorate.Absent,
+        quorate.Scanned,
+        quorate.Context,
+    ):
         for name in dir(kind):
             if not name.startswith("_") and name != "EMPTY":
                 assert inspect.getdoc(inspect.getattr_static(kind, name)), f"{kind.__name__}.{name}"

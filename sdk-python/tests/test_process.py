@@ -222,8 +222,10 @@ LOGGED = """
         db = quorate.connect(cluster.endpoints, timeout=10)
         db.put("key", "value")
         quiet = len(records)
-        cluster.kill(0)
-        deadline = time.monotonic() + 20
+        # The node that the client has a connection to.
+        coordinator = db.explain("key").write_coordinator
+        cluster.kill([node.name for node in db.ring.nodes].index(coordinator))
+        deadline = time.monotonic() + float(sys.argv[2])
         while time.monotonic() < deadline and len(records) == quiet:
             db.put("key", "value", level="available")
         db.close()
@@ -235,9 +237,9 @@ LOGGED = """
 
 
 def test_what_the_client_has_to_say_goes_to_logging() -> None:
-    quiet, after, levels = output_of(LOGGED, "debug").split(maxsplit=2)
-    assert int(after) > 0 or int(quiet) > 0, (quiet, after, levels)
-    quiet, _, levels = output_of(LOGGED, "usual").split(maxsplit=2)
+    quiet, after, levels = output_of(LOGGED, "debug", "20").split(maxsplit=2)
+    assert int(after) > 0 and levels == "{'DEBUG'}\n", (quiet, after, levels)
+    quiet, _, levels = output_of(LOGGED, "usual", "1").split(maxsplit=2)
     assert quiet == "0" and "DEBUG" not in levels and "INFO" not in levels
 
 
