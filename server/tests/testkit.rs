@@ -91,7 +91,9 @@ impl Testkit {
     fn is_gone(&self) {
         let began = Instant::now();
         wait_until("no node and no folder is left", || {
-            nodes_in(&self.data()).is_empty() && fs::read_dir(self.folder.path()).unwrap().count() == 0
+            nodes_in(&self.data()).is_empty()
+                && guards_of(&self.data()) == 0
+                && fs::read_dir(self.folder.path()).unwrap().count() == 0
         });
         assert!(began.elapsed() < Duration::from_secs(10), "it took {:?}", began.elapsed());
     }
@@ -107,6 +109,13 @@ impl Drop for Testkit {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// The processes that guard a folder.
+fn guards_of(folder: &Path) -> usize {
+    let wanted = format!("--guard\0{}", folder.display()).into_bytes();
+    let lines = fs::read_dir("/proc").unwrap().flatten().map(|entry| fs::read(entry.path().join("cmdline")));
+    lines.flatten().filter(|line| line.windows(wanted.len()).any(|window| window == wanted)).count()
 }
 
 fn signal(process: u32, signal: Signal) {
@@ -213,12 +222,12 @@ fn the_death_of_the_parent_ends_everything_even_if_somebody_else_holds_its_pipe(
 }
 
 #[test]
-fn no_node_is_left_when_it_is_killed_itself() {
+fn nothing_is_left_when_it_is_killed_itself() {
     let mut testkit = Testkit::start(&["--nodes", "3"]);
     testkit.done(json!({"do": "pause", "node": 1}));
     testkit.process.kill().unwrap();
     testkit.process.wait().unwrap();
-    wait_until("no node is left", || nodes_in(&testkit.data()).is_empty());
+    testkit.is_gone();
 }
 
 #[test]

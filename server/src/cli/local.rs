@@ -60,6 +60,8 @@ impl LocalCluster {
         let links = setup.is_proxied.then(|| proxies(&directory)).transpose()?;
         let began = Instant::now();
         let serve_arguments = setup.serve_arguments.clone();
+        // A node that calls another too early finds nobody, and then takes its time to call again. With the links cut it waits.
+        links.iter().for_each(|links| links.partition(&[]));
         let mut cluster = Self { nodes: Vec::new(), links, serve_arguments, directory };
         for (at, files) in cluster.directory.nodes.clone().into_iter().enumerate() {
             let process = cluster.spawn(at, &files)?;
@@ -69,6 +71,7 @@ impl LocalCluster {
             node.wait_until_serving(began).await?;
             started(&node.files.name, &node.files.address.to_string(), began.elapsed());
         }
+        cluster.links.iter().for_each(Links::heal);
         Ok(cluster)
     }
 

@@ -2,22 +2,26 @@
 //! input that kill, freeze and separate them. The libraries of all languages are thin around it (`quorate::testing` and its
 //! like); a person who only wants to look at a cluster takes `quorate dev`.
 //!
-//! Nothing is left behind when standard input closes, or whoever started it is killed; no node when it is killed itself.
+//! Nothing is left behind: not when standard input closes, not when whoever started it is killed, not when it is killed itself.
 
 mod ending;
+mod guard;
 mod protocol;
 
 use std::{
+    env,
     io::{self, Write},
     path::PathBuf,
 };
 
 use clap::Args;
 use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 use tokio::{select, sync::mpsc, task::spawn_blocking};
 
 use self::{
     ending::Line,
+    guard::Guard,
     protocol::{Command, Request, Split},
 };
 use super::{
@@ -65,17 +69,25 @@ pub struct Testkit {
     /// A setting of all nodes, written as in the configuration file: --set deadlines.default_ms=500
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+
+    /// Be the guard of a test cluster's folder.
+    #[arg(long, value_name = "DIRECTORY", hide = true, exclusive = true)]
+    guard: Option<PathBuf>,
 }
 
 impl Testkit {
     /// Carries out the command.
     pub fn run(self) -> Result<Exit, CommandError> {
-        client::block_on(self.testkit())
+        match &self.guard {
+            Some(folder) => guard::stand(folder),
+            None => client::block_on(self.testkit()),
+        }
     }
 
     async fn testkit(self) -> Result<Exit, CommandError> {
         let (mut ending, mut lines) = ending::watch()?;
-        let setup = self.setup();
+        let temporary = if self.dir.is_none() { Some(Temporary::make()?) } else { None };
+        let setup = self.setup(temporary.as_ref());
         let started = select! {
             started = LocalCluster::start(&setup, |_, _, _| {}) => started,
             _ = ending.come() => return Err(CommandError::new(Exit::Interrupted, "ended while starting")),
@@ -93,21 +105,38 @@ impl Testkit {
             ended = session.serve(&mut lines) => ended?,
             _ = ending.come() => {}
         }
-        if !session.cluster.is_temporary() {
+        if temporary.is_none() {
             session.cluster.stop().await?;
         }
         Ok(Exit::Done)
     }
 
-    fn setup(&self) -> Setup {
+    fn setup(&self, temporary: Option<&Temporary>) -> Setup {
         let settings = SETTINGS.into_iter().chain(self.settings.iter().map(String::as_str));
         Setup {
             nodes: self.nodes,
-            directory: self.dir.clone(),
+            directory: self.dir.clone().or_else(|| temporary.map(|temporary| temporary.folder.path().to_owned())),
             serve_arguments: settings.flat_map(|setting| ["--set".to_owned(), setting.to_owned()]).collect(),
             replicas: self.replicas,
             is_proxied: true,
         }
+    }
+}
+
+/// A folder that goes away with its cluster, whatever happens.
+struct Temporary {
+    folder: TempDir,
+    /// Let go after the folder is removed.
+    _guard: Guard,
+}
+
+impl Temporary {
+    fn make() -> Result<Self, CommandError> {
+        let place = env::temp_dir();
+        let folder = tempfile::Builder::new().prefix(guard::FOLDER_PREFIX).tempdir_in(place.canonicalize()?);
+        let folder = folder.map_err(|error| CommandError::file("make a folder in", &place, &error))?;
+        let guard = Guard::start(folder.path())?;
+        Ok(Self { folder, _guard: guard })
     }
 }
 
