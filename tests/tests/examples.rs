@@ -2,11 +2,12 @@
 
 use std::process::Command;
 
-use quorate_tests::cluster::{Cluster, binary};
+use quorate::testing::LocalCluster;
+use quorate_tests::cluster::binary;
 
 #[test]
 fn the_examples_of_the_client_work_against_a_real_cluster() {
-    let cluster = Cluster::start(3);
+    let cluster = LocalCluster::start(3).expect("a cluster");
     let folder = binary().parent().expect("the binary stands in a folder").join("examples");
     for name in ["quickstart", "conflicts", "bulk"] {
         let example = folder.join(name);
