@@ -35,7 +35,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
         ],
     ),
     // Skins: conversions and waking. Whatever knows the protocol is in the client.
-    ("sdk-python", &["bytes", "pyo3", "quorate"]),
+    ("sdk-python", &["bytes", "pyo3", "quorate", "rustix"]),
     ("sdk-node", &["bytes", "napi", "napi-derive", "quorate"]),
 ];
 
@@ -78,7 +78,10 @@ fn section_names(manifest: &str, section: &str) -> Vec<String> {
     let mut inside = false;
     for line in manifest.lines() {
         if let Some(header) = line.strip_prefix('[') {
-            inside = header.trim_end() == format!("{section}]");
+            // What only some platforms need counts like the rest.
+            let header = header.trim_end();
+            inside = header == format!("{section}]")
+                || header.starts_with("target.") && header.ends_with(&format!(".{section}]"));
         } else if inside && !line.trim().is_empty() && !line.starts_with('#') {
             let name = line.split(['.', ' ', '=']).next().expect("a split has a first part");
             names.push(name.to_owned());
