@@ -3,6 +3,8 @@
  * how its reply is read; what happens in between is the Rust client's.
  */
 
+import { inspect } from 'node:util';
+
 import type { Bridge, Read } from './bridge.js';
 import type { QuorateError } from './errors.js';
 import { Absent, Found, Stored, toBuffer } from './found.js';
@@ -66,6 +68,10 @@ export class Bucket {
   /** Its name. */
   get name(): string {
     return this.#name;
+  }
+
+  [inspect.custom](): string {
+    return `${this.constructor.name}(${inspect(this.#name)})`;
   }
 
   /** Reads a key: `null` when it has no values. */

@@ -62,7 +62,10 @@ pub(crate) async fn connect(
 }
 
 async fn open(address: &str, name: &str, budget: &Budget) -> Result<Connection, Error> {
-    let refused = |error: io::Error| Error::connection(format!("{address}: {error}"));
+    let refused = |error: io::Error| match error.kind() {
+        io::ErrorKind::InvalidInput => Error::connection(format!("{address}: {error}, host:port is wanted")),
+        _ => Error::connection(format!("{address}: {error}")),
+    };
     let stream = TcpStream::connect(address).await.map_err(refused)?;
     wire::tune(&stream).map_err(refused)?;
     let (node, handle) = wire::connect::<node::Client>(stream, Limits::client(VALUE_BYTES_MAX), budget.clone());

@@ -160,7 +160,11 @@ fn stagger(config: &Config) -> Duration {
 
 async fn ask(config: &Config, endpoint: String) -> Result<Layout, String> {
     let told = ask_for_layout(config, &endpoint).await;
-    told.map_err(|error| format!("{endpoint}: {}", error.message()))
+    told.map_err(|error| match error.message() {
+        // What the transport says names the address already.
+        message if message.starts_with(&endpoint) => message.to_owned(),
+        message => format!("{endpoint}: {message}"),
+    })
 }
 
 async fn ask_for_layout(config: &Config, endpoint: &str) -> Result<Layout, Error> {
