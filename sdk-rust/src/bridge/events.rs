@@ -25,7 +25,9 @@ impl Client {
     /// Has `sink` told each [`Event`] under `token`, from now on, until it does not want the token any more.
     pub fn subscribe<S: Sink + 'static>(&self, token: u64, sink: &Arc<S>) {
         let sink = Arc::clone(sink) as Arc<dyn Sink>;
-        self.shared().subscribers.lock().sinks.push((token, sink));
+        let mut subscribers = self.shared().subscribers.lock();
+        subscribers.sinks.retain(|(token, sink)| sink.is_wanted(*token));
+        subscribers.sinks.push((token, sink));
     }
 }
 

@@ -159,6 +159,7 @@ impl Engine {
         let Some(entry) = self.table.get(ticket) else { return };
         match reply.outcome {
             Outcome::Failed(failure) => self.trouble(now, ticket, Trouble::Refused(failure)),
+            _ if !answers(entry, &reply) => self.trouble(now, ticket, Trouble::Refused(misunderstood())),
             _ if !has_sound_values(entry, &reply) => self.trouble(now, ticket, Trouble::Refused(damaged())),
             _ => {
                 self.budget.refund();
@@ -273,6 +274,16 @@ impl Engine {
     }
 }
 
+/// Whether a reply is of the kind that was asked for.
+fn answers(entry: &Entry, reply: &Reply) -> bool {
+    let writes = entry.kind == Kind::Write;
+    match &reply.outcome {
+        Outcome::Found { .. } | Outcome::NotFound { .. } => !writes,
+        Outcome::Stored { .. } => writes,
+        Outcome::Failed(_) => true,
+    }
+}
+
 /// Whether the values are those that were written: their checksums were made by the writers.
 fn has_sound_values(entry: &Entry, reply: &Reply) -> bool {
     let Action::Get { without_values: false } = entry.submission.operation.action else { return true };
@@ -280,6 +291,11 @@ fn has_sound_values(entry: &Entry, reply: &Reply) -> bool {
         Outcome::Found { siblings, .. } => siblings.iter().all(|sibling| value_hash(&sibling.value) == sibling.hash),
         Outcome::NotFound { .. } | Outcome::Stored { .. } | Outcome::Failed(_) => true,
     }
+}
+
+fn misunderstood() -> Failure {
+    let message = "a node answered a read as if it were a write, or a write as if it were a read";
+    Failure { maybe_applied: true, ..Failure::new(ErrorCode::Internal, message) }
 }
 
 fn damaged() -> Failure {

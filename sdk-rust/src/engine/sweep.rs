@@ -63,14 +63,14 @@ impl Engine {
     /// A connection was opened and greeted.
     pub(crate) fn connected(&mut self, now: Instant, link: LinkId, limits: &NodeLimits) {
         self.links[link.0].connected(limits.calls_in_flight_max);
-        self.effects.push(Effect::Health { link, up: true });
+        self.tell_health(link, true);
         self.refresh_health(now, link);
         self.mark_dirty(link);
     }
 
     /// No connection was to be had.
     pub(crate) fn unreachable(&mut self, now: Instant, link: LinkId) {
-        self.effects.push(Effect::Health { link, up: false });
+        self.tell_health(link, false);
         let until = self.links[link.0].disconnected(now, &mut self.random);
         self.note(until);
         self.refresh_health(now, link);
@@ -82,7 +82,7 @@ impl Engine {
         if !self.links[link.0].is_up() {
             return;
         }
-        self.effects.push(Effect::Health { link, up: false });
+        self.tell_health(link, false);
         let until = self.links[link.0].disconnected(now, &mut self.random);
         self.note(until);
         self.refresh_health(now, link);
@@ -145,7 +145,7 @@ impl Engine {
         self.note(until);
         self.refresh_health(now, link);
         self.effects.push(Effect::Disconnect(link));
-        self.effects.push(Effect::Health { link, up: false });
+        self.tell_health(link, false);
         self.abandon(now, link, &Trouble::Late);
     }
 
@@ -180,6 +180,13 @@ impl Engine {
             self.latency_halved = now;
         }
         self.note(self.latency_halved + FORGET_LATENCY);
+    }
+
+    /// Nodes that have left the ring may come and go as they like.
+    fn tell_health(&mut self, link: LinkId, up: bool) {
+        if self.links[link.0].member.is_some() {
+            self.effects.push(Effect::Health { link, up });
+        }
     }
 
     fn retire(&mut self, link: LinkId) {

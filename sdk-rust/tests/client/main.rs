@@ -8,3 +8,4 @@ mod retries;
 mod ring;
 mod scan;
 mod support;
+mod waking;
