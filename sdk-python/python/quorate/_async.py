@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError, Future
 from collections.abc import AsyncIterator, Awaitable, Iterable
+from contextlib import suppress
 from inspect import isawaitable
 from types import TracebackType
 from typing import Self, TypeVar
@@ -15,7 +16,7 @@ from typing import Self, TypeVar
 from quorate import _native
 from quorate._native import Absent, Context, Found, Scanned, Stored
 from quorate._types import AsyncMerge, Data, Entries, Level, Resolver
-from quorate.errors import QuorateError
+from quorate.errors import ForkedClientError, QuorateError
 from quorate.values import Explanation, Ring, Stats
 
 _T = TypeVar("_T")
@@ -353,8 +354,12 @@ class AsyncClient(AsyncBucket):
         return await self._ended(self._calls.ping())
 
     async def close(self) -> None:
-        """Closes the client. Calls that are under way end, each with its result or with `ClientClosedError`."""
-        await self._ended(self._calls.close())
+        """Closes the client. Calls that are under way end, each with its result or with `ClientClosedError`.
+
+        In a child of `fork` there is nothing to close, so leaving a `with` there is no error.
+        """
+        with suppress(ForkedClientError):
+            await self._ended(self._calls.close())
 
     async def aclose(self) -> None:
         """Closes the client, for `contextlib.aclosing`."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from quorate import _native
 from quorate._native import Absent, Context, Found, Scanned, Stored
 from quorate._types import Data, Entries, Level, Merge, Resolver
-from quorate.errors import QuorateError
+from quorate.errors import ForkedClientError, QuorateError
 from quorate.values import Explanation, Ring, Stats
 
 
@@ -312,8 +313,12 @@ class Client(Bucket):
         return self._calls.ping()
 
     def close(self) -> None:
-        """Closes the client. Calls that are under way end, each with its result or with `ClientClosedError`."""
-        self._calls.close()
+        """Closes the client. Calls that are under way end, each with its result or with `ClientClosedError`.
+
+        In a child of `fork` there is nothing to close, so leaving a `with` there is no error.
+        """
+        with suppress(ForkedClientError):
+            self._calls.close()
 
     def __enter__(self) -> Self:
         return self
