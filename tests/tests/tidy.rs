@@ -341,6 +341,16 @@ fn numbers(version: &str) -> Vec<u64> {
 }
 
 #[test]
+fn packages_of_other_languages_carry_the_licences() {
+    for package in ["sdk-python", "sdk-node"] {
+        for licence in ["LICENSE-MIT", "LICENSE-APACHE"] {
+            let (ours, theirs) = (repository::read(licence), repository::read(format!("{package}/{licence}")));
+            assert!(ours == theirs, "{package}/{licence} is not the repository's");
+        }
+    }
+}
+
+#[test]
 fn lock_files_and_configuration_name_no_registry_host() {
     for file in repository::files() {
         let name = file.rsplit('/').next().expect("a split has a last part");

@@ -3,7 +3,15 @@
 use std::path::{Path, PathBuf};
 
 /// Pages whose code in Rust, Python and JavaScript runs, relative to the repository's root.
-pub const RUNNABLE: &[&str] = &["README.md", "docs/rust.md", "docs/python.md", "docs/node.md", "docs/cookbook.md"];
+pub const RUNNABLE: &[&str] = &[
+    "README.md",
+    "docs/rust.md",
+    "docs/python.md",
+    "docs/node.md",
+    "docs/cookbook.md",
+    "sdk-python/README.md",
+    "sdk-node/README.md",
+];
 
 /// The root of the checkout.
 pub fn root() -> PathBuf {
