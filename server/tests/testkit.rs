@@ -122,6 +122,14 @@ fn signal(process: u32, signal: Signal) {
     kill_process(Pid::from_raw(i32::try_from(process).unwrap()).unwrap(), signal).unwrap();
 }
 
+/// Whether every thread of a process is stopped.
+fn stands_still(process: &Value) -> bool {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
+    threads
+        .map(|thread| fs::read_to_string(thread.path().join("status")).unwrap())
+        .all(|status| status.contains("T (stopped)"))
+}
+
 fn states(answer: &Value) -> Vec<&str> {
     answer["nodes"].as_array().unwrap().iter().map(|node| node["state"].as_str().unwrap()).collect()
 }
@@ -139,7 +147,8 @@ fn nodes_are_killed_frozen_and_started_again_as_the_lines_say() {
     assert_eq!(testkit.run(&["kv", "get", "key", "--level", "quorum"]), 0);
     assert_eq!(testkit.run(&["kv", "get", "key", "--level", "all"]), 6);
 
-    testkit.done(json!({"do": "pause", "node": "n2"}));
+    let paused = testkit.done(json!({"do": "pause", "node": "n2"}));
+    assert!(stands_still(&paused["nodes"][0]["process"]), "it is answered when the node stands");
     assert_eq!(states(&testkit.done(json!({"do": "status"}))), ["ended", "paused", "running"]);
     assert_eq!(testkit.run(&["kv", "get", "key", "--level", "quorum", "--timeout", "700ms"]), 6);
     assert_eq!(testkit.run(&["kv", "get", "key", "--level", "one"]), 0);

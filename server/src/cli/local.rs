@@ -113,9 +113,9 @@ impl LocalCluster {
         Ok(status)
     }
 
-    /// Stops a node's clock.
-    pub fn pause(&mut self, at: usize) -> Result<(), CommandError> {
-        Ok(self.nodes[at].pause()?)
+    /// Stops a node's clock, and waits until it stands.
+    pub async fn pause(&mut self, at: usize) -> Result<(), CommandError> {
+        self.nodes[at].pause().await
     }
 
     /// Lets a paused node go on.

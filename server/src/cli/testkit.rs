@@ -90,7 +90,7 @@ impl Testkit {
         let setup = self.setup(temporary.as_ref());
         let started = select! {
             started = LocalCluster::start(&setup, |_, _, _| {}) => started,
-            _ = ending.come() => return Err(CommandError::new(Exit::Interrupted, "ended while starting")),
+            reason = ending.come() => return Err(CommandError::new(Exit::Interrupted, reason.while_starting())),
         };
         let cluster = match started {
             Ok(cluster) => cluster,
@@ -188,7 +188,9 @@ impl Session {
             }
             Command::Pause(nodes) => {
                 self.each_running(nodes)?;
-                nodes.iter().try_for_each(|node| self.cluster.pause(*node))?;
+                for node in nodes {
+                    self.cluster.pause(*node).await?;
+                }
                 self.views(nodes)
             }
             Command::Resume(nodes) => {

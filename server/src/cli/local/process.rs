@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid},
+};
 use tokio::time::sleep;
 
 use super::directory::NodeFiles;
@@ -26,6 +29,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Pause between two looks at a starting or stopping node.
 const POLL_EVERY: Duration = Duration::from_millis(10);
+
+/// Pause between two looks whether a node stands still: it takes a fraction of a millisecond, unless the disk is busy.
+const PAUSE_LOOK: Duration = Duration::from_millis(1);
 
 /// How many of a dead node's last log lines are shown.
 const LOG_LINES_SHOWN: usize = 12;
@@ -86,10 +92,36 @@ impl Node {
         Ok(())
     }
 
-    pub(super) fn pause(&mut self) -> io::Result<()> {
+    /// Stops its clock, and waits until it stands: until one of its threads has taken the signal, all of them go on.
+    pub(super) async fn pause(&mut self) -> Result<(), CommandError> {
+        if self.state()? != State::Running {
+            return Ok(());
+        }
         self.signal(Signal::STOP)?;
         self.is_paused = true;
+        let began = Instant::now();
+        while !self.has_stopped()? {
+            if let State::Ended(_) = self.state()? {
+                return self.check();
+            }
+            if began.elapsed() > STOP_TIMEOUT {
+                let message = format!("{} does not stand still after {} s", self.files.name, STOP_TIMEOUT.as_secs());
+                return Err(CommandError::new(Exit::Failed, message));
+            }
+            sleep(PAUSE_LOOK).await;
+        }
         Ok(())
+    }
+
+    /// Whether all its threads stand still since it was told so. Said once.
+    fn has_stopped(&self) -> io::Result<bool> {
+        let id = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        match waitid(WaitId::Pid(id), WaitIdOptions::STOPPED | WaitIdOptions::NOHANG) {
+            Ok(status) => Ok(status.is_some()),
+            // It has ended instead, which is left to be waited for by whoever wants to know about it.
+            Err(Errno::CHILD) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(super) fn resume(&mut self) -> io::Result<()> {

@@ -36,6 +36,17 @@ pub(super) enum Reason {
     Signal,
 }
 
+impl Reason {
+    /// What to say when there is no cluster yet.
+    pub(super) fn while_starting(self) -> &'static str {
+        match self {
+            Self::InputClosed => "standard input is closed, and a test cluster ends with it",
+            Self::ParentDied => "the process that started this one has ended, and a test cluster ends with it",
+            Self::Signal => "interrupted while starting",
+        }
+    }
+}
+
 /// A line of standard input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
