@@ -203,13 +203,15 @@ fn writes(replies: batch::Replies) -> Answer {
     Answer::Writes(replies.map(|reply| reply.and_then(Stored::from_reply)).collect())
 }
 
+/// Asks every node. A little time is left to tell of those that have not answered.
 async fn ping(bucket: Bucket, defaults: Defaults) -> Result<Answer, Error> {
+    let patience = defaults.timeout - defaults.timeout / 10;
     let shared = &bucket.handle().shared;
     let layout = shared.layout();
     let ping = |(at, member): (u16, &dynamo::layout::Member)| {
         let (id, name) = (member.id, member.name.clone());
         async move {
-            let asked = shared.on_thread(0, move |driver| driver.ping(id, defaults.timeout)).await;
+            let asked = shared.on_thread(0, move |driver| driver.ping(id, patience)).await;
             Pinged { node: dynamo::layout::NodeIndex(at), name, took: asked.and_then(|took| took) }
         }
     };

@@ -1,5 +1,7 @@
 //! The bridge for other languages: every question has its answer, once, in time, and one wake announces many.
 
+mod aside;
+
 use std::{
     sync::{
         Arc,
@@ -12,9 +14,7 @@ use std::{
 use bytes::Bytes;
 use quorate::{
     Client, Context, Error, Lookup,
-    bridge::{
-        self, Answer, Ask, CallOptions, DeleteEntry, Ended, Event, Outbox, PutEntry, ScanOptions, Sink, Ticket, Waiter,
-    },
+    bridge::{Answer, Ask, CallOptions, DeleteEntry, Ended, Outbox, PutEntry, ScanOptions, Sink, Ticket, Waiter},
 };
 
 use crate::support::{Act, Cluster, run};
@@ -75,19 +75,6 @@ fn drain(outbox: &Outbox, count: usize) -> Vec<Ended> {
         thread::sleep(Duration::from_millis(1));
     }
     ended
-}
-
-#[test]
-fn connecting_gives_a_client_or_an_error() {
-    let cluster = Cluster::start(1);
-    let waiter = Waiter::new();
-    bridge::connect(cluster.builder(), 3, &waiter).unwrap();
-    let Some(Ok(Answer::Connected(client))) = waiter.wait(far()) else { panic!("no client") };
-    assert!(read(&client, "k").siblings().is_empty());
-    assert!(matches!(bridge::connect(Client::builder(), 3, &waiter), Err(Error::InvalidRequest(_))));
-    cluster.node(0).kill();
-    bridge::connect(cluster.builder(), 3, &waiter).unwrap();
-    assert!(matches!(waiter.wait(far()), Some(Err(Error::Connection(_)))));
 }
 
 #[test]
@@ -390,79 +377,6 @@ fn an_update_reads_merges_writes_and_asks_for_another_round_when_another_was_qui
     let late = client.default_bucket().begin_update("cart".into(), &within(30));
     thread::sleep(Duration::from_millis(60));
     assert!(matches!(ask(&client, Ask::UpdateRead(late)), Err(Error::Timeout(_))));
-}
-
-#[test]
-fn a_scan_comes_page_by_page_and_ends_with_an_empty_one() {
-    let cluster = Cluster::start(3);
-    let client = run(cluster.client());
-    let entries = (0..700).map(|at| entry(&format!("key-{at:03}"), "value")).collect();
-    ask(&client, Ask::PutMany { entries }).unwrap();
-    for values in [false, true] {
-        let pages = client.default_bucket().scan_pages(&ScanOptions { values, ..ScanOptions::default() });
-        let mut keys = Vec::new();
-        loop {
-            let Ok(Answer::Page(page)) = ask(&client, Ask::ScanPage(Arc::clone(&pages))) else { panic!() };
-            if page.is_empty() {
-                break;
-            }
-            assert!(page.iter().all(|scanned| scanned.found.is_some() == values && scanned.value_bytes == 5));
-            keys.extend(page.into_iter().map(|scanned| scanned.key));
-        }
-        keys.sort();
-        keys.dedup();
-        assert_eq!(keys.len(), 700);
-    }
-    cluster.nodes.iter().for_each(|node| *node.control.scan_fails.lock().unwrap() = true);
-    let pages = client.default_bucket().scan_pages(&ScanOptions::default());
-    assert!(matches!(ask(&client, Ask::ScanPage(Arc::clone(&pages))), Err(Error::Unavailable(_))));
-    assert!(matches!(ask(&client, Ask::ScanPage(pages)), Ok(Answer::Page(page)) if page.is_empty()));
-}
-
-#[test]
-fn subscribers_are_told_of_nodes_that_go_and_come_and_of_new_layouts() {
-    let cluster = Cluster::start(1);
-    let client = run(cluster.client());
-    let (outbox, _) = outbox();
-    client.subscribe(42, &outbox);
-    let event = || {
-        let ended = drain(&outbox, 1);
-        assert!(ended.iter().all(|ended| ended.token == 42));
-        match &ended[0].result {
-            Ok(Answer::Event(event)) => event.clone(),
-            other => panic!("{other:?}"),
-        }
-    };
-    ask(&client, put("k", "v")).unwrap();
-    assert!(matches!(event(), Event::NodeUp { name, .. } if name == "n0"));
-    cluster.node(0).kill();
-    assert!(matches!(event(), Event::NodeDown { name, .. } if name == "n0"));
-    cluster.node(0).restart();
-    assert!(matches!(event(), Event::NodeUp { .. }));
-    let next = crate::support::layout(&[cluster.node(0).address.clone()], 2);
-    cluster.publish(&next);
-    ask(&client, put("k", "v")).unwrap();
-    assert_eq!(event(), Event::Topology { epoch: 2, generation: 0 });
-}
-
-#[test]
-fn an_endpoint_that_does_not_answer_is_not_waited_for() {
-    let cluster = Cluster::start(1);
-    // Takes connections, and that is all.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let builder = || cluster.builder().endpoints(&silent.local_addr().unwrap().to_string());
-    for _ in 0..6 {
-        let (waiter, began) = (Waiter::new(), Instant::now());
-        bridge::connect(builder(), 0, &waiter).unwrap();
-        assert!(matches!(waiter.wait(far()), Some(Ok(Answer::Connected(_)))));
-        assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
-    }
-    cluster.node(0).kill();
-    let (waiter, began) = (Waiter::new(), Instant::now());
-    bridge::connect(builder(), 0, &waiter).unwrap();
-    let Some(Err(error)) = waiter.wait(far()) else { panic!("nobody answers") };
-    assert!(error.message().contains("no answer within") && error.message().contains("refused"), "{error}");
-    assert!(began.elapsed() <= builder().connect_within() + Duration::from_millis(200));
 }
 
 #[test]

@@ -75,6 +75,8 @@ pub struct Control {
     pub scan_calls: Mutex<usize>,
     /// Whether it refuses to tell keys.
     pub scan_fails: Mutex<bool>,
+    /// Whether it never answers pings and questions for the keys of a partition.
+    pub silent: Mutex<bool>,
     /// The data.
     pub map: Arc<Map>,
 }

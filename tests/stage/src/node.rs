@@ -48,6 +48,7 @@ impl Node {
             ring_calls: Mutex::default(),
             scan_calls: Mutex::default(),
             scan_fails: Mutex::default(),
+            silent: Mutex::default(),
             map,
         });
         let node = Self { index, address, control, running: Mutex::default() };
@@ -139,6 +140,14 @@ struct Service {
 }
 
 impl Service {
+    /// Never returns if that is what the node was told.
+    async fn stay_silent(&self) {
+        let silent = *self.control.silent.lock().unwrap();
+        if silent {
+            std::future::pending::<()>().await;
+        }
+    }
+
     fn header(&self) -> ReplyHeader {
         let epoch = self.control.layout.lock().unwrap().epoch;
         ReplyHeader { epoch, coordinator: Some(self.index), load: 0, server_micros: 1 }
@@ -182,6 +191,7 @@ impl node::Server for Service {
     }
 
     async fn ping(self: Rc<Self>, _: node::PingParams, mut results: node::PingResults) -> capnp::Result<()> {
+        self.stay_silent().await;
         self.header().encode(results.get().init_reply().init_header());
         Ok(())
     }
@@ -243,6 +253,7 @@ impl kv::Server for Service {
 
     async fn scan(self: Rc<Self>, params: kv::ScanParams, mut results: kv::ScanResults) -> capnp::Result<()> {
         *self.control.scan_calls.lock().unwrap() += 1;
+        self.stay_silent().await;
         let scan = convert::decode_scan(params.get()?.get_request()?).unwrap();
         let bits = self.control.layout.lock().unwrap().partition_bits;
         let page = if *self.control.scan_fails.lock().unwrap() {
