@@ -15,6 +15,8 @@ export declare class Native {
   constructor(settings: ConnectOptions, wake: () => void)
   /** Connects. Once, and before anything else. */
   connect(slot: number, generation: number): void
+  /** Gives up connecting. */
+  abandon(): void
   /** Makes the calls that are written in the first so many bytes. */
   submit(requests: Uint8Array, length: number): void
   /**

@@ -89,6 +89,13 @@ impl Native {
         }
     }
 
+    /// Gives up connecting.
+    #[napi(catch_unwind)]
+    pub fn abandon(&mut self) {
+        self.outbox.abandon();
+        self.connected = None;
+    }
+
     /// Makes the calls that are written in the first so many bytes.
     #[napi(catch_unwind)]
     pub fn submit(&mut self, requests: &[u8], length: u32) -> napi::Result<()> {

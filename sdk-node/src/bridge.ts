@@ -43,12 +43,15 @@ const busy = new Set<Bridge>();
 /** Keeps the process alive while it is referenced. */
 const alive = setInterval(() => {}, INTERVAL_MAX_MS).unref();
 
+/** Stands for the promise of a call that has none any more, and would keep its result. */
+function settled(): void {}
+
 /** A call that waits for its reply; used again for later ones, which its generation tells apart. */
 class Call {
   generation = 0;
   read: Read<unknown> | undefined;
-  resolve: (value: never) => void = () => {};
-  reject: (reason: unknown) => void = () => {};
+  resolve: (value: never) => void = settled;
+  reject: (reason: unknown) => void = settled;
   resolver: Resolver | undefined;
   signal: AbortSignal | undefined;
 
@@ -163,7 +166,8 @@ export class Bridge {
       const values = apart === 0 ? NOTHING_APART : this.native.takeApart(apart);
       const reply = new Reply(frame, at + REPLY_HEADER_BYTES, values);
       if (slot === EVENTS_SLOT) {
-        this.onEvent(kind, reply);
+        // Later, so that a listener that throws does not stand in the way of the other replies.
+        queueMicrotask(() => this.onEvent(kind, reply));
         continue;
       }
       const call = this.#calls[slot];
@@ -177,12 +181,12 @@ export class Bridge {
   #settle(call: Call, kind: Kind, reply: Reply): void {
     const { read, resolve, reject, resolver } = call;
     this.#release(call);
-    if (kind === Kind.Failed) {
-      reject(reply.error());
-      return;
-    }
     try {
-      resolve(read!(reply, kind, this, resolver) as never);
+      if (kind === Kind.Failed) {
+        reject(reply.error());
+      } else {
+        resolve(read!(reply, kind, this, resolver) as never);
+      }
     } catch (error) {
       reject(error);
     }
@@ -201,6 +205,8 @@ export class Bridge {
     call.generation = (call.generation + 1) >>> 0;
     call.read = undefined;
     call.resolver = undefined;
+    call.resolve = settled;
+    call.reject = settled;
     this.#free.push(call);
     if (this.#free.length === this.#calls.length) {
       rest(this);

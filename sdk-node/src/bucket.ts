@@ -3,7 +3,7 @@
  * how its reply is read; what happens in between is the Rust client's.
  */
 
-import { inspect } from 'node:util';
+import { inspect, types } from 'node:util';
 
 import type { Bridge, Read } from './bridge.js';
 import type { QuorateError } from './errors.js';
@@ -130,7 +130,7 @@ export class Bucket {
   deleteMany(keys: Iterable<Key | DeleteEntry>, options?: WriteOptions): Promise<Array<Stored | QuorateError>> {
     return this.#ask(Ask.DeleteMany, options, readStoredMany, (request) => {
       request.list('keys', keys, (entry) => {
-        const isKey = typeof entry === 'string' || entry instanceof Uint8Array;
+        const isKey = typeof entry === 'string' || types.isUint8Array(entry);
         request.delete(isKey ? entry : entry?.key, isKey ? undefined : entry);
       });
     });

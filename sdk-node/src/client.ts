@@ -78,7 +78,12 @@ export class Client extends Bucket {
       name: text('name', options.name),
     });
     const client = new Client(bridge, options.level);
-    await bridge.call(() => {}, options.signal, undefined, (slot, generation) => bridge.native.connect(slot, generation));
+    try {
+      await bridge.call(() => {}, options.signal, undefined, (slot, generation) => bridge.native.connect(slot, generation));
+    } catch (error) {
+      bridge.native.abandon();
+      throw error;
+    }
     return client;
   }
 

@@ -3,7 +3,7 @@
  * every language and in the command line.
  */
 
-import { inspect } from 'node:util';
+import { inspect, types } from 'node:util';
 
 import { native, orThrow } from './native.js';
 
@@ -23,7 +23,7 @@ export class Context {
 
   /** A context from bytes that {@link Context.toBytes} gave. Whether they are genuine is for the node to say. */
   static fromBytes(bytes: Uint8Array): Context {
-    if (!(bytes instanceof Uint8Array)) {
+    if (!types.isUint8Array(bytes)) {
       throw new TypeError(`context: expected a Uint8Array, not ${inspect(bytes, { depth: 0 })}`);
     }
     orThrow(native.checkContext(bytes));

@@ -2,7 +2,7 @@
  * What reads and writes return. Each is a view over the bytes of its reply: what nobody looks at is never made into objects.
  */
 
-import { inspect } from 'node:util';
+import { inspect, types } from 'node:util';
 import type { InspectOptions } from 'node:util';
 
 import { Context } from './context.js';
@@ -66,7 +66,7 @@ export class Sibling {
 /**
  * The live values of a key.
  *
- * Small values share memory with other replies that came at the same time, 64 KiB of it at most. To keep one for long, copy it:
+ * Small values share memory with others that came at the same time: 64 KiB, or as much as their batch takes. To keep one for long, copy it:
  * `Buffer.from(found.value)`.
  */
 export class Found {
@@ -93,12 +93,12 @@ export class Found {
     return (this.#value ??= this.#readValue());
   }
 
-  /** Every concurrent value, at least one. */
+  /** Every concurrent value, at least one; what was written last comes last. */
   get values(): readonly Buffer[] {
     return this.siblings.map((sibling) => sibling.value);
   }
 
-  /** Every concurrent version, at least one. */
+  /** Every concurrent version, at least one; what was written last comes last. */
   get siblings(): readonly Sibling[] {
     if (this.#siblings === undefined) {
       const reply = this.#reply.rewound();
@@ -253,7 +253,7 @@ export function toBuffer(name: string, value: unknown): Buffer {
   if (typeof value === 'string') {
     return Buffer.from(value);
   }
-  if (value instanceof Uint8Array) {
+  if (types.isUint8Array(value)) {
     return Buffer.from(value.buffer, value.byteOffset, value.byteLength);
   }
   throw wrongType(name, 'a string or a Uint8Array', value);

@@ -41,7 +41,8 @@ function drain(): void {
   for (const { level, target, message, timeMs } of log?.drain() ?? []) {
     const record: LogRecord = { level: level as LogRecord['level'], target, message, at: new Date(timeMs) };
     for (const events of listening) {
-      events.emit('log', record);
+      // Later, so that a listener that throws does not stand in the way of the other records.
+      queueMicrotask(() => events.emit('log', record));
     }
   }
 }

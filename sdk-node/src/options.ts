@@ -16,7 +16,7 @@ export type Value = string | Uint8Array;
 /** How many replicas an operation rests on. */
 export type Level = 'one' | 'available' | 'quorum' | 'all';
 
-/** Makes one value of concurrent ones. Must give the same for the same values, in whatever order they come. */
+/** Makes one value of concurrent ones, of which the last was written last. Must give the same for the same values. */
 export type Resolver = (values: readonly Buffer[]) => Value;
 
 /** What every method takes. */

@@ -4,6 +4,8 @@
  * numbers are little-endian.
  */
 
+import { types } from 'node:util';
+
 import { contextBytes, levelNumber, milliseconds, replicas, wrongType } from './options.js';
 import type { DeleteOptions, Key, PutOptions, ReadOptions, Value, WriteOptions } from './options.js';
 
@@ -149,7 +151,7 @@ export class RequestWriter {
   /** Adds the items of a batch. */
   list<T>(name: string, items: Iterable<T>, add: (item: T) => void): void {
     // Both have an iterator, and neither is meant by it.
-    if (typeof items === 'string' || items instanceof Uint8Array || typeof items?.[Symbol.iterator] !== 'function') {
+    if (typeof items === 'string' || types.isUint8Array(items) || typeof items?.[Symbol.iterator] !== 'function') {
       throw wrongType(name, 'an iterable', items);
     }
     const at = this.#at;
@@ -193,7 +195,7 @@ export class RequestWriter {
       const bytes = this.#buffer.write(text, this.#at + 4);
       this.#view.setUint32(this.#at, bytes, true);
       this.#at += 4 + bytes;
-    } else if (text instanceof Uint8Array) {
+    } else if (types.isUint8Array(text)) {
       this.#bytes(text);
     } else {
       throw wrongType(name, 'a string or a Uint8Array', text);

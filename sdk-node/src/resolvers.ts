@@ -1,13 +1,18 @@
 /**
  * Resolvers: how the concurrent values of a key become one, on the caller's side.
  *
- * A resolver is a function from all concurrent values to one value. Give it to a bucket (`db.bucket('carts', { resolver })`), where
- * `found.value` applies it to what was read, or to `update`, which also writes the result. It must give the same for the same
- * values, in whatever order they come, and must not depend on anything else: different readers have to agree.
+ * A resolver is a function from all concurrent values, the one that was written last at the end, to one value. Give it to a bucket
+ * (`db.bucket('carts', { resolver })`), where `found.value` applies it to what was read. It must give the same for the same values,
+ * and must not depend on anything else: different readers have to agree.
  */
 
 /** Between two members of a set that is written with one on each line. */
 const LINE = '\n';
+
+/** The value that was written last by the clocks of the nodes. The others are lost: fine for caches, wrong for carts. */
+export function lastWritten(values: readonly Buffer[]): Buffer {
+  return values.at(-1) ?? Buffer.alloc(0);
+}
 
 /**
  * The union of values that are sets with one member on each line, sorted.

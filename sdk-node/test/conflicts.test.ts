@@ -61,6 +61,9 @@ it('a resolver makes one value of several when they are looked at', async () => 
   assert.equal(found.isConflict, true);
   const [many] = await lists.getMany(['resolved']);
   assert.ok(many && 'value' in many && many.value.toString() === 'bread\nmilk');
+  const caches = db.bucket('default', { resolver: resolvers.lastWritten });
+  assert.equal((await caches.get('resolved'))?.value.toString(), 'bread\nmilk');
+  assert.deepEqual((await caches.get('resolved'))?.values.map(String), ['milk', 'bread\nmilk']);
   for await (const scanned of lists.scan({ values: true })) {
     assert.doesNotThrow(() => scanned.found?.value);
   }
