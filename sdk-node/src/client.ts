@@ -151,9 +151,14 @@ export class Client extends Bucket {
     return this;
   }
 
-  /** As {@link Client.off}; `events.once(client, …)` calls it so. */
+  /** As {@link Client.off}, under the name by which `events.once(client, …)` calls it. */
   removeListener<E extends keyof ClientEvents>(event: E, listener: (...details: ClientEvents[E]) => void): this {
     return this.off(event, listener);
+  }
+
+  /** How many listeners there are. */
+  listenerCount(event: keyof ClientEvents): number {
+    return this.#events.listenerCount(event);
   }
 
   #listened(event: keyof ClientEvents): void {
