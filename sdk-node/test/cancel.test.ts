@@ -7,14 +7,13 @@ import { getEventListeners, once } from 'node:events';
 import { after, before, it } from 'node:test';
 
 import { Client, TimeoutError } from 'quorate';
+import { LocalCluster } from 'quorate/testing';
 
-import { Cluster } from './cluster.js';
-
-let cluster: Cluster;
+let cluster: LocalCluster;
 let db: Client;
 
 before(async () => {
-  cluster = await Cluster.start({ nodes: 3 });
+  cluster = await LocalCluster.start({ nodes: 3 });
   db = await Client.connect({ endpoints: cluster.endpoints, timeoutMs: 5_000, attemptTimeoutMs: 5_000 });
   await db.put('key', 'value');
 });

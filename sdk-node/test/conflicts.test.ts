@@ -6,14 +6,13 @@ import assert from 'node:assert/strict';
 import { after, before, it } from 'node:test';
 
 import { Client, Context, InvalidRequestError, SiblingsError, TooLargeError, resolvers } from 'quorate';
+import { LocalCluster } from 'quorate/testing';
 
-import { Cluster } from './cluster.js';
-
-let cluster: Cluster;
+let cluster: LocalCluster;
 let db: Client;
 
 before(async () => {
-  cluster = await Cluster.start({ nodes: 3 });
+  cluster = await LocalCluster.start({ nodes: 3 });
   db = await Client.connect({ endpoints: cluster.endpoints, timeoutMs: 10_000 });
 });
 

@@ -10,14 +10,13 @@ import { after, before, it } from 'node:test';
 
 import * as quorate from 'quorate';
 import { Client, ClientClosedError, ConnectionError, InvalidRequestError, QuorateError, TooLargeError, UnavailableError } from 'quorate';
+import { LocalCluster } from 'quorate/testing';
 
-import { Cluster } from './cluster.js';
-
-let cluster: Cluster;
+let cluster: LocalCluster;
 let db: Client;
 
 before(async () => {
-  cluster = await Cluster.start({ nodes: 3 });
+  cluster = await LocalCluster.start({ nodes: 3 });
   db = await Client.connect(cluster.endpoints);
 });
 

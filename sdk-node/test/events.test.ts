@@ -9,21 +9,23 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Client } from 'quorate';
 import type { LogRecord, NodeEvent } from 'quorate';
-
-import { Cluster } from './cluster.js';
+import { LocalCluster } from 'quorate/testing';
 
 /** How long a node may take to be missed, or to be found again. */
 const EVENT_MS = 30_000;
 
-let cluster: Cluster;
+let cluster: LocalCluster;
 let db: Client;
+/** A client that waits for events does not keep the process alive, and neither does a cluster. */
+const alive = setInterval(() => {}, EVENT_MS);
 
 before(async () => {
-  cluster = await Cluster.start({ nodes: 3 });
+  cluster = await LocalCluster.start({ nodes: 3 });
   db = await Client.connect(cluster.endpoints);
 });
 
 after(async () => {
+  clearInterval(alive);
   await db?.close();
   await cluster?.close();
 });

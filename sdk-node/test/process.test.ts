@@ -12,16 +12,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 
 import { Client } from 'quorate';
-
-import { Cluster } from './cluster.js';
+import { LocalCluster } from 'quorate/testing';
 
 /** What a child process may take at most: starting one under load is slow. */
 const CHILD_MS = 30_000;
 
-let cluster: Cluster;
+let cluster: LocalCluster;
 
 before(async () => {
-  cluster = await Cluster.start({ nodes: 3 });
+  cluster = await LocalCluster.start({ nodes: 3 });
 });
 
 after(() => cluster.close());
