@@ -35,8 +35,8 @@ const NANOS_MAX: u64 = 1_000_000;
 static SPINNING_PAYS: LazyLock<bool> =
     LazyLock::new(|| thread::available_parallelism().is_ok_and(|count| count.get() > 1));
 
-/// Where one thread waits for one answer at a time. It can be used for one call after another until a call was left or given up; the
-/// answer to that could come any time, so the next call needs another waiter.
+/// Where one thread waits for one answer at a time. It can be used for one call after another, best with a token for each, until a call
+/// was left or given up; the answer to that could come any time, so the next call needs another waiter.
 pub struct Waiter {
     state: Mutex<State>,
     /// Whether the answer is there.
@@ -48,6 +48,8 @@ struct State {
     answer: Option<Result<Answer, Error>>,
     /// The thread that sleeps.
     asleep: Option<Thread>,
+    /// The call whose answer is waited for.
+    token: Option<u64>,
     deadline: Option<Instant>,
     writes: bool,
     left: bool,
@@ -148,19 +150,20 @@ impl Completer for Waiter {
 }
 
 impl Sink for Waiter {
-    fn deliver(&self, _token: u64, result: Result<Answer, Error>) {
+    fn deliver(&self, token: u64, result: Result<Answer, Error>) {
         let mut state = self.lock();
-        if !state.left {
+        // An answer to a call before, which was withdrawn while it was being told, is not for this one.
+        if !state.left && state.token.is_none_or(|expected| expected == token) {
             state.answer = Some(result);
             self.full.store(true, Ordering::Release);
         }
     }
 
-    fn expect(&self, _token: u64, deadline: Instant, writes: bool) {
+    fn expect(&self, token: u64, deadline: Instant, writes: bool) {
         let mut state = self.lock();
         let dropped = state.answer.take();
         self.full.store(false, Ordering::Relaxed);
-        (state.deadline, state.writes) = (Some(deadline), writes);
+        (state.token, state.deadline, state.writes) = (Some(token), Some(deadline), writes);
         drop(state);
         drop(dropped);
     }

@@ -94,6 +94,17 @@ fn a_waiter_gets_every_answer_whether_it_looks_or_sleeps() {
 }
 
 #[test]
+fn a_waiter_takes_no_answer_to_a_call_before() {
+    let waiter = Waiter::new();
+    waiter.expect(1, Instant::now() + PATIENCE, false);
+    waiter.expect(2, Instant::now() + PATIENCE, false);
+    waiter.deliver(1, Ok(Answer::Exists(false)));
+    assert!(waiter.wait(Instant::now() + Duration::from_millis(5)).is_none());
+    waiter.deliver(2, Ok(Answer::Exists(true)));
+    assert!(matches!(waiter.wait(Instant::now() + PATIENCE), Some(Ok(Answer::Exists(true)))));
+}
+
+#[test]
 fn callers_that_come_back_at_once_or_a_little_later_never_wait_for_a_thread_that_fell_asleep() {
     let cluster = Cluster::start(1);
     let client = run(cluster.client());
