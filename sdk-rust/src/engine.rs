@@ -363,7 +363,7 @@ impl Engine {
     fn may_send(&self, link: LinkId, now: Instant) -> bool {
         let link = &self.links[link.0];
         let next = link.gathered.front().and_then(|ticket| self.table.get(*ticket));
-        let has_room = next.is_none_or(|entry| has_room(link.large_bytes, large_bytes(entry)));
+        let has_room = next.is_none_or(|entry| has_room(link.large_bytes, large_bytes(entry, link.answer_bytes)));
         let waited_enough = || now >= link.last_sent + GATHER_MAX;
         let worth_a_call = link.gathered.len() >= BATCH_WANTED || link.gathered_bytes >= BATCH_BYTES_WANTED;
         link.is_up()
@@ -386,7 +386,7 @@ impl Engine {
                 continue;
             };
             let more = operation_bytes(&entry.submission.operation);
-            let more_large = large_bytes(entry);
+            let more_large = large_bytes(entry, self.links[link.0].answer_bytes);
             let waits_its_turn = !has_room(self.links[link.0].large_bytes + large, more_large);
             let full =
                 tickets.len() == CALL_OPERATIONS_MAX || bytes + more > BATCH_BYTES_MAX || entry.alone || waits_its_turn;

@@ -62,6 +62,8 @@ pub(crate) struct Link {
     pub(super) calls_max: u32,
     /// Bytes of large operations under way.
     pub(super) large_bytes: usize,
+    /// What its answers to reads have in the mean.
+    pub(super) answer_bytes: f32,
     pub(super) last_sent: Instant,
     /// The node asked to be left alone until then.
     pub(super) avoid_until: Option<Instant>,
@@ -87,6 +89,7 @@ impl Link {
             calls: 0,
             calls_max: u32::MAX,
             large_bytes: 0,
+            answer_bytes: 0.0,
             last_sent: now,
             avoid_until: None,
             dirty: false,

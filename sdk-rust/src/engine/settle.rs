@@ -10,6 +10,7 @@ use schema::convert::ReplyHeader;
 
 use super::{
     Effect, Engine,
+    large::average_answer,
     link::{LinkId, average},
     table::{Entry, Stage, Ticket},
 };
@@ -31,7 +32,9 @@ impl Engine {
         let Some(call) = self.calls.remove(&call) else { return };
         let latency = now.saturating_duration_since(call.sent_at);
         let failures_only = replies.iter().all(|reply| matches!(reply.outcome, Outcome::Failed(_)));
-        self.links[call.link.0].call_ended(call.large_bytes);
+        let link = &mut self.links[call.link.0];
+        link.call_ended(call.large_bytes);
+        link.answer_bytes = average_answer(link.answer_bytes, &replies);
         self.heard_from(now, call.link, header, (!failures_only).then_some(latency), latency);
         for (ticket, reply) in call.tickets.into_iter().zip(replies) {
             self.settle(now, ticket, reply);
