@@ -40,7 +40,7 @@ thread_local! {
 }
 
 /// What a loop watches.
-#[pyclass(frozen, weakref, module = "quorate._native", name = "Mailbox")]
+#[pyclass(frozen, module = "quorate._native", name = "Mailbox")]
 pub(crate) struct Owner(Arc<Mailbox>);
 
 /// Where the answers for one loop arrive.
