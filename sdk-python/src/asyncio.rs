@@ -19,7 +19,7 @@ use pyo3::{
     exceptions::PyNotImplementedError,
     intern, pyclass, pymethods,
     sync::PyOnceLock,
-    types::{PyAnyMethods, PyWeakrefReference},
+    types::{IntoPyDict, PyAnyMethods, PyDict, PyWeakrefReference},
 };
 use quorate::{
     Builder, Error, Level,
@@ -48,6 +48,8 @@ struct Mailbox {
     outbox: Ours<Arc<Outbox>>,
     signal: Arc<Signal>,
     calls: Mutex<Calls>,
+    /// `{"loop": loop}` where the loop's futures are the usual ones, made without going through its method.
+    future_options: Option<Py<PyDict>>,
 }
 
 /// Makes a call; its future belongs to the loop that runs now.
@@ -62,7 +64,7 @@ pub(crate) fn call<'py>(
     let token = mailbox.calls().next_token();
     // First, so that no answer comes for a future that there is not; answers are drained by this thread later.
     let ticket = caller.get().place().ask(py, ask, options, token, mailbox.outbox.here()?)?;
-    let future = event_loop.call_method0(intern!(py, "create_future"))?;
+    let future = mailbox.future(&event_loop)?;
     let purpose = Purpose::Call { caller: caller.clone().unbind(), ticket, absence };
     mailbox.calls().insert(token, Open { future: future.clone().unbind(), purpose });
     Ok(future)
@@ -73,7 +75,7 @@ pub(crate) fn connect(py: Python<'_>, builder: Builder, level: Option<Level>) ->
     let (event_loop, mailbox) = running(py)?;
     let token = mailbox.calls().next_token();
     bridge::connect(builder, token, mailbox.outbox.here()?).map_err(|cause| error::raised(py, &cause))?;
-    let future = event_loop.call_method0(intern!(py, "create_future"))?;
+    let future = mailbox.future(&event_loop)?;
     mailbox.calls().insert(token, Open { future: future.clone().unbind(), purpose: Purpose::Connection { level } });
     Ok(future)
 }
@@ -126,7 +128,7 @@ fn watch_descriptor(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Mailbox>> {
         _ => PyErr::from(cause),
     });
     let signal = Arc::new(signal?);
-    let mailbox = Mailbox::new(signal);
+    let mailbox = Mailbox::new(signal, event_loop)?;
     let owner = Bound::new(py, Owner(Arc::clone(&mailbox)))?;
     let drain = owner.getattr(intern!(py, "drain"))?;
     event_loop.call_method1(intern!(py, "add_reader"), (mailbox.signal.raw_descriptor(), drain))?;
@@ -146,7 +148,7 @@ fn watch_by_calls(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Mailbox>> {
             event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (drain,)).map(drop)
         });
     }));
-    let mailbox = Mailbox::new(signal);
+    let mailbox = Mailbox::new(signal, event_loop)?;
     event_loop.setattr(LOOP_ATTRIBUTE, Bound::new(py, Owner(Arc::clone(&mailbox)))?)?;
     Ok(mailbox)
 }
@@ -162,8 +164,9 @@ impl Owner {
         log::pass_on(py)
     }
 
-    /// The futures of open calls lead to the loop, which owns this.
+    /// The loop owns this, and the futures of open calls lead to it.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0.future_options)?;
         match self.0.calls.try_lock() {
             Ok(calls) => calls.traverse(&visit),
             Err(_) => Ok(()),
@@ -172,10 +175,26 @@ impl Owner {
 }
 
 impl Mailbox {
-    fn new(signal: Arc<Signal>) -> Arc<Self> {
+    fn new(signal: Arc<Signal>, event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+        let py = event_loop.py();
+        let usual = py.import("asyncio")?.getattr("BaseEventLoop")?.getattr("create_future")?;
+        let future_options = match event_loop.get_type().getattr("create_future")?.is(&usual) {
+            true => Some([(intern!(py, "loop"), event_loop)].into_py_dict(py)?.unbind()),
+            false => None,
+        };
         let raised = Arc::clone(&signal);
         let outbox = Ours::new(Outbox::new(move || raised.raise()));
-        Arc::new(Self { outbox, signal, calls: Mutex::default() })
+        Ok(Arc::new(Self { outbox, signal, calls: Mutex::default(), future_options }))
+    }
+
+    /// What `loop.create_future()` gives.
+    fn future<'py>(&self, event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        static FUTURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = event_loop.py();
+        match &self.future_options {
+            Some(options) => FUTURE.import(py, "asyncio", "Future")?.call((), Some(options.bind(py))),
+            None => event_loop.call_method0(intern!(py, "create_future")),
+        }
     }
 
     fn drain(&self, py: Python<'_>) {
