@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def compare(arguments: argparse.Namespace, wanted: list[Row]) -> int:
-    environment = prepare(build=not arguments.no_build)
+    environment = prepare(build=not (arguments.no_build or arguments.debug), profile="debug" if arguments.debug else "release")
     workload = Workload(arguments.keys, arguments.value_bytes, arguments.seed)
     most = max(row.in_flight for row in wanted)
     people = arguments.output == "table"
@@ -73,7 +73,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--directory", type=Path, help="where the stores keep their data: on the disk that is to be measured (a temporary folder)")
     parser.add_argument("--output", choices=("table", "json"), default="table")
     parser.add_argument("--no-build", action="store_true", help="take the release builds of an earlier run as they are")
+    parser.add_argument("--debug", action="store_true", help="take the builds for tests as they are, which says nothing about speed; only with --quick")
     arguments = parser.parse_args()
+    if arguments.debug and not arguments.quick:
+        parser.error("--debug measures nothing: it goes with --quick")
     if arguments.quick:
         arguments.rounds, arguments.seconds = 1, 0.1
     return arguments

@@ -56,21 +56,26 @@ class Environment:
         return self.python.parent if worker == "python" else self.node_folder
 
 
-def prepare(*, build: bool) -> Environment:
-    """Makes what is missing or out of date; without `build`, takes the release builds as they are."""
+def prepare(*, build: bool, profile: Literal["release", "debug"] = "release") -> Environment:
+    """Makes what is missing or out of date; without `build`, takes the builds of this profile as they are."""
     target = target_folder()
     python = python_environment(target / "bench-sdk" / "python")
     node_folder = node_packages(target / "bench-sdk" / "node")
-    release = target / "release"
+    built = target / profile
     if build:
         packages = ["-p", "quorate-server", "-p", "quorate-python", "-p", "quorate-node"]
         variables = {"PYO3_PYTHON": str(python), "PYO3_BUILD_EXTENSION_MODULE": "1"}
         step("release builds", ["cargo", "build", "--release", "--locked", *packages], **variables)
         step("TypeScript", [*NPM_CI, "--ignore-scripts"], ROOT / "sdk-node")
         step("TypeScript", ["npm", "run", "--silent", "build:typescript"], ROOT / "sdk-node")
-    python_package(release, python)
-    node_package(release, node_folder)
-    return Environment(existing(release / "quorate"), python, node_folder)
+    if profile == "release":
+        modules = built / "lib_native.so", built / "libquorate_node.so"
+    else:
+        # Builders of packages for tests put them in place, and keep their own order under target/.
+        modules = only(ROOT / "sdk-python/python/quorate", "_native.*.so"), only(ROOT / "sdk-node", "*.node")
+    python_package(modules[0], python)
+    node_package(modules[1], node_folder)
+    return Environment(existing(built / "quorate"), python, node_folder)
 
 
 def target_folder() -> Path:
@@ -101,22 +106,26 @@ def node_packages(folder: Path) -> Path:
     return folder
 
 
-def python_package(release: Path, python: Path) -> None:
-    """The package of this tree with the release build of its module, where the worker's interpreter finds it."""
+def python_package(module: Path, python: Path) -> None:
+    """The package of this tree with the build of its module, where the worker's interpreter finds it."""
     site = next((python.parent.parent / "lib").glob("python3*")) / "site-packages" / "quorate"
     shutil.rmtree(site, ignore_errors=True)
     shutil.copytree(ROOT / "sdk-python" / "python" / "quorate", site, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    shutil.copy(existing(release / "lib_native.so"), site / "_native.abi3.so")
+    shutil.copy(existing(module), site / "_native.abi3.so")
 
 
-def node_package(release: Path, folder: Path) -> None:
-    """The package of this tree, among the worker's packages, and the release build of its addon beside the worker."""
+def node_package(addon: Path, folder: Path) -> None:
+    """The package of this tree, among the worker's packages, and the build of its addon beside the worker."""
     package = folder / "node_modules" / "quorate"
     shutil.rmtree(package, ignore_errors=True)
     shutil.copytree(existing(ROOT / "sdk-node" / "dist"), package / "dist")
     for name in ("package.json", "native.js"):
         shutil.copy(ROOT / "sdk-node" / name, package / name)
-    shutil.copy(existing(release / "libquorate_node.so"), folder / ADDON)
+    shutil.copy(existing(addon), folder / ADDON)
+
+
+def only(folder: Path, pattern: str) -> Path:
+    return next(folder.glob(pattern), folder / pattern)
 
 
 def existing(path: Path) -> Path:
