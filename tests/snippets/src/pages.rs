@@ -9,6 +9,7 @@ pub const RUNNABLE: &[&str] = &[
     "docs/python.md",
     "docs/node.md",
     "docs/cookbook.md",
+    "docs/testing.md",
     "sdk-python/README.md",
     "sdk-node/README.md",
 ];

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import inspect
 import os
+import subprocess
 import sys
 
 import quorate
@@ -22,6 +23,9 @@ def main():
     code = compile(text, path, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     if only_compiled:
         return
+    if "import pytest" in text:
+        # Tests of an application, which start what they need.
+        sys.exit(subprocess.call([sys.executable, "-m", "pytest", "-q", path]))
     names = {"__name__": "__main__", "quorate": quorate}
     if code.co_flags & inspect.CO_COROUTINE:
         asyncio.run(run(code, names))

@@ -15,7 +15,10 @@ use quorate_snippets::{
     markdown::{self, Block},
     pages,
 };
-use quorate_tests::{cluster::Cluster, not_run, repository};
+use quorate_tests::{
+    cluster::{Cluster, binary},
+    not_run, repository,
+};
 
 /// The languages that the pages show things in side by side.
 const LANGUAGES: [&str; 3] = ["rust", "python", "js"];
@@ -65,7 +68,7 @@ fn javascript_in_the_documents_does_what_it_says() {
 /// A JavaScript block as a module. Where it uses a client that it does not make, `db` is one.
 fn module(block: &Block, endpoints: &str) -> String {
     let code = block.code.replace("127.0.0.1:7601", endpoints);
-    if block.is_only_compiled || code.contains("const db =") {
+    if block.is_only_compiled || code.contains("const db =") || code.contains("let cluster") {
         return code;
     }
     format!("import {{ Client as $Client }} from 'quorate'\nconst db = await $Client.connect('{endpoints}')\n{code}")
@@ -79,7 +82,9 @@ fn run_all(language: &str, command: impl Fn(&Block, &str) -> Option<Command>) {
     for block in all_blocks().into_iter().filter(|block| block.language == language) {
         let Some(mut command) = command(&block, &cluster.endpoints()) else { continue };
         empty(&cluster.endpoints());
-        let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        // What starts a cluster of its own is to find the same binary.
+        let output =
+            command.env("QUORATE_BINARY", binary()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         ran += 1;
         if let Some(complaint) = complaint(&block, &output) {
             complaints.push(complaint);
