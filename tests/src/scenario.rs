@@ -75,16 +75,12 @@ impl<'a> Scenario<'a> {
 
     /// Runs a step until it is as expected: once, unless it says `until`.
     async fn step(&self, step: &Value) -> Result<Value, String> {
-        let began = Instant::now();
+        let (began, success) = (Instant::now(), json!({ "is": { "$not": "error" } }));
         loop {
             let (from, result) = (Instant::now(), self.once(step).await?);
-            let matched = match step.get("expect") {
-                Some(expected) => pattern::matches(expected, &result, "result"),
-                None => pattern::matches(&json!({ "is": { "$not": "error" } }), &result, "result")
-                    .map_err(|_| format!("unexpected {result}")),
-            };
-            match matched {
+            match pattern::matches(step.get("expect").unwrap_or(&success), &result, "result") {
                 Err(_) if step["until"] == true && began.elapsed() < UNTIL => tokio::time::sleep(UNTIL_PAUSE).await,
+                Err(slip) if result["is"] == "error" => return Err(format!("{slip}, in {result}")),
                 Err(slip) => return Err(slip),
                 Ok(()) => {
                     let (took, within_ms) = (from.elapsed(), step["within_ms"].as_u64().unwrap_or(u64::MAX));
