@@ -147,13 +147,14 @@ fn surface(written: &Value) -> Surface {
 
 /// `getMany` as `get_many`.
 fn snake(name: &str) -> String {
-    let mut snake = String::new();
+    let (mut snake, mut previous) = (String::new(), ' ');
     for c in name.chars() {
-        // Constants are all in capitals and stay so.
-        if c.is_uppercase() && snake.chars().last().is_some_and(|last| last.is_lowercase()) {
+        // Constants are all in capitals and stay one word.
+        if c.is_uppercase() && previous.is_lowercase() {
             snake.push('_');
         }
         snake.extend(c.to_lowercase());
+        previous = c;
     }
     snake
 }
