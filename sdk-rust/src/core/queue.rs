@@ -97,6 +97,8 @@ impl Queue {
 
     /// Takes nothing any more, and hands out the last that came.
     pub(crate) fn close(&self) -> Contents {
+        // It would keep the descriptors of the thread's event loop open for as long as anybody keeps the closed client.
+        drop(self.waker.take());
         let mut own = self.lock();
         mem::replace(&mut own, Contents { closed: true, ..Contents::default() })
     }
