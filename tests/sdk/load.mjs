@@ -71,7 +71,7 @@ async function strict(db) {
     const contexts = Array(STRICT_KEYS).fill(Context.EMPTY);
     while (!stop) {
       const [at, value] = [(operations / 2) % STRICT_KEYS, `${hand}/${operations}`];
-      const key = `strict ${hand} ${at}`;
+      const key = `strict ${process.pid} ${hand} ${at}`;
       operations += 2;
       try {
         await db.put(key, value, { context: contexts[at], level: "quorum" });

@@ -11,6 +11,7 @@ import asyncio
 import collections
 import gc
 import json
+import os
 import sys
 import threading
 import time
@@ -138,7 +139,7 @@ async def strict(db: Any, surface: str) -> dict[str, Any]:
         contexts = [quorate.Context.EMPTY] * STRICT_KEYS
         while not stop.is_set():
             at, value = operations // 2 % STRICT_KEYS, b"%d/%d" % (hand, operations)
-            key = f"strict {hand} {at}"
+            key = f"strict {os.getpid()} {hand} {at}"
             operations += 2
             try:
                 await db.put(key, value, context=contexts[at], level="quorum")

@@ -63,7 +63,7 @@ async fn work(client: Client, hand: usize, stop: Arc<AtomicBool>) -> Seen {
             break;
         }
         let (at, value) = (number % KEYS, format!("{hand}/{number}"));
-        let key = format!("strict {hand} {at}");
+        let key = format!("strict {} {hand} {at}", std::process::id());
         let stored = client.put(&key, &value).context(&contexts[at]).level(Level::Quorum).await;
         let read = client.get(&key).level(Level::Quorum).await;
         seen.operations += 2;
