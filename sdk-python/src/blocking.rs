@@ -31,7 +31,7 @@ pub(crate) fn call<'py>(
     options: &CallOptions,
     absence: Absence,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let waiter = waiter(&ask);
+    let waiter = waiter();
     let ticket = place.ask(py, ask, options, 0, &waiter)?;
     match wait(py, &waiter) {
         Ok(result) => {
@@ -74,15 +74,12 @@ fn wait(py: Python<'_>, waiter: &Arc<Waiter>) -> PyResult<Result<Answer, Error>>
 }
 
 /// The thread's own waiter, taken away from it so that a signal's handler that makes a call has another.
-fn waiter(ask: &Ask) -> Arc<Waiter> {
+fn waiter() -> Arc<Waiter> {
     let own = WAITER.with(RefCell::take).filter(|(generation, _)| *generation == fork::generation());
-    match (own, ask) {
-        // Closing has no deadline of its own, and must not inherit that of the call before.
-        (_, Ask::Close) | (None, _) => Waiter::new(),
-        (Some((_, waiter)), _) => waiter,
-    }
+    own.map_or_else(Waiter::new, |(_, waiter)| waiter)
 }
 
+/// For the thread's next call. A waiter that was left is not kept, so no answer of an earlier call meets a later one.
 fn keep(waiter: Arc<Waiter>) {
     if !waiter.is_left() {
         WAITER.with(|own| own.replace(Some((fork::generation(), waiter))));

@@ -32,8 +32,8 @@ def cluster() -> Iterator[LocalCluster]:
 
 @pytest.fixture(scope="session")
 def db(cluster: LocalCluster) -> Iterator[quorate.Client]:
-    """A blocking client that no test may close."""
-    with quorate.connect(cluster.endpoints, timeout=10) as client:
+    """A blocking client that no test may close. Patient, because what its tests look at is not how busy the machine is."""
+    with quorate.connect(cluster.endpoints, timeout=20, attempt_timeout=10) as client:
         yield client
 
 
@@ -49,7 +49,7 @@ def run(cluster: LocalCluster) -> Run[Any]:
 
     def run(main: Callable[[quorate.AsyncClient], Coroutine[Any, Any, T]]) -> T:
         async def with_client() -> T:
-            async with await quorate.connect_async(cluster.endpoints, timeout=10) as client:
+            async with await quorate.connect_async(cluster.endpoints, timeout=20, attempt_timeout=10) as client:
                 return await asyncio.wait_for(main(client), RUN_SECONDS)
 
         return asyncio.run(with_client())

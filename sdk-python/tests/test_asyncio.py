@@ -50,7 +50,7 @@ def builtin_timeout() -> type[BaseException]:
 def test_a_cancelled_task_withdraws_its_operation(cluster: LocalCluster, key: str) -> None:
     async def main() -> None:
         # One operation under way at a time, so that most of them still wait in the client when they are cancelled.
-        async with await quorate.connect_async(cluster.endpoints, in_flight=1, timeout=10) as db:
+        async with await quorate.connect_async(cluster.endpoints, in_flight=1, timeout=20, attempt_timeout=10) as db:
             tasks = [asyncio.create_task(db.put(f"{key} {index}", "value")) for index in range(2000)]
             await asyncio.sleep(0)
             for task in tasks:
@@ -104,7 +104,7 @@ def test_an_abandoned_coroutine_withdraws_its_operation(run: Run[None], key: str
 
 def test_one_client_serves_several_loops_and_threads(cluster: LocalCluster, key: str) -> None:
     async def connect() -> quorate.AsyncClient:
-        return await quorate.connect_async(cluster.endpoints, timeout=10)
+        return await quorate.connect_async(cluster.endpoints, timeout=20, attempt_timeout=10)
 
     db = asyncio.run(connect())
     errors: list[BaseException] = []
@@ -156,7 +156,7 @@ def test_loops_that_were_closed_leave_no_descriptor(cluster: LocalCluster, key: 
 
 async def quorate_connect(cluster: LocalCluster) -> quorate.AsyncClient:
     """A client that outlives the loop it was made in."""
-    return await quorate.connect_async(cluster.endpoints, timeout=10)
+    return await quorate.connect_async(cluster.endpoints, timeout=20, attempt_timeout=10)
 
 
 def test_a_loop_that_ends_with_calls_under_way_is_freed(cluster: LocalCluster, key: str) -> None:
@@ -193,7 +193,7 @@ class LoopWithoutReaders(asyncio.SelectorEventLoop):
 
 def test_a_loop_that_cannot_watch_descriptors_is_called_instead(cluster: LocalCluster, key: str) -> None:
     async def main() -> None:
-        async with await quorate.connect_async(cluster.endpoints, timeout=10) as db:
+        async with await quorate.connect_async(cluster.endpoints, timeout=20, attempt_timeout=10) as db:
             await asyncio.gather(*(db.put(f"{key} {index}", "value") for index in range(500)))
             assert all(await db.get_many([f"{key} {index}" for index in range(500)]))
 
@@ -207,7 +207,7 @@ def test_uvloop_serves_as_well(cluster: LocalCluster, key: str) -> None:
     uvloop: Any = importlib.import_module("uvloop")
 
     async def main() -> None:
-        async with await quorate.connect_async(cluster.endpoints, timeout=10) as db:
+        async with await quorate.connect_async(cluster.endpoints, timeout=20, attempt_timeout=10) as db:
             await asyncio.gather(*(db.put(f"{key} {index}", "value") for index in range(500)))
             assert all(await db.get_many([f"{key} {index}" for index in range(500)]))
             task = asyncio.create_task(db.get(key))

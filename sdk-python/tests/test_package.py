@@ -64,7 +64,7 @@ def test_everything_public_has_documentation() -> None:
 
 
 def test_the_examples_in_the_documentation_are_true(cluster: LocalCluster) -> None:
-    with quorate.connect(cluster.endpoints, timeout=10) as db:
+    with quorate.connect(cluster.endpoints, timeout=20, attempt_timeout=10) as db:
         names = {"db": db, "quorate": quorate, "Context": quorate.Context, "endpoints": cluster.endpoints}
         ended = doctest.testmod(_sync, extraglobs=names)
         assert ended.attempted > 30 and ended.failed == 0

@@ -125,7 +125,7 @@ FORKED = """
     import asyncio, gc, os, sys, quorate
 
     endpoints = sys.argv[1]
-    db = quorate.connect(endpoints, timeout=10)
+    db = quorate.connect(endpoints, timeout=20, attempt_timeout=10)
     bucket = db.bucket("other")
     db.put("forked", "parent")
     pages = db.scan()
@@ -155,12 +155,12 @@ FORKED = """
             # There is nothing to close, so that leaving a `with` is no error.
             db.close()
             asyncio.run(aio.close())
-            mine = quorate.connect(endpoints, timeout=10)
+            mine = quorate.connect(endpoints, timeout=20, attempt_timeout=10)
             assert mine.get("forked").value == b"parent"
             mine.put("forked", "child")
 
             async def main():
-                async with await quorate.connect_async(endpoints, timeout=10) as db:
+                async with await quorate.connect_async(endpoints, timeout=20, attempt_timeout=10) as db:
                     return (await db.get("forked")).value
 
             assert asyncio.run(main()) == b"child"
@@ -188,11 +188,11 @@ MULTIPROCESSING = """
     import multiprocessing, sys, quorate
 
     endpoints = sys.argv[1]
-    db = quorate.connect(endpoints, timeout=10)
+    db = quorate.connect(endpoints, timeout=20, attempt_timeout=10)
     db.put("pool", "value")
 
     def read(_):
-        mine = quorate.connect(endpoints, timeout=10)
+        mine = quorate.connect(endpoints, timeout=20, attempt_timeout=10)
         return mine.get("pool")
 
     if __name__ == "__main__":
@@ -222,7 +222,7 @@ LOGGED = """
     if sys.argv[1] == "debug":
         logging.getLogger("quorate").setLevel(logging.DEBUG)
     with LocalCluster(nodes=3) as cluster:
-        db = quorate.connect(cluster.endpoints, timeout=10)
+        db = quorate.connect(cluster.endpoints, timeout=20, attempt_timeout=10)
         db.put("key", "value")
         quiet = len(records)
         # The node that the client has a connection to.
@@ -247,7 +247,7 @@ def test_what_the_client_has_to_say_goes_to_logging() -> None:
 
 
 def test_closing_in_another_thread_ends_every_call(cluster: LocalCluster, key: str) -> None:
-    db = quorate.connect(cluster.endpoints, timeout=10)
+    db = quorate.connect(cluster.endpoints, timeout=20, attempt_timeout=10)
     ends: list[BaseException] = []
 
     def work() -> None:
