@@ -24,6 +24,13 @@ export declare class Native {
    * room.
    */
   drain(buffer: Buffer, from: number): number
+  /**
+   * TypeScript looks for answers by itself, and is not woken until it rests. Lets other threads run first: an I/O thread may want this
+   * very processor.
+   */
+  attend(): void
+  /** TypeScript does not look any more, and wants to be woken. */
+  rest(): void
   /** How many bytes the answer takes that found no room. */
   roomNeeded(): number
   /** The next so many of the values that stand apart from the answers they are of. */

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
+    thread,
 };
 
 use bytes::Bytes;
@@ -125,6 +126,20 @@ impl Native {
             self.waits_for_room = false;
         }
         (at - from) as i64
+    }
+
+    /// TypeScript looks for answers by itself, and is not woken until it rests. Lets other threads run first: an I/O thread may want this
+    /// very processor.
+    #[napi(catch_unwind)]
+    pub fn attend(&self) {
+        self.outbox.attend();
+        thread::yield_now();
+    }
+
+    /// TypeScript does not look any more, and wants to be woken.
+    #[napi(catch_unwind)]
+    pub fn rest(&self) {
+        self.outbox.rest();
     }
 
     /// How many bytes the answer takes that found no room.

@@ -4,6 +4,8 @@
  * from it in one piece. No decision is made here: which promise is settled, with what, and what keeps the process alive is all.
  */
 
+import { availableParallelism } from 'node:os';
+
 import type { ConnectOptions, Native } from '../native.js';
 
 import { native } from './native.js';
@@ -36,6 +38,21 @@ const REPLY_HEADER_BYTES = 17;
 
 /** The longest interval there is: the timer only says by being referenced that the process has something to wait for. */
 const INTERVAL_MAX_MS = 2 ** 31 - 1;
+
+/** How long the event loop looks for the answer of a single call, turn by turn, before it sleeps: a few times what a node nearby takes. */
+const LOOK_MS = 0.2;
+
+/** With more calls than this, replies come in batches, and being woken is paid once for many. */
+const LOOKED_FOR_MAX = 4;
+
+/** What a longer wait is taken for, so that it is forgotten after a few calls. */
+const WAIT_MAX_MS = 1;
+
+/** The part of the last wait in the usual one. */
+const WAIT_PART = 0.25;
+
+/** With one processor, nobody else works while the loop looks. */
+const LOOKING_PAYS = availableParallelism() > 1;
 
 /** The bridges with calls under way. Being in here also keeps them from being collected. */
 const busy = new Set<Bridge>();
@@ -75,6 +92,10 @@ export class Bridge {
   #slab: Frame = slab(SLAB_BYTES);
   #slabAt = 0;
   #names: readonly string[] = [];
+  /** When the only call there is was handed over, and how long that took lately. */
+  #askedAt = 0;
+  #usualWait = WAIT_MAX_MS;
+  #looking = false;
 
   constructor(options: ConnectOptions) {
     // The addon holds on to what it wakes; it must not hold the bridge, or a forgotten client would never be collected.
@@ -153,8 +174,40 @@ export class Bridge {
     if (request.length > 0) {
       this.native.submit(request.buffer, request.length);
       request.clear();
+      this.#lookout();
     }
   };
+
+  /** Being woken costs more than the whole of a call that is answered at once. So for one call the loop stays awake, and takes turns. */
+  #lookout(): void {
+    if (this.#pending !== 1) {
+      return;
+    }
+    this.#askedAt = performance.now();
+    if (LOOKING_PAYS && !this.#looking && this.#usualWait < LOOK_MS) {
+      this.#looking = true;
+      this.native.attend();
+      setImmediate(this.#look);
+    }
+  }
+
+  readonly #look = (): void => {
+    const before = this.#slabAt;
+    this.drain();
+    const seen = this.#slabAt !== before;
+    const pending = this.#pending;
+    if (seen || pending === 0 || pending > LOOKED_FOR_MAX || performance.now() - this.#askedAt > LOOK_MS) {
+      this.#looking = false;
+      this.native.rest();
+    } else {
+      this.native.attend();
+      setImmediate(this.#look);
+    }
+  };
+
+  get #pending(): number {
+    return this.#calls.length - this.#free.length;
+  }
 
   #deliver(frame: Frame, from: number, end: number): void {
     const view = frame.view;
@@ -181,6 +234,11 @@ export class Bridge {
   #settle(call: Call, kind: Kind, reply: Reply): void {
     const { read, resolve, reject, resolver } = call;
     this.#release(call);
+    if (this.#askedAt > 0) {
+      const wait = Math.min(performance.now() - this.#askedAt, WAIT_MAX_MS);
+      this.#usualWait += (wait - this.#usualWait) * WAIT_PART;
+      this.#askedAt = 0;
+    }
     try {
       if (kind === Kind.Failed) {
         reject(reply.error());

@@ -6,6 +6,7 @@
 //! dropped unseen.
 
 mod calls;
+mod lookout;
 mod signal;
 
 use std::{
@@ -28,6 +29,7 @@ use quorate::{
 
 use crate::{answer::Absence, blocking, bucket::AsyncBucket, error, fork::Ours, log};
 use calls::{Calls, Open, Purpose};
+use lookout::Lookout;
 use signal::Signal;
 
 /// What a loop without `add_reader` holds its mailbox by.
@@ -66,7 +68,14 @@ pub(crate) fn call<'py>(
     let ticket = caller.get().place().ask(py, ask, options, token, mailbox.outbox.here()?)?;
     let future = mailbox.future(&event_loop)?;
     let purpose = Purpose::Call { caller: caller.clone().unbind(), ticket, absence };
-    mailbox.calls().insert(token, Open { future: future.clone().unbind(), purpose });
+    let lonely = {
+        let mut calls = mailbox.calls();
+        calls.insert(token, Open { future: future.clone().unbind(), purpose });
+        calls.is_worth_looking()
+    };
+    if lonely {
+        Lookout::begin(&event_loop, mailbox)?;
+    }
     Ok(future)
 }
 
@@ -158,6 +167,7 @@ impl Owner {
     /// Resolves the futures of all calls that have ended. Called by the loop.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         error::guarded(py, || {
+            self.0.signal.lower();
             self.0.drain(py);
             Ok(())
         })?;
@@ -197,11 +207,15 @@ impl Mailbox {
         }
     }
 
-    fn drain(&self, py: Python<'_>) {
-        self.signal.lower();
-        let Some(outbox) = self.outbox.get() else { return };
+    /// Resolves the futures of all calls that have ended, and says whether there were any.
+    fn drain(&self, py: Python<'_>) -> bool {
+        let Some(outbox) = self.outbox.get() else { return false };
         let mut ended = self.calls().take_buffer();
         outbox.drain(&mut ended);
+        if ended.is_empty() {
+            self.calls().return_buffer(ended);
+            return false;
+        }
         for Ended { token, result } in ended.drain(..) {
             // Without the lock, for whatever runs when a future is resolved.
             let open = self.calls().remove(token);
@@ -209,7 +223,10 @@ impl Mailbox {
                 resolve(py, open, result);
             }
         }
-        self.calls().return_buffer(ended);
+        let mut calls = self.calls();
+        calls.note_answers();
+        calls.return_buffer(ended);
+        true
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {

@@ -183,6 +183,11 @@ impl Shared {
         usize::from(store_key.0[15]) % self.queues.len()
     }
 
+    /// Operations that have not ended.
+    pub(crate) fn admitted(&self) -> usize {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
     /// `count` operations have ended.
     pub(crate) fn release(&self, count: usize) {
         self.admitted.fetch_sub(count, Ordering::Relaxed);

@@ -11,6 +11,7 @@ use quorate::{
     bridge::{Ended, Ticket},
 };
 
+use super::lookout::Habit;
 use crate::{answer::Absence, bucket::AsyncBucket};
 
 /// A call that has not ended.
@@ -34,6 +35,7 @@ pub(super) struct Calls {
     tokens: HashMap<u64, u64, Quick>,
     /// Kept for its capacity.
     buffer: Vec<Ended>,
+    pub(super) habit: Habit,
 }
 
 /// Tokens count and addresses differ; neither is chosen by anybody who means harm.
@@ -52,6 +54,24 @@ impl Calls {
     pub(super) fn insert(&mut self, token: u64, open: Open) {
         self.tokens.insert(address(&open.future), token);
         self.by_token.insert(token, open);
+        if self.by_token.len() == 1 {
+            self.habit.asked();
+        }
+    }
+
+    /// Whether the only call there is will be answered so soon that the loop had better look for the answer than sleep.
+    pub(super) fn is_worth_looking(&self) -> bool {
+        self.by_token.len() == 1 && self.habit.looking_pays()
+    }
+
+    /// Answers have come.
+    pub(super) fn note_answers(&mut self) {
+        self.habit.answered();
+    }
+
+    /// How many calls have not ended.
+    pub(super) fn count(&self) -> usize {
+        self.by_token.len()
     }
 
     pub(super) fn remove(&mut self, token: u64) -> Option<Open> {

@@ -21,6 +21,8 @@ pub struct Outbox {
     contents: Mutex<Contents>,
     /// Whether somebody has been woken and has not drained yet.
     woken: AtomicBool,
+    /// Whether its owner looks by itself.
+    attended: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -33,7 +35,12 @@ struct Contents {
 impl Outbox {
     /// An empty outbox.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { contents: Mutex::default(), woken: AtomicBool::new(false), wake: Box::new(wake) })
+        Arc::new(Self {
+            contents: Mutex::default(),
+            woken: AtomicBool::new(false),
+            attended: AtomicBool::new(false),
+            wake: Box::new(wake),
+        })
     }
 
     /// Moves everything there is to the end of `into`, in the order in which it ended. Cheapest with an empty vector whose capacity is
@@ -47,6 +54,17 @@ impl Outbox {
         } else {
             into.append(ended);
         }
+    }
+
+    /// Its owner looks for answers again and again, and nobody wakes it until it rests.
+    pub fn attend(&self) {
+        self.attended.store(true, Ordering::SeqCst);
+    }
+
+    /// Its owner does not look any more. It is woken at once if answers are there that it was not woken for.
+    pub fn rest(&self) {
+        self.attended.store(false, Ordering::SeqCst);
+        self.flush();
     }
 
     /// Nobody will drain it any more: what is in it is dropped, what comes is not taken, what was not sent yet is not sent, and `wake` is
@@ -73,7 +91,7 @@ impl Completer for Outbox {
         let contents = self.lock();
         let somebody_to_wake = !contents.abandoned && !contents.ended.is_empty();
         drop(contents);
-        if somebody_to_wake && !self.woken.swap(true, Ordering::SeqCst) {
+        if somebody_to_wake && !self.attended.load(Ordering::SeqCst) && !self.woken.swap(true, Ordering::SeqCst) {
             (self.wake)();
         }
     }

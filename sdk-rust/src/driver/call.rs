@@ -36,6 +36,7 @@ impl Driver {
             let outcome = promise.await;
             driver.finish(call, expected, outcome);
         });
+        self.watch();
     }
 
     fn finish(

@@ -321,6 +321,25 @@ fn an_abandoned_outbox_takes_nothing_and_wakes_nobody() {
 }
 
 #[test]
+fn an_outbox_whose_owner_looks_wakes_it_only_when_it_rests() {
+    let cluster = Cluster::start(1);
+    let client = run(cluster.client());
+    let (outbox, wakes) = outbox();
+    outbox.attend();
+    client.default_bucket().ask(put("k", "v"), &CallOptions::default(), 1, &outbox).unwrap();
+    assert_eq!(drain(&outbox, 1).len(), 1);
+    assert_eq!(wakes.load(Ordering::SeqCst), 0, "its owner saw the answer by itself");
+    outbox.rest();
+    assert_eq!(wakes.load(Ordering::SeqCst), 0, "there is nothing to wake for");
+    outbox.attend();
+    client.default_bucket().ask(get("k"), &CallOptions::default(), 2, &outbox).unwrap();
+    // An answer that waits for the question of another sink has been delivered, too: both are of the same thread.
+    read(&client, "k");
+    outbox.rest();
+    assert_eq!((wakes.load(Ordering::SeqCst), drain(&outbox, 1).len()), (1, 1), "it had not looked");
+}
+
+#[test]
 fn a_waiter_gives_up_by_itself_when_nobody_answers() {
     let waiter = Waiter::new();
     waiter.expect(1, Instant::now() + Duration::from_millis(50), true);
