@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +42,7 @@ class Server:
 
     def processor_ns(self) -> int:
         """What all its threads have had of the processors so far."""
-        total = 0
-        for schedule in Path(f"/proc/{self.process.pid}/task").glob("*/schedstat"):
-            try:
-                total += int(schedule.read_text().split()[0])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-        return total
+        return sum(threads_ns(self.process.pid).values())
 
     def stop(self) -> None:
         self.process.terminate()
@@ -56,6 +51,19 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def threads_ns(process: int) -> Counter[str]:
+    """What the threads of a process have had of the processors so far, by their names without numbers."""
+    used: Counter[str] = Counter()
+    for task in Path(f"/proc/{process}/task").iterdir():
+        try:
+            name = (task / "comm").read_text().strip().rstrip("0123456789").rstrip("-")
+            used[name] += int((task / "schedstat").read_text().split()[0])
+        except (FileNotFoundError, ProcessLookupError):
+            # It has ended meanwhile.
+            continue
+    return used
 
 
 def start(store: Store, folder: Path, quorate: Path) -> Server:

@@ -220,7 +220,32 @@ def redis_async(endpoint: str, most: int) -> Asynchronous:
     return Asynchronous(asyncio.Runner(), client.get, client.set, len, client.aclose)
 
 
+def nothing_sync(endpoint: str, most: int) -> Blocking:
+    """No client: what the loop itself costs."""
+    store: dict[str, bytes] = {}
+    return Blocking(store.get, store.__setitem__, len, lambda: None)
+
+
+def nothing_async(endpoint: str, most: int) -> Asynchronous:
+    """No client: a future for each operation, resolved in the next turn of the loop."""
+    store: dict[str, bytes] = {}
+    runner = asyncio.Runner()
+    event_loop = runner.get_loop()
+
+    def later(answer: object) -> asyncio.Future[object]:
+        future = event_loop.create_future()
+        event_loop.call_soon(future.set_result, answer)
+        return future
+
+    async def close() -> None:
+        pass
+
+    return Asynchronous(runner, lambda key: later(store.get(key)), lambda key, value: later(store.update({key: value})), len, close)
+
+
 CLIENTS = {
+    "nothing": nothing_sync,
+    "nothing-async": nothing_async,
     "quorate": quorate_sync,
     "quorate-async": quorate_async,
     "redis-py": redis_sync,
