@@ -123,15 +123,7 @@ impl Writer {
 
     fn found(&mut self, found: &Found) {
         self.count(found.siblings().len());
-        match found.siblings() {
-            [only] => self.sibling(only),
-            several => {
-                // What was written last comes last, in whatever order the replicas were asked.
-                let mut several: Vec<&Sibling> = several.iter().collect();
-                several.sort_by_key(|sibling| (sibling.clock, sibling.hash));
-                several.into_iter().for_each(|sibling| self.sibling(sibling));
-            }
-        }
+        found.siblings().iter().for_each(|sibling| self.sibling(sibling));
         self.context(found.context());
         self.receipt(found.receipt());
     }

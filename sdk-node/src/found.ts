@@ -166,7 +166,7 @@ export class Absent {
     this.#names = names;
   }
 
-  /** Covers the deletes that were seen; empty when the key was never written. A put under it replaces exactly that. */
+  /** Covers the deletes that were seen, if any. A put under it replaces exactly those. */
   get context(): Context {
     return readContext(this.#reply.rewound());
   }

@@ -81,7 +81,6 @@ impl Found {
             [only] => (version(only), Vec::new()),
             several => {
                 let mut several: Vec<Version> = several.iter().map(version).collect();
-                several.sort_by_key(|version| (version.sibling.clock, version.sibling.hash));
                 let last = several.pop().unwrap_or_else(|| Version {
                     object: PyBytes::new(py, &[]).unbind(),
                     sibling: Sibling { value: Bytes::new(), value_bytes: 0, clock: 0, hash: 0 },

@@ -18,7 +18,7 @@ pub struct Found {
 /// The absence of live values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Absent {
-    /// Covers the tombstones that were seen; empty when the key was never written. A put under it replaces exactly that.
+    /// Covers the tombstones that were seen, if any. A put under it replaces exactly those.
     pub context: Context,
     /// What the answer rested on.
     pub receipt: Receipt,
@@ -64,7 +64,7 @@ impl Found {
         }
     }
 
-    /// Every concurrent value, at least one.
+    /// Every concurrent value, at least one; what was written last comes last.
     pub fn siblings(&self) -> &[Sibling] {
         &self.siblings
     }
@@ -121,7 +121,9 @@ impl Lookup {
     pub(crate) fn from_reply(reply: Reply) -> Result<Self, Error> {
         let receipt = reply.receipt;
         match reply.outcome {
-            Outcome::Found { siblings, context } => {
+            Outcome::Found { mut siblings, context } => {
+                // What was written last comes last, in whatever order the replicas were asked.
+                siblings.sort_by_key(|sibling| (sibling.clock, sibling.hash));
                 Ok(Self::Found(Found { siblings, context: Context::sealed(context), receipt }))
             }
             Outcome::NotFound { context } => Ok(Self::Absent(Absent { context: Context::sealed(context), receipt })),
