@@ -3,7 +3,7 @@
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ pub struct Update {
     bucket: Bucket,
     key: Bytes,
     defaults: Defaults,
+    begun: Instant,
     deadline: Instant,
     state: Mutex<State>,
 }
@@ -37,7 +38,20 @@ struct State {
 impl Update {
     pub(crate) fn new(bucket: Bucket, key: Bytes, defaults: Defaults) -> Self {
         let state = State { seen: None, rounds: 0, stored: false };
-        Self { bucket, key, defaults, deadline: request::deadline(defaults.timeout), state: Mutex::new(state) }
+        let (begun, deadline) = (Instant::now(), request::deadline(defaults.timeout));
+        Self { bucket, key, defaults, begun, deadline, state: Mutex::new(state) }
+    }
+
+    /// The time that is left for the update as a whole, and so for whatever merges between two of its steps; none once it is over.
+    pub fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// How the update ends when merging was given up because no time remained.
+    pub fn overdue(&self) -> Error {
+        let message = "the time was over before the values were merged, and the merged value was not sent: merge faster, or give the update \
+                       a longer timeout";
+        Error::timeout(message).with_story(self.lock().stored, None, 0, self.begun.elapsed())
     }
 
     /// When the update as a whole must have ended.

@@ -393,8 +393,17 @@ fn an_update_reads_merges_writes_and_asks_for_another_round_when_another_was_qui
         ask(&client, Ask::UpdateWrite(Arc::clone(&update), "again".into())),
         Err(Error::InvalidRequest(_))
     ));
+    assert!(!update.remaining().is_zero() && update.remaining() < Duration::from_secs(5));
+    assert!(update.overdue().maybe_applied(), "the first round stored something");
     let late = client.default_bucket().begin_update("cart".into(), &within(30));
     thread::sleep(Duration::from_millis(60));
+    assert_eq!(late.remaining(), Duration::ZERO);
+    let overdue = late.overdue();
+    assert!(
+        matches!(overdue, Error::Timeout(_))
+            && !overdue.maybe_applied()
+            && overdue.elapsed() >= Duration::from_millis(60)
+    );
     assert!(matches!(ask(&client, Ask::UpdateRead(late)), Err(Error::Timeout(_))));
 }
 
