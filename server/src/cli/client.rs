@@ -333,12 +333,12 @@ pub fn layout(cluster: &Cluster) -> Result<Arc<Layout>, CommandError> {
     })
 }
 
-/// How an application in Rust would begin.
+/// How applications would begin, in a line for each language there is a client for.
 pub fn example(endpoint: &str) -> String {
     format!(
-        "let db = quorate::Client::connect(\"{endpoint}\").await?;\n\
-         db.put(\"greeting\", \"hello\").await?;\n\
-         println!(\"{{:?}}\", db.get(\"greeting\").await?);"
+        "quorate::Client::connect(\"{endpoint}\").await?.get(\"greeting\").await?\n\
+         quorate.connect(\"{endpoint}\").get(\"greeting\")\n\
+         await (await Client.connect('{endpoint}')).get('greeting')"
     )
 }
 

@@ -238,7 +238,9 @@ fn show_next(endpoints: &[String]) -> Result<(), CommandError> {
     for line in ["kv put greeting 'hello'", "kv get greeting", "ring owners greeting", "status"] {
         output::print_line(format_args!("{quorate} {line}"))?;
     }
-    output::print_line("\n# in Rust (Python and Node come soon; docs/wire.md for every other language)")?;
+    output::print_line(
+        "\n# in Rust, Python and Node (docs/rust.md, docs/python.md, docs/node.md; docs/other-languages.md for every other)",
+    )?;
     output::print_line(client::example(first))?;
     Ok(())
 }
