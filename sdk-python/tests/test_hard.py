@@ -19,7 +19,7 @@ import quorate
 from quorate.testing import LocalCluster
 
 CALLS = 10_000
-"""Calls at the same time (issue: "10,000 concurrent calls")."""
+"""Calls at the same time: ten times what a client lets under way at once, so that most of them wait in its queue."""
 
 LATE_SECONDS = 1.0
 """How late a call may end: timers of a machine whose two cores do other things too, and ten thousand results that are made into objects."""

@@ -15,7 +15,7 @@ use quorate_tests::cluster::Cluster;
 /// How long one test may take: a test that hangs must fail.
 const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Calls at the same time (issue: "10,000 concurrent calls").
+/// Calls at the same time: ten times what a client lets under way at once, so that most of them wait in its queue.
 const CALLS: usize = 10_000;
 
 /// How late a call may end: timers of a machine whose two cores do other things too, and ten thousand results that are delivered at once.
