@@ -12,6 +12,9 @@ import sys
 import sysconfig
 import tomllib
 
+import pytest
+
+import free_threaded
 import quorate
 from conftest import not_run
 from quorate import _async, _sync, resolvers
@@ -72,8 +75,16 @@ def test_the_examples_in_the_documentation_are_true(cluster: LocalCluster) -> No
     assert ended.attempted >= 3 and ended.failed == 0
 
 
-def test_strict_type_checkers_have_nothing_to_say() -> None:
+def test_the_strict_type_checker_has_nothing_to_say() -> None:
     ended_well(sys.executable, "-m", "mypy", "--python-executable", sys.executable)
+
+
+def test_the_type_checker_of_editors_has_nothing_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("node") is None:
+        not_run("what pyright says about the Python package: no node, which it runs in")
+    # It is told to look for no newer version of itself, and to put whatever it may want to keep beside the interpreter that runs it.
+    monkeypatch.setenv("PYRIGHT_PYTHON_IGNORE_WARNINGS", "1")
+    monkeypatch.setenv("PYRIGHT_PYTHON_CACHE_DIR", str(pathlib.Path(sys.prefix) / "cache"))
     ended_well(sys.executable, "-m", "pyright", "--pythonpath", sys.executable)
 
 
@@ -99,20 +110,20 @@ def test_the_native_module_needs_no_library_of_python() -> None:
     assert "NEEDED" in needed and "libpython" not in needed
 
 
-def test_a_free_threaded_interpreter_can_build_and_use_the_package(tmp_path: pathlib.Path) -> None:
+def test_a_free_threaded_interpreter_serves_threads_and_tasks(cluster: LocalCluster, tmp_path: pathlib.Path) -> None:
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
-        assert not sys._is_gil_enabled()  # type: ignore[attr-defined]  # pyright: ignore
+        assert not free_threaded.has_interpreter_lock()
+        free_threaded.work(cluster.endpoints)
+        assert not free_threaded.has_interpreter_lock()
         return
     names = ("python3.14t", "python3.15t", "python3.13t")
     interpreter = next((found for name in names if (found := shutil.which(name))), None)
     if interpreter is None:
-        not_run(
-            "the Python client in a free-threaded interpreter: no python3.14t here, and Debian 12 and PyPI have none"
-        )
+        not_run(f"the Python client in a free-threaded interpreter: none of {', '.join(names)} was found")
         return
     ended_well(sys.executable, "-m", "maturin", "build", "-i", interpreter, "--out", str(tmp_path))
     (wheel,) = tmp_path.glob("*.whl")
     ended_well(interpreter, "-m", "venv", str(tmp_path / "environment"))
     python = str(tmp_path / "environment" / "bin" / "python")
     ended_well(python, "-m", "pip", "install", "--no-index", str(wheel))
-    ended_well(python, "-c", "import sys, quorate; assert not sys._is_gil_enabled()")
+    ended_well(python, "tests/free_threaded.py", cluster.endpoints)
