@@ -171,7 +171,8 @@ impl Owner {
             self.0.drain(py);
             Ok(())
         })?;
-        log::pass_on(py)
+        log::pass_on(py);
+        Ok(())
     }
 
     /// The loop owns this, and the futures of open calls lead to it.

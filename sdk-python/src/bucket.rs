@@ -11,6 +11,7 @@ use crate::{
     argument::{self, Optional},
     asyncio, blocking, error,
     fork::Ours,
+    log,
     place::{Defaults, Place},
     scanned::{ScanPages, Update},
     values,
@@ -36,7 +37,7 @@ impl Bucket {
         absence: Absence,
     ) -> PyResult<Bound<'py, PyAny>> {
         let outcome = blocking::call(this.py(), &this.get().0, ask, options, absence);
-        crate::log::pass_on(this.py())?;
+        log::pass_on(this.py());
         outcome
     }
 }

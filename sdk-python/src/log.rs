@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::{Py, PyAny, PyResult, Python, sync::PyOnceLock, types::PyAnyMethods};
+use pyo3::{Py, PyAny, PyResult, Python, exceptions::PyKeyboardInterrupt, sync::PyOnceLock, types::PyAnyMethods};
 use quorate::bridge::log::{self, Level, Record};
 
 /// Whether there is something to pass on.
@@ -31,28 +31,36 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Passes on what there is.
-pub(crate) fn pass_on(py: Python<'_>) -> PyResult<()> {
+/// Passes on what there is. A handler or filter that raises is told to `sys.unraisablehook`, record by record: what it raises is about
+/// the record, and must not take the place of the outcome of a call that happens to come by.
+pub(crate) fn pass_on(py: Python<'_>) {
     if !WAITING.load(Ordering::Relaxed) || !WAITING.swap(false, Ordering::AcqRel) {
-        return Ok(());
+        return;
     }
-    static EMIT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let emit = EMIT.import(py, "quorate._logging", "emit")?;
     let mut records = Vec::new();
     let forgotten = log::drain(&mut records);
     for Record { level, target, message, at } in records {
         let at = at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        emit.call1((number(level), target, message, at))?;
+        emit(py, number(level), target, &message, Some(at));
     }
     if forgotten > 0 {
-        emit.call1((
-            WARNING,
-            "quorate",
-            format!("{forgotten} earlier records were forgotten: too many at once"),
-            None::<f64>,
-        ))?;
+        let message = format!("{forgotten} earlier records were forgotten: too many at once");
+        emit(py, WARNING, "quorate", &message, None);
     }
-    Ok(())
+}
+
+fn emit(py: Python<'_>, number: u8, target: &str, message: &str, at: Option<f64>) {
+    static EMIT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let emit = EMIT.import(py, "quorate._logging", "emit");
+    let Err(raised) = emit.and_then(|emit| emit.call1((number, target, message, at))) else { return };
+    if raised.is_instance_of::<PyKeyboardInterrupt>(py) {
+        // Ctrl-C came while a handler was at work. It is meant for the program, which gets it again when the outcome is there.
+        let again = py.import("_thread").and_then(|thread| thread.call_method0("interrupt_main"));
+        if again.is_ok() {
+            return;
+        }
+    }
+    raised.write_unraisable(py, None);
 }
 
 fn number(level: Level) -> u8 {

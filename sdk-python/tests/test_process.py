@@ -246,6 +246,43 @@ def test_what_the_client_has_to_say_goes_to_logging() -> None:
     assert quiet == "0" and "DEBUG" not in levels and "INFO" not in levels
 
 
+RAISING = """
+    import logging, sys, quorate
+    from quorate.testing import LocalCluster
+
+    seen, told = [], []
+    raises = RuntimeError("a careless filter")
+
+    def careless(record):
+        seen.append(record)
+        raise raises
+
+    logging.getLogger("quorate").setLevel(logging.DEBUG)
+    handler = logging.NullHandler()
+    handler.handle = careless
+    logging.getLogger("quorate").addHandler(handler)
+    sys.unraisablehook = lambda unraisable: told.append(unraisable.exc_value)
+    with LocalCluster(nodes=3) as cluster:
+        db = quorate.connect(cluster.endpoints, timeout=20, attempt_timeout=10)
+        coordinator = db.explain("key").write_coordinator
+        cluster.kill([node.name for node in db.ring.nodes].index(coordinator))
+        for at in range(200):
+            assert isinstance(db.put("key", str(at), level="available"), quorate.Stored)
+            assert isinstance(db.get("key"), quorate.Found)
+        try:
+            db.put("", "a key may not be empty")
+        except quorate.InvalidRequestError:
+            print("the real error")
+        assert seen and told == [raises] * len(seen), (len(seen), told)
+        db.close()
+    print("ok")
+"""
+
+
+def test_logging_that_raises_takes_no_outcome_away() -> None:
+    assert output_of(RAISING) == "the real error\nok\n"
+
+
 def test_closing_in_another_thread_ends_every_call(cluster: LocalCluster, key: str) -> None:
     db = quorate.connect(cluster.endpoints, timeout=20, attempt_timeout=10)
     ends: list[BaseException] = []

@@ -91,7 +91,8 @@ impl Lookout {
         let calls = lookout.mailbox.calls().count();
         if seen || calls == 0 || calls > CALLS_MAX || lookout.began.elapsed() > LOOK {
             lookout.rest();
-            return log::pass_on(py);
+            log::pass_on(py);
+            return Ok(());
         }
         // An I/O thread may want this very processor.
         thread::yield_now();
