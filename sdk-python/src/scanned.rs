@@ -9,6 +9,7 @@ use pyo3::{
 use quorate::{Layout, bridge};
 
 use crate::{
+    error,
     fork::Ours,
     found::{Found, hash_of},
 };
@@ -36,6 +37,19 @@ pub(crate) struct ScanPages(pub(crate) Ours<Arc<bridge::ScanPages>>);
 /// An update under way: read, merge, write, and again if somebody else was quicker.
 #[pyclass(frozen, module = "quorate._native")]
 pub(crate) struct Update(pub(crate) Ours<Arc<bridge::Update>>);
+
+#[pymethods]
+impl Update {
+    /// The seconds that are left for merging.
+    fn remaining(&self) -> PyResult<f64> {
+        Ok(self.0.here()?.remaining().as_secs_f64())
+    }
+
+    /// What to raise when merging was given up because none were left.
+    fn overdue<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        error::exception(py, &self.0.here()?.overdue())
+    }
+}
 
 impl Scanned {
     pub(crate) fn new(

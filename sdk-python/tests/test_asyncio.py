@@ -92,6 +92,56 @@ def test_calls_of_every_kind_can_be_cancelled(run: Run[None], key: str, call: st
     run(main)
 
 
+def test_a_merge_that_never_ends_is_cancelled_when_the_time_of_its_update_is_over(run: Run[None], key: str) -> None:
+    async def main(db: quorate.AsyncClient) -> None:
+        cancelled = 0
+
+        async def endless(values: list[bytes]) -> bytes:
+            nonlocal cancelled
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled += 1
+                raise
+            return b"".join(values)
+
+        began = time.monotonic()
+        with pytest.raises(quorate.TimeoutError) as raised:
+            await db.update(key, endless, timeout=1)
+        assert 0.9 < time.monotonic() - began < 10
+        assert raised.value.code == "timeout" and raised.value.elapsed_ms > 900
+        assert not raised.value.maybe_applied and cancelled == 1
+        assert await db.get(key) is None
+
+        async def impatient(_: list[bytes]) -> bytes:
+            raise TimeoutError("its own")
+
+        with pytest.raises(TimeoutError, match="its own") as own:
+            await db.update(key, impatient)
+        assert not isinstance(own.value, quorate.QuorateError)
+
+        task = asyncio.create_task(db.update(key, endless))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main)
+
+
+def test_an_ordinary_merge_that_takes_too_long_ends_its_update_once_it_returns(run: Run[None], key: str) -> None:
+    async def main(db: quorate.AsyncClient) -> None:
+        def slow(_: list[bytes]) -> bytes:
+            time.sleep(1.2)
+            return b"late"
+
+        with pytest.raises(quorate.TimeoutError):
+            await db.update(key, slow, timeout=1)
+        assert await db.get(key) is None
+
+    run(main)
+
+
 def test_an_abandoned_coroutine_withdraws_its_operation(run: Run[None], key: str) -> None:
     async def main(db: quorate.AsyncClient) -> None:
         call = db.get(key)

@@ -34,7 +34,7 @@ REPLACEMENTS: tuple[tuple[str, str], ...] = (
     (r"\n    async def _ended\(.*?\n            raise\n", ""),
     (r"\n    async def aclose\(.*?\n        await self\.close\(\)\n", ""),
     (r"\n\nasync def _merged\(.*?\n    return .*\n", ""),
-    (r"await _merged\((merge\(values\))\)", r"\1"),
+    (r"await _merged\(update, (merge\(values\))\)", r"\1"),
     (r"AsyncMerge, Data, Entries, Level, Resolver", "Data, Entries, Level, Merge, Resolver"),
     (r"AsyncMerge", "Merge"),
     (r"AsyncIterator, Awaitable, Iterable", "Iterable, Iterator"),

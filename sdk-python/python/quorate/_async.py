@@ -6,7 +6,7 @@ the native module for a future and awaits it; when the task is cancelled, the op
 
 from __future__ import annotations
 
-from asyncio import CancelledError, Future
+from asyncio import CancelledError, Future, timeout
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import suppress
 from inspect import isawaitable
@@ -233,7 +233,8 @@ class AsyncBucket:
         """Reads a key, merges its values, and writes the result in their place.
 
         `merge` gets all concurrent values (none when the key is absent), the one that was written last at the end. When another
-        writer was quicker, it is called again with what there is now, so it must give the same for the same values.
+        writer was quicker, it is called again with what there is now, so it must give the same for the same values. Its time counts
+        too; but nothing interrupts an ordinary function.
 
         >>> def add_milk(carts):
         ...     return b"\\n".join({b"milk", *(item for cart in carts for item in cart.split(b"\\n"))})
@@ -244,7 +245,7 @@ class AsyncBucket:
         update = self._calls.begin_update(key, level, r, w, n, timeout)
         while True:
             values = await self._ended(self._calls.update_read(update))
-            stored = await self._ended(self._calls.update_write(update, await _merged(merge(values))))
+            stored = await self._ended(self._calls.update_write(update, await _merged(update, merge(values))))
             if stored is not None:
                 return stored
 
@@ -415,5 +416,16 @@ async def connect_async(
     return AsyncClient(native)
 
 
-async def _merged(merged: Data | Awaitable[Data]) -> Data:
-    return await merged if isawaitable(merged) else merged
+async def _merged(update: _native.Update, merged: Data | Awaitable[Data]) -> Data:
+    """What was merged, at once or by a coroutine, which has no longer than the update has."""
+    if isawaitable(merged):
+        limit = timeout(update.remaining())
+        try:
+            async with limit:
+                return await merged
+        except TimeoutError:
+            # It may be the coroutine's own.
+            if limit.expired():
+                raise update.overdue() from None
+            raise
+    return merged

@@ -137,6 +137,9 @@ class Scanned:
 class Update:
     """An update under way: read, merge, write, and again if somebody else was quicker."""
 
+    def remaining(self) -> float: ...
+    def overdue(self) -> QuorateError: ...
+
 @final
 class ScanPages:
     """A scan under way, page by page."""

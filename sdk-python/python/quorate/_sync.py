@@ -200,7 +200,8 @@ class Bucket:
         """Reads a key, merges its values, and writes the result in their place.
 
         `merge` gets all concurrent values (none when the key is absent), the one that was written last at the end. When another
-        writer was quicker, it is called again with what there is now, so it must give the same for the same values.
+        writer was quicker, it is called again with what there is now, so it must give the same for the same values. Its time counts
+        too; but nothing interrupts an ordinary function.
 
         >>> def add_milk(carts):
         ...     return b"\\n".join({b"milk", *(item for cart in carts for item in cart.split(b"\\n"))})
