@@ -64,9 +64,11 @@ def test_one_client_serves_many_threads(db: Client, key: str) -> None:
 
 
 INTERRUPTED = """
-    import sys, time, quorate
+    import signal, sys, time, quorate
     from quorate.testing import LocalCluster
 
+    # Whoever runs tests in the background has made them deaf to Ctrl-C, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with LocalCluster(nodes=3) as cluster:
         db = quorate.connect(cluster.endpoints, timeout=30, attempt_timeout=30)
         for node in range(3):
