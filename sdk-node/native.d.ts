@@ -57,6 +57,8 @@ export declare class Native {
 export declare class NativeLog {
   /** Begins to listen. `wake` is called when there is something to drain. */
   constructor(wake: () => void)
+  /** Listens no more. When nobody does, nothing is recorded. */
+  stop(): void
   /** What was said since the last time. */
   drain(): Array<LogRecord>
 }
@@ -65,7 +67,10 @@ export declare class NativeLog {
 export declare class NativeScan {}
 
 /** An update of a key under way. */
-export declare class NativeUpdate {}
+export declare class NativeUpdate {
+  /** How many milliseconds are left to merge in, or the error with which the update ends because there are none. */
+  remaining(): number | Failure
+}
 
 /** Whether bytes may be those of a context: what is wrong with them, if they may not. */
 export declare function checkContext(bytes: Uint8Array): Failure | null
@@ -106,6 +111,8 @@ export interface Failure {
   retryable: boolean
   /** Whether a write may have been stored somewhere. */
   maybeApplied: boolean
+  /** From the call to the error, in milliseconds. */
+  elapsedMs: number
 }
 
 /** Something that happened in the client. */

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use napi::{
     Env, Status,
-    bindgen_prelude::{BufferSlice, Function, ObjectFinalize},
+    bindgen_prelude::{BufferSlice, Either, Function, ObjectFinalize},
     threadsafe_function::ThreadsafeFunctionCallMode,
 };
 use napi_derive::napi;
@@ -19,6 +19,7 @@ use quorate::{
 };
 
 use crate::{
+    failure::Failure,
     reply::Writer,
     request::{self, Want},
     ring::Ring,
@@ -57,6 +58,18 @@ pub struct NativeUpdate(Arc<Update>);
 /// A scan under way.
 #[napi]
 pub struct NativeScan(Arc<ScanPages>);
+
+#[napi]
+impl NativeUpdate {
+    /// How many milliseconds are left to merge in, or the error with which the update ends because there are none.
+    #[napi(catch_unwind)]
+    pub fn remaining(&self) -> Either<f64, Failure> {
+        match self.0.remaining() {
+            Ok(left) => Either::A(left.as_secs_f64() * 1e3),
+            Err(error) => Either::B(error.into()),
+        }
+    }
+}
 
 #[napi]
 impl Native {

@@ -16,6 +16,8 @@ pub struct Failure {
     pub retryable: bool,
     /// Whether a write may have been stored somewhere.
     pub maybe_applied: bool,
+    /// From the call to the error, in milliseconds.
+    pub elapsed_ms: f64,
 }
 
 impl From<Error> for Failure {
@@ -26,6 +28,7 @@ impl From<Error> for Failure {
             message: error.to_string(),
             retryable: error.retryable(),
             maybe_applied: error.maybe_applied(),
+            elapsed_ms: error.elapsed().as_secs_f64() * 1e3,
         }
     }
 }

@@ -53,18 +53,35 @@ impl NativeLog {
             let _: Status = wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
         });
         let listener = Arc::new(Listener { records: Mutex::default(), wake });
-        lock(&LISTENERS).push(Arc::downgrade(&listener));
-        BEGUN.call_once(|| {
-            log::on_records(tell);
-            log::install(LEVEL);
-        });
+        BEGUN.call_once(|| log::on_records(tell));
+        let mut listeners = lock(&LISTENERS);
+        listeners.push(Arc::downgrade(&listener));
+        log::install(LEVEL);
+        drop(listeners);
         Ok(Self(listener))
+    }
+
+    /// Listens no more. When nobody does, nothing is recorded.
+    #[napi(catch_unwind)]
+    pub fn stop(&self) {
+        let mut listeners = lock(&LISTENERS);
+        listeners.retain(|listener| listener.strong_count() > 0 && listener.as_ptr() != Arc::as_ptr(&self.0));
+        if listeners.is_empty() {
+            log::silence();
+        }
     }
 
     /// What was said since the last time.
     #[napi(catch_unwind)]
     pub fn drain(&self) -> Vec<LogRecord> {
         mem::take(&mut *lock(&self.0.records)).into_iter().map(LogRecord::from).collect()
+    }
+}
+
+impl Drop for NativeLog {
+    /// An environment that ends does not say so.
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

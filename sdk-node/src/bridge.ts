@@ -8,12 +8,15 @@ import { availableParallelism } from 'node:os';
 
 import type { ConnectOptions, Native } from '../native.js';
 
+import type { NodeNames } from './found.js';
+import { errorOfKind } from './kinds.js';
 import { native } from './native.js';
 import { Kind, NOTHING_APART, Reply } from './reply.js';
 import type { Frame } from './reply.js';
 import { checkedSignal } from './options.js';
 import type { Resolver } from './options.js';
 import { RequestWriter } from './request.js';
+import type { Ask, Settings } from './request.js';
 
 /** Makes the result of a call from its reply. */
 export type Read<T> = (reply: Reply, kind: Kind, bridge: Bridge, resolver: Resolver | undefined) => T;
@@ -91,7 +94,7 @@ export class Bridge {
   readonly #abortable = new Map<AbortSignal, Abortable>();
   #slab: Frame = slab(SLAB_BYTES);
   #slabAt = 0;
-  #names: readonly string[] = [];
+  #names: NodeNames | undefined;
   /** When the only call there is was handed over, and how long that took lately. */
   #askedAt = 0;
   #usualWait = WAIT_MAX_MS;
@@ -103,16 +106,29 @@ export class Bridge {
     this.native = new native.Native(options, () => self.deref()?.drain());
   }
 
-  /** The name of a node by its position in the ring. */
-  readonly nodeName = (position: number): string => {
-    if (position >= this.#names.length) {
-      this.#names = this.native.nodeNames();
-    }
-    return this.#names[position] ?? `node ${position}`;
-  };
+  /** The names of the nodes by their positions in the ring that is followed now. A reply keeps them: in a later ring, positions mean others. */
+  get nodeNames(): NodeNames {
+    return (this.#names ??= namesIn(this.native.nodeNames()));
+  }
 
-  /** Begins a call, with what {@link Bridge.request} holds or in a way of its own; settles when its reply has come. */
-  call<T>(read: Read<T>, signal?: AbortSignal, resolver?: Resolver, launch?: Launch): Promise<T> {
+  /** Begins a call whose request is bytes. Nothing of the application's may run in `write`: it could make calls itself. */
+  ask<T>(
+    ask: Ask,
+    settings: Settings,
+    read: Read<T>,
+    signal?: AbortSignal,
+    resolver?: Resolver,
+    write?: (request: RequestWriter) => void,
+  ): Promise<T> {
+    return this.call(read, signal, resolver, (...call) => {
+      this.request.begin(ask, settings);
+      write?.(this.request);
+      this.#submit(...call);
+    });
+  }
+
+  /** Begins a call in a way of its own; settles when its reply has come. */
+  call<T>(read: Read<T>, signal: AbortSignal | undefined, resolver: Resolver | undefined, launch: Launch): Promise<T> {
     if (signal !== undefined) {
       checkedSignal(signal).throwIfAborted();
     }
@@ -126,14 +142,12 @@ export class Bridge {
     if (this.#free.length + 1 === this.#calls.length) {
       wait(this);
     }
-    if (signal !== undefined) {
-      this.#watch(signal, call);
-    }
+    const { slot, generation } = call;
     try {
-      if (launch === undefined) {
-        this.#submit(call, signal !== undefined);
-      } else {
-        launch(call.slot, call.generation, signal !== undefined);
+      launch(slot, generation, signal !== undefined);
+      // Only now: a signal may be of the application's making. And a call that could not be handed over has ended already.
+      if (signal !== undefined && call.generation === generation) {
+        this.#watch(signal, call);
       }
     } catch (error) {
       this.#release(call);
@@ -157,10 +171,10 @@ export class Bridge {
     }
   }
 
-  #submit(call: Call, withdrawable: boolean): void {
+  #submit(slot: number, generation: number, withdrawable: boolean): void {
     const { request } = this;
     const first = request.length === 0;
-    request.complete(call.slot, call.generation, withdrawable);
+    request.complete(slot, generation, withdrawable);
     if (request.isFull) {
       this.#flush();
     } else if (first) {
@@ -171,12 +185,31 @@ export class Bridge {
   /** Hands the requests over that were made since the last time. */
   readonly #flush = (): void => {
     const { request } = this;
-    if (request.length > 0) {
-      this.native.submit(request.buffer, request.length);
-      request.clear();
-      this.#lookout();
+    if (request.length === 0) {
+      return;
     }
+    try {
+      this.native.submit(request.buffer, request.length);
+    } catch (error) {
+      this.#fail(request.calls(), error);
+    } finally {
+      request.clear();
+    }
+    this.#lookout();
   };
+
+  /** Ends calls that the addon did not take. It may have taken some of them, and what it answers to those is not waited for. */
+  #fail(calls: ReadonlyArray<readonly [slot: number, generation: number]>, reason: unknown): void {
+    const message = `the requests could not be handed over: ${reason instanceof Error ? reason.message : String(reason)}`;
+    for (const [slot, generation] of calls) {
+      const call = this.#calls[slot];
+      if (call?.read !== undefined && call.generation === generation) {
+        const { reject } = call;
+        this.#release(call);
+        reject(errorOfKind('Internal', message, { code: 'internal', maybeApplied: true }));
+      }
+    }
+  }
 
   /** Being woken costs more than the whole of a call that is answered at once. So for one call the loop stays awake, and takes turns. */
   #lookout(): void {
@@ -192,16 +225,22 @@ export class Bridge {
   }
 
   readonly #look = (): void => {
-    const before = this.#slabAt;
-    this.drain();
-    const seen = this.#slabAt !== before;
-    const pending = this.#pending;
-    if (seen || pending === 0 || pending > LOOKED_FOR_MAX || performance.now() - this.#askedAt > LOOK_MS) {
-      this.#looking = false;
-      this.native.rest();
-    } else {
-      this.native.attend();
-      setImmediate(this.#look);
+    let goesOn = false;
+    try {
+      const before = this.#slabAt;
+      this.drain();
+      const seen = this.#slabAt !== before;
+      const pending = this.#pending;
+      goesOn = !seen && pending > 0 && pending <= LOOKED_FOR_MAX && performance.now() - this.#askedAt <= LOOK_MS;
+    } finally {
+      // Also when something went wrong: the addon wakes nobody who looks.
+      if (goesOn) {
+        this.native.attend();
+        setImmediate(this.#look);
+      } else {
+        this.#looking = false;
+        this.native.rest();
+      }
     }
   };
 
@@ -219,6 +258,9 @@ export class Bridge {
       const values = apart === 0 ? NOTHING_APART : this.native.takeApart(apart);
       const reply = new Reply(frame, at + REPLY_HEADER_BYTES, values);
       if (slot === EVENTS_SLOT) {
+        if (kind === Kind.Topology) {
+          this.#names = undefined;
+        }
         // Later, so that a listener that throws does not stand in the way of the other replies.
         queueMicrotask(() => this.onEvent(kind, reply));
         continue;
@@ -301,6 +343,10 @@ export class Bridge {
       reject(signal.reason);
     }
   }
+}
+
+function namesIn(ring: readonly string[]): NodeNames {
+  return (position) => ring[position] ?? `node ${position}`;
 }
 
 function wait(bridge: Bridge): void {

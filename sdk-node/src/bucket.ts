@@ -28,8 +28,9 @@ import type {
 } from './options.js';
 import { Kind } from './reply.js';
 import type { Reply } from './reply.js';
-import { Ask, ScanFlag } from './request.js';
-import type { Defaults, RequestWriter } from './request.js';
+import { Ask, deleteOf, itemsOf, kept, putOf, ScanFlag, settingsOf, textOf } from './request.js';
+import type { Defaults, Delete, Put, RequestWriter } from './request.js';
+import { inTime } from './update.js';
 import { readExplanation } from './view.js';
 import type { Explanation } from './view.js';
 
@@ -76,17 +77,17 @@ export class Bucket {
 
   /** Reads a key: `null` when it has no values. */
   get(key: Key, options?: ReadOptions): Promise<Found | null> {
-    return this.#ask(Ask.Get, options, readFound, (request) => request.key(key));
+    return this.#ask(Ask.Get, options, readFound, () => textOf('key', key), writeText);
   }
 
   /** Reads a key; when it has no values, the answer still has the context to put under. */
   lookup(key: Key, options?: ReadOptions): Promise<Found | Absent> {
-    return this.#ask(Ask.Get, options, readLookup, (request) => request.key(key));
+    return this.#ask(Ask.Get, options, readLookup, () => textOf('key', key), writeText);
   }
 
   /** Whether a key has values; moves none. */
   exists(key: Key, options?: ReadOptions): Promise<boolean> {
-    return this.#ask(Ask.Exists, options, readExists, (request) => request.key(key));
+    return this.#ask(Ask.Exists, options, readExists, () => textOf('key', key), writeText);
   }
 
   /**
@@ -94,18 +95,19 @@ export class Bucket {
    * that moment; under `Context.EMPTY` it is added beside whatever there is.
    */
   put(key: Key, value: Value, options?: PutOptions): Promise<Stored> {
-    return this.#ask(Ask.Put, options, readStored, (request) => request.put(key, value, options));
+    return this.#ask(Ask.Put, options, readStored, () => putOf(key, value, options), writePut);
   }
 
   /** Deletes a key. With the context of a read exactly what was read, without one what a read at its level sees. */
   delete(key: Key, options?: DeleteOptions): Promise<Stored> {
-    return this.#ask(Ask.Delete, options, readStored, (request) => request.delete(key, options));
+    return this.#ask(Ask.Delete, options, readStored, () => deleteOf(key, options), writeDelete);
   }
 
   /** Reads many keys, with a result for each in their order: what was found, `null`, or the error of this key. */
   getMany(keys: Iterable<Key>, options?: ReadOptions): Promise<Array<Found | null | QuorateError>> {
-    return this.#ask(Ask.GetMany, options, readFoundMany, (request) => {
-      request.list('keys', keys, (key) => request.key(key));
+    const read = (): Key[] => itemsOf('keys', keys, (key) => kept(textOf('key', key)));
+    return this.#ask(Ask.GetMany, options, readFoundMany, read, (request, keys) => {
+      request.list(keys, (key) => request.text(key));
     });
   }
 
@@ -114,25 +116,32 @@ export class Bucket {
     entries: Iterable<readonly [Key, Value]> | Iterable<PutEntry>,
     options?: PutManyOptions,
   ): Promise<Array<Stored | QuorateError>> {
-    const ttlMs = options?.ttlMs;
-    return this.#ask(Ask.PutMany, options, readStoredMany, (request) => {
-      request.list<readonly [Key, Value] | PutEntry>('entries', entries, (entry) => {
+    const read = (): Put[] => {
+      const ttlMs = milliseconds('ttlMs', options?.ttlMs);
+      return itemsOf<readonly [Key, Value] | PutEntry, Put>('entries', entries, (entry) => {
         if (typeof entry !== 'object' || entry === null) {
           throw wrongType('entry', 'a pair of key and value, or an object with both', entry);
         }
         const { key, value, ...rest } = Array.isArray(entry) ? { key: entry[0], value: entry[1] } : (entry as PutEntry);
-        request.put(key, value, 'ttlMs' in rest ? rest : { ...rest, ttlMs });
+        const put = putOf(key, value, rest, 'ttlMs' in rest ? 0 : ttlMs);
+        return { ...put, key: kept(put.key), value: kept(put.value) };
       });
+    };
+    return this.#ask(Ask.PutMany, options, readStoredMany, read, (request, puts) => {
+      request.list(puts, (put) => request.put(put));
     });
   }
 
   /** Deletes many keys, with a result for each in their order. */
   deleteMany(keys: Iterable<Key | DeleteEntry>, options?: WriteOptions): Promise<Array<Stored | QuorateError>> {
-    return this.#ask(Ask.DeleteMany, options, readStoredMany, (request) => {
-      request.list('keys', keys, (entry) => {
+    const read = (): Delete[] =>
+      itemsOf('keys', keys, (entry) => {
         const isKey = typeof entry === 'string' || types.isUint8Array(entry);
-        request.delete(isKey ? entry : entry?.key, isKey ? undefined : entry);
+        const { key, context } = deleteOf(isKey ? entry : entry?.key, isKey ? undefined : entry);
+        return { key: kept(key), context };
       });
+    return this.#ask(Ask.DeleteMany, options, readStoredMany, read, (request, deletes) => {
+      request.list(deletes, (each) => request.delete(each));
     });
   }
 
@@ -147,13 +156,13 @@ export class Bucket {
     }
     const { bridge, defaults } = this;
     const { native, request } = bridge;
-    const signal = options?.signal;
-    request.begin(Ask.Update, defaults, options);
-    request.key(key);
+    const [settings, signal, text] = [settingsOf(defaults, options), options?.signal, textOf('key', key)];
+    request.begin(Ask.Update, settings);
+    request.text(text);
     const update = native.update(request.single());
     for (;;) {
       const values = await bridge.call(readValues, signal, undefined, (...call) => native.updateRead(...call, update));
-      const merged = toBuffer('what merge returns', await merge(values));
+      const merged = toBuffer('what merge returns', await inTime(merge(values), update, signal));
       const write = (slot: number, generation: number, withdrawable: boolean): void => {
         native.updateWrite(slot, generation, withdrawable, update, merged);
       };
@@ -171,14 +180,15 @@ export class Bucket {
 
   /** Where a key lives, and who would coordinate it now. */
   explain(key: Key, options?: CallOptions): Promise<Explanation> {
-    return this.#ask(Ask.Explain, options, readExplanation, (request) => request.key(key));
+    return this.#ask(Ask.Explain, options, readExplanation, () => textOf('key', key), writeText);
   }
 
   /** @internal */
   protected scanFor(options: ScanOptions | undefined, flags: number): AsyncGenerator<Scanned, void, void> {
     const { native, request } = this.bridge;
-    request.begin(Ask.Scan, this.defaults, options, flags | (options?.values === true ? ScanFlag.Values : 0));
-    return this.#pages(native.scan(request.single()), options?.signal);
+    const [settings, signal, values] = [settingsOf(this.defaults, options), options?.signal, options?.values === true];
+    request.begin(Ask.Scan, settings, flags | (values ? ScanFlag.Values : 0));
+    return this.#pages(native.scan(request.single()), signal);
   }
 
   async *#pages(scan: ReturnType<Bridge['native']['scan']>, signal: AbortSignal | undefined): AsyncGenerator<Scanned, void, void> {
@@ -192,24 +202,42 @@ export class Bucket {
     }
   }
 
-  #ask<T>(ask: Ask, options: CallOptions | undefined, read: Read<T>, write: (request: RequestWriter) => void): Promise<T> {
+  /** Everything of the application's is read before the request is begun: what it runs may make calls of its own. */
+  #ask<T, W>(
+    ask: Ask,
+    options: CallOptions | undefined,
+    read: Read<T>,
+    wanted: () => W,
+    write: (request: RequestWriter, wanted: W) => void,
+  ): Promise<T> {
     try {
       const { bridge } = this;
-      bridge.request.begin(ask, this.defaults, options);
-      write(bridge.request);
-      return bridge.call(read, options?.signal, this.#resolver);
+      const [settings, signal, what] = [settingsOf(this.defaults, options), options?.signal, wanted()];
+      return bridge.ask(ask, settings, read, signal, this.#resolver, (request) => write(request, what));
     } catch (error) {
       return Promise.reject(error);
     }
   }
 }
 
+function writeText(request: RequestWriter, text: Key | Value): void {
+  request.text(text);
+}
+
+function writePut(request: RequestWriter, put: Put): void {
+  request.put(put);
+}
+
+function writeDelete(request: RequestWriter, what: Delete): void {
+  request.delete(what);
+}
+
 function readFound(reply: Reply, kind: Kind, bridge: Bridge, resolver: Resolver | undefined): Found | null {
-  return kind === Kind.Found ? new Found(reply, bridge.nodeName, resolver) : null;
+  return kind === Kind.Found ? new Found(reply, bridge.nodeNames, resolver) : null;
 }
 
 function readLookup(reply: Reply, kind: Kind, bridge: Bridge, resolver: Resolver | undefined): Found | Absent {
-  return readFound(reply, kind, bridge, resolver) ?? new Absent(reply, bridge.nodeName);
+  return readFound(reply, kind, bridge, resolver) ?? new Absent(reply, bridge.nodeNames);
 }
 
 function readExists(reply: Reply): boolean {
@@ -217,7 +245,7 @@ function readExists(reply: Reply): boolean {
 }
 
 function readStored(reply: Reply, _kind: Kind, bridge: Bridge): Stored {
-  return new Stored(reply, bridge.nodeName);
+  return new Stored(reply, bridge.nodeNames);
 }
 
 function readUpdated(reply: Reply, kind: Kind, bridge: Bridge): Stored | undefined {
@@ -246,7 +274,7 @@ function readPage(reply: Reply, _kind: Kind, bridge: Bridge, resolver: Resolver 
     // A scan may bring many keys, and they are often kept.
     const key = Buffer.from(reply.value());
     const [siblings, valueBytes] = [reply.u32(), reply.f64()];
-    const found = reply.u8() === 0 ? undefined : new Found(reply.part()[1], bridge.nodeName, resolver);
+    const found = reply.u8() === 0 ? undefined : new Found(reply.part()[1], bridge.nodeNames, resolver);
     return { bucket, key, siblings, valueBytes, found };
   });
 }

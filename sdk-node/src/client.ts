@@ -12,7 +12,7 @@ import type { LogRecord } from './log.js';
 import { milliseconds, wrongType } from './options.js';
 import type { BucketOptions, CallOptions, ClientOptions, Level, ScanOptions } from './options.js';
 import { Kind } from './reply.js';
-import { Ask, ScanFlag } from './request.js';
+import { Ask, ScanFlag, settingsOf } from './request.js';
 import { readNode, readPings, readStats, readTopology } from './view.js';
 import type { NodeEvent, Pings, Ring, Stats, TopologyEvent } from './view.js';
 
@@ -104,14 +104,12 @@ export class Client extends Bucket {
 
   /** What this client has done and how it sees the nodes. */
   async stats(options?: CallOptions): Promise<Stats> {
-    this.bridge.request.begin(Ask.Stats, this.defaults, options);
-    return this.bridge.call(readStats, options?.signal);
+    return this.bridge.ask(Ask.Stats, settingsOf(this.defaults, options), readStats, options?.signal);
   }
 
   /** How long each node takes to answer. */
   async ping(options?: CallOptions): Promise<Pings> {
-    this.bridge.request.begin(Ask.Ping, this.defaults, options);
-    return this.bridge.call(readPings, options?.signal);
+    return this.bridge.ask(Ask.Ping, settingsOf(this.defaults, options), readPings, options?.signal);
   }
 
   /**
@@ -120,8 +118,8 @@ export class Client extends Bucket {
    */
   close(): Promise<void> {
     if (this.#closed === undefined) {
-      this.bridge.request.begin(Ask.Close, this.defaults, undefined);
-      this.#closed = this.bridge.call(() => {}).finally(() => unlisten(this.#events));
+      const closed = this.bridge.ask(Ask.Close, settingsOf(this.defaults, undefined), () => {});
+      this.#closed = closed.finally(() => unlisten(this.#events));
     }
     return this.#closed;
   }
@@ -148,6 +146,9 @@ export class Client extends Bucket {
   /** Does not call the listener any more. */
   off<E extends keyof ClientEvents>(event: E, listener: (...details: ClientEvents[E]) => void): this {
     this.#events.off(event, listener as (...details: unknown[]) => void);
+    if (event === 'log' && this.#events.listenerCount('log') === 0) {
+      unlisten(this.#events);
+    }
     return this;
   }
 

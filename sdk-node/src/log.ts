@@ -35,6 +35,10 @@ export function listen(events: EventEmitter): void {
 /** No longer does. */
 export function unlisten(events: EventEmitter): void {
   listening.delete(events);
+  if (listening.size === 0) {
+    log?.stop();
+    log = undefined;
+  }
 }
 
 function drain(): void {

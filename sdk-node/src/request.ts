@@ -67,6 +67,83 @@ export interface Defaults {
   readonly timeoutMs: number;
 }
 
+/** What a call has: what its options say, and its bucket's defaults for the rest. */
+export interface Settings extends Defaults {
+  readonly n: number;
+}
+
+/** A put, read from what the application passed. */
+export interface Put {
+  readonly key: Key;
+  readonly value: Value;
+  readonly context: Buffer | undefined;
+  readonly ttlMs: number;
+}
+
+/** A delete, read from what the application passed. */
+export interface Delete {
+  readonly key: Key;
+  readonly context: Buffer | undefined;
+}
+
+// What follows reads what the application passed, and comes before the request is begun: an iterator or a getter may make calls
+// itself, or end others, and a request that is being written must not be written into.
+
+/** A call's settings. */
+export function settingsOf(bucket: Defaults, options: (ReadOptions & WriteOptions) | undefined): Settings {
+  if (options === undefined) {
+    return { ...bucket, n: 0 };
+  }
+  if (typeof options !== 'object' || options === null) {
+    throw wrongType('options', 'an object', options);
+  }
+  return {
+    name: bucket.name,
+    level: levelNumber(options.level) || bucket.level,
+    r: replicas('r', options.r) || bucket.r,
+    w: replicas('w', options.w) || bucket.w,
+    n: replicas('n', options.n),
+    timeoutMs: milliseconds('timeoutMs', options.timeoutMs) || bucket.timeoutMs,
+  };
+}
+
+/** A key or a value. */
+export function textOf(name: string, text: Key | Value): Key | Value {
+  if (typeof text !== 'string' && !types.isUint8Array(text)) {
+    throw wrongType(name, 'a string or a Uint8Array', text);
+  }
+  return text;
+}
+
+/** A put. */
+export function putOf(key: Key, value: Value, options: Pick<PutOptions, 'context' | 'ttlMs'> | undefined, ttlMs = 0): Put {
+  return {
+    key: textOf('key', key),
+    value: textOf('value', value),
+    context: contextBytes(options?.context),
+    ttlMs: milliseconds('ttlMs', options?.ttlMs) || ttlMs,
+  };
+}
+
+/** A delete. */
+export function deleteOf(key: Key, options: Pick<DeleteOptions, 'context'> | undefined): Delete {
+  return { key: textOf('key', key), context: contextBytes(options?.context) };
+}
+
+/** The items of a batch. */
+export function itemsOf<T, U>(name: string, items: Iterable<T>, read: (item: T) => U): U[] {
+  // Both have an iterator, and neither is meant by it.
+  if (typeof items === 'string' || types.isUint8Array(items) || typeof items?.[Symbol.iterator] !== 'function') {
+    throw wrongType(name, 'an iterable', items);
+  }
+  return Array.from(items, (item) => read(item));
+}
+
+/** Bytes that their owner may change while the rest of a batch is made: a generator may use its buffer again. */
+export function kept<T extends string | Uint8Array>(text: T): T | Buffer {
+  return types.isUint8Array(text) ? Buffer.from(text) : text;
+}
+
 /** Writes requests, one after the other. */
 export class RequestWriter {
   #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
@@ -91,19 +168,8 @@ export class RequestWriter {
   }
 
   /** Begins a request, in the place of one that was not completed. */
-  begin(ask: Ask, bucket: Defaults, options: (ReadOptions & WriteOptions) | undefined, flags = 0): void {
-    let { level, r, w, timeoutMs } = bucket;
-    let n = 0;
-    if (options !== undefined) {
-      if (typeof options !== 'object' || options === null) {
-        throw wrongType('options', 'an object', options);
-      }
-      level = levelNumber(options.level) || level;
-      r = replicas('r', options.r) || r;
-      w = replicas('w', options.w) || w;
-      n = replicas('n', options.n);
-      timeoutMs = milliseconds('timeoutMs', options.timeoutMs) || timeoutMs;
-    }
+  begin(ask: Ask, settings: Settings, flags = 0): void {
+    const { name, level, r, w, n, timeoutMs } = settings;
     const start = this.#start;
     this.#at = start;
     this.#reserve(HEADER_BYTES);
@@ -116,7 +182,7 @@ export class RequestWriter {
     view.setUint16(start + FLAGS_AT, flags, true);
     view.setFloat64(start + TIMEOUT_AT, timeoutMs, true);
     this.#at = start + HEADER_BYTES;
-    this.#bytes(bucket.name);
+    this.#bytes(name);
   }
 
   /** Completes the request: names its call, and says whether that may be withdrawn. */
@@ -135,6 +201,15 @@ export class RequestWriter {
     return this.#buffer.subarray(this.#start, this.#at);
   }
 
+  /** The calls whose requests are complete, by slot and generation. */
+  calls(): Array<[slot: number, generation: number]> {
+    const calls: Array<[number, number]> = [];
+    for (let at = 0; at < this.#start; at += this.#view.getUint32(at + LENGTH_AT, true)) {
+      calls.push([this.#view.getUint32(at + SLOT_AT, true), this.#view.getUint32(at + GENERATION_AT, true)]);
+    }
+    return calls;
+  }
+
   /** Forgets all requests: they were handed over. */
   clear(): void {
     this.#start = 0;
@@ -143,62 +218,45 @@ export class RequestWriter {
     }
   }
 
-  /** Adds a key. */
-  key(key: Key): void {
-    this.#text('key', key);
-  }
-
-  /** Adds the items of a batch. */
-  list<T>(name: string, items: Iterable<T>, add: (item: T) => void): void {
-    // Both have an iterator, and neither is meant by it.
-    if (typeof items === 'string' || types.isUint8Array(items) || typeof items?.[Symbol.iterator] !== 'function') {
-      throw wrongType(name, 'an iterable', items);
-    }
-    const at = this.#at;
-    this.#u32(0);
-    let count = 0;
-    for (const item of items) {
-      add(item);
-      count += 1;
-    }
-    this.#view.setUint32(at, count, true);
-  }
-
-  /** Adds a put's value and what it goes with. */
-  put(key: Key, value: Value, options: Pick<PutOptions, 'context' | 'ttlMs'> | undefined, ttlMs = 0): void {
-    this.#text('key', key);
-    this.#text('value', value);
-    this.#context(options);
-    this.#reserve(8);
-    this.#view.setFloat64(this.#at, milliseconds('ttlMs', options?.ttlMs) || ttlMs, true);
-    this.#at += 8;
-  }
-
-  /** Adds a delete and what it goes with. */
-  delete(key: Key, options: Pick<DeleteOptions, 'context'> | undefined): void {
-    this.#text('key', key);
-    this.#context(options);
-  }
-
-  #context(options: Pick<DeleteOptions, 'context'> | undefined): void {
-    const context = contextBytes(options?.context);
-    if (context === undefined) {
-      this.#u32(NO_CONTEXT);
-    } else {
-      this.#bytes(context);
-    }
-  }
-
-  #text(name: string, text: string | Uint8Array): void {
+  /** Adds a key or a value. */
+  text(text: Key | Value): void {
     if (typeof text === 'string') {
       this.#reserve(4 + text.length * UTF8_BYTES_PER_UNIT);
       const bytes = this.#buffer.write(text, this.#at + 4);
       this.#view.setUint32(this.#at, bytes, true);
       this.#at += 4 + bytes;
-    } else if (types.isUint8Array(text)) {
-      this.#bytes(text);
     } else {
-      throw wrongType(name, 'a string or a Uint8Array', text);
+      this.#bytes(text);
+    }
+  }
+
+  /** Adds the items of a batch. */
+  list<T>(items: readonly T[], add: (item: T) => void): void {
+    this.#u32(items.length);
+    items.forEach(add);
+  }
+
+  /** Adds a put. */
+  put({ key, value, context, ttlMs }: Put): void {
+    this.text(key);
+    this.text(value);
+    this.#context(context);
+    this.#reserve(8);
+    this.#view.setFloat64(this.#at, ttlMs, true);
+    this.#at += 8;
+  }
+
+  /** Adds a delete. */
+  delete({ key, context }: Delete): void {
+    this.text(key);
+    this.#context(context);
+  }
+
+  #context(context: Buffer | undefined): void {
+    if (context === undefined) {
+      this.#u32(NO_CONTEXT);
+    } else {
+      this.#bytes(context);
     }
   }
 

@@ -42,7 +42,7 @@ export interface Explanation {
   readonly owners: readonly NodeStats[];
 }
 
-/** What a client has done since it was made, and what is before it. */
+/** What a client has done since it was made, and what is before it. Counters are numbers: exact below 2^53, which no client counts up to. */
 export interface Stats {
   /** Operations that succeeded. */
   readonly succeeded: number;

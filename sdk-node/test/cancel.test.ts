@@ -29,7 +29,7 @@ async function whilePaused<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } finally {
-    for (const at of [0, 1, 2]) cluster.resume(at);
+    for (const at of [0, 1, 2]) await cluster.resume(at);
   }
 }
 

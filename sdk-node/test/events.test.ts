@@ -1,5 +1,5 @@
 /**
- * Events: a client tells when nodes go and come back.
+ * Events: a client tells when nodes go and come back, and when it follows another ring.
  */
 
 import assert from 'node:assert/strict';
@@ -8,8 +8,10 @@ import { after, before, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Client } from 'quorate';
-import type { LogRecord, NodeEvent } from 'quorate';
+import type { LogRecord, NodeEvent, TopologyEvent } from 'quorate';
 import { LocalCluster } from 'quorate/testing';
+
+import { World } from './world.js';
 
 /** How long a node may take to be missed, or to be found again. */
 const EVENT_MS = 30_000;
@@ -57,4 +59,21 @@ it('a node that is killed is told as down, and as up when it is back, and nothin
   assert.equal(((await up) as [NodeEvent])[0].name, 'n2');
   assert.deepEqual(seen, ['n2']);
   db.off('nodeDown', listener);
+});
+
+it('another ring is told with its epoch', async () => {
+  const stage = await World.stage(3);
+  try {
+    await using staged = await Client.connect(stage.endpoints);
+    assert.equal(staged.ring.epoch, 1n);
+    const told = once(staged as never, 'topology', { signal: AbortSignal.timeout(EVENT_MS) });
+    await stage.ask({ do: 'publish', epoch: 2, rotate: 1 });
+    // A node's answer says that there is a newer ring.
+    await staged.get('key');
+    const [{ epoch, generation }] = (await told) as [TopologyEvent];
+    assert.deepEqual([epoch, generation], [2n, staged.ring.generation]);
+    assert.equal(staged.ring.epoch, 2n);
+  } finally {
+    await stage.close();
+  }
 });

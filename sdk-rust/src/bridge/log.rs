@@ -29,6 +29,9 @@ const RECORDS_MAX: usize = 4096;
 /// Bytes of one message. The rest is cut off: a message is for people.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
+/// Above the rank of every level.
+const SILENCE: u8 = u8::MAX;
+
 /// Something that happened in the client.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -51,6 +54,11 @@ pub fn install(level: Level) -> bool {
         return false;
     }
     true
+}
+
+/// Records nothing any more, until [`install`] is called again.
+pub fn silence() {
+    LEVEL.store(SILENCE, Ordering::Relaxed);
 }
 
 /// Has `wake` called when there are records and nobody was woken since they were drained last. Called on whichever thread has something
