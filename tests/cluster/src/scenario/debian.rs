@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use dynamo::ident::StoreKey;
-use quorate::{Client, Level};
+use quorate::{Client, Error, Level};
 use quorate_tests::{cluster::Options, repository};
 use tokio::time::sleep;
 
@@ -29,6 +29,12 @@ const BATCH: usize = 1_000;
 
 /// How long a scrub and what it finds may take.
 const REPAIR_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long nodes that have just started may take until all know each other, on a machine that may be busy.
+const MEETING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// So many records have every node among their coordinators.
+const MEETING: usize = 64;
 
 /// One record of so many is damaged.
 const DAMAGED_ONE_IN: usize = 100;
@@ -178,12 +184,20 @@ async fn scrub_and_wait(
 
 async fn load(client: &Client, index: &Index) {
     let entries: Vec<(&String, &Bytes)> = index.iter().collect();
-    for batch in entries.chunks(BATCH) {
-        let entries = batch.iter().map(|(key, value)| (key.as_bytes().to_vec(), (*value).clone()));
-        for stored in client.put_many(entries).level(Level::All).await {
-            stored.expect("all nodes are well");
-        }
+    // Nodes whose first connections broke when the proxies learned who is who dial again after a pause.
+    let started = Instant::now();
+    while let Err(error) = put_all(client, &entries[..entries.len().min(MEETING)]).await {
+        assert!(started.elapsed() < MEETING_TIMEOUT, "the nodes do not meet: {error}");
+        sleep(Duration::from_millis(50)).await;
     }
+    for batch in entries.chunks(BATCH) {
+        put_all(client, batch).await.expect("all nodes are well");
+    }
+}
+
+async fn put_all(client: &Client, entries: &[(&String, &Bytes)]) -> Result<(), Error> {
+    let entries = entries.iter().map(|(key, value)| (key.as_bytes().to_vec(), (*value).clone()));
+    client.put_many(entries).level(Level::All).await.into_iter().try_for_each(|stored| stored.map(drop))
 }
 
 async fn read_all(client: &Client, index: &Index) -> Read {
