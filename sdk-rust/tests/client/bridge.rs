@@ -1,6 +1,7 @@
 //! The bridge for other languages: every question has its answer, once, in time, and one wake announces many.
 
 mod aside;
+mod batches;
 
 use std::{
     sync::{
