@@ -4,7 +4,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
@@ -64,7 +64,7 @@ pub(crate) fn start(config: Config, ready: impl FnOnce(Result<Arc<Shared>, Error
 }
 
 fn first_thread(config: Config, ready: Ready) {
-    let runtime = match runtime() {
+    let runtime = match make_runtime(0) {
         Ok(runtime) => runtime,
         Err(error) => return ready.tell(Err(error)),
     };
@@ -77,27 +77,48 @@ fn first_thread(config: Config, ready: Ready) {
         Err(error) => return ready.tell(Err(Error::internal(format!("no random numbers: {error}")))),
     };
     let shared = Arc::new(Shared::new(config, client, layout));
-    for at in 1..shared.config.io_threads {
-        let also = Arc::clone(&shared);
-        let spawned = thread::Builder::new().name(format!("quorate-io-{at}")).spawn(move || further_thread(&also, at));
-        if let Err(error) = spawned {
-            shared.close();
-            return ready.tell(Err(Error::internal(format!("no thread could be started: {error}"))));
-        }
+    if let Err(error) = start_others(&shared, make_runtime) {
+        return ready.tell(Err(error));
     }
     ready.tell(Ok(Arc::clone(&shared)));
     drive(runtime, &shared, 0);
 }
 
-fn further_thread(shared: &Arc<Shared>, at: usize) {
-    match runtime() {
-        Ok(runtime) => drive(runtime, shared, at),
-        Err(error) => {
-            for submission in shared.queues[at].close().submissions {
-                submission.completer.complete(submission.token, Err(error.clone()));
-            }
-            shared.thread_ended();
-        }
+/// Makes what the I/O thread with this number runs on.
+type MakeRuntime = fn(usize) -> Result<LocalRuntime, Error>;
+
+/// Starts the I/O threads beside the first, and waits until each has what it runs on. A client has all of its threads or none: with an
+/// error it is closed, and those that have begun end.
+fn start_others(shared: &Arc<Shared>, make: MakeRuntime) -> Result<(), Error> {
+    let (begun, others_begun) = mpsc::channel();
+    let others = 1..shared.config.io_threads;
+    let started = others.clone().try_for_each(|at| {
+        let (also, begun) = (Arc::clone(shared), begun.clone());
+        let further = move || further_thread(&also, at, make, begun);
+        let spawned = thread::Builder::new().name(format!("quorate-io-{at}")).spawn(further);
+        spawned.map(drop).map_err(|error| Error::internal(format!("no thread could be started: {error}")))
+    });
+    // From here on, only threads that have not begun keep the channel open: one that panics is missed, not waited for.
+    drop(begun);
+    let panicked = |_| Err(Error::internal("an I/O thread panicked before it began"));
+    let all = started.and_then(|()| others.map(|_| others_begun.recv().unwrap_or_else(panicked)).collect());
+    if all.is_err() {
+        shared.close();
+    }
+    all
+}
+
+fn further_thread(shared: &Arc<Shared>, at: usize, make: MakeRuntime, begun: mpsc::Sender<Result<(), Error>>) {
+    let (runtime, result) = match make(at) {
+        Ok(runtime) => (Some(runtime), Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    // Nobody listens any more when another thread could not begin; then the client is closed, and driving it ends at once.
+    _ = begun.send(result);
+    drop(begun);
+    match runtime {
+        Some(runtime) => drive(runtime, shared, at),
+        None => shared.thread_ended(),
     }
 }
 
@@ -115,7 +136,7 @@ fn drive(runtime: LocalRuntime, shared: &Arc<Shared>, at: usize) {
     shared.thread_ended();
 }
 
-fn runtime() -> Result<LocalRuntime, Error> {
+fn make_runtime(_thread: usize) -> Result<LocalRuntime, Error> {
     Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
@@ -179,4 +200,60 @@ async fn ask_for_layout(config: &Config, endpoint: &str) -> Result<Layout, Error
         return Err(Error::wrong_cluster("the node's layout is of another cluster than the node"));
     }
     Ok(layout)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::{Arc, Duration, Error, LocalRuntime, Shared, make_runtime, start_others, thread};
+    use crate::Client;
+
+    fn shared() -> Arc<Shared> {
+        let config = Client::builder().endpoints("127.0.0.1:1").io_threads(4).into_config().unwrap();
+        Arc::new(Shared::new(config, 1, stage::layout(&["127.0.0.1:1".to_owned()], 1)))
+    }
+
+    /// No I/O thread is left that has the client.
+    fn all_end(shared: &Arc<Shared>) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while Arc::strong_count(shared) > 1 {
+            assert!(Instant::now() < until, "an I/O thread goes on");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_client_whose_threads_can_not_all_begin_is_none() {
+        fn scarce(thread: usize) -> Result<LocalRuntime, Error> {
+            if thread == 2 { Err(Error::internal("too many open files")) } else { make_runtime(thread) }
+        }
+        let shared = shared();
+        let error = start_others(&shared, scarce).unwrap_err();
+        assert!(error.to_string().contains("too many open files"), "{error}");
+        assert!(shared.is_closed());
+        all_end(&shared);
+    }
+
+    #[test]
+    fn a_thread_that_panics_before_it_begins_is_not_waited_for() {
+        fn broken(thread: usize) -> Result<LocalRuntime, Error> {
+            assert_ne!(thread, 3, "as the test wants it");
+            make_runtime(thread)
+        }
+        let shared = shared();
+        let error = start_others(&shared, broken).unwrap_err();
+        assert!(error.to_string().contains("panicked"), "{error}");
+        all_end(&shared);
+    }
+
+    #[test]
+    fn threads_that_have_all_begun_go_on_until_the_client_is_closed() {
+        let shared = shared();
+        start_others(&shared, make_runtime).unwrap();
+        assert!(!shared.is_closed());
+        assert_eq!(Arc::strong_count(&shared), 1 + 2 * 3, "each thread has it, and so has its driver");
+        shared.close();
+        all_end(&shared);
+    }
 }
