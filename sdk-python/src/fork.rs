@@ -9,6 +9,7 @@ use std::{
 };
 
 use pyo3::{PyResult, pyfunction};
+use quorate::bridge;
 
 use crate::error;
 
@@ -25,6 +26,7 @@ pub(crate) struct Ours<T> {
 #[pyfunction]
 pub(crate) fn forked() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
+    bridge::forked_child();
 }
 
 /// How many forks lie between the first process and this one.

@@ -63,6 +63,15 @@ pub use outbox::Outbox;
 pub use pages::{ScanOptions, ScanPages};
 pub use waiter::Waiter;
 
+/// Says that this process is a child of `fork`. To be called there, by its only thread, before anything else of this crate: what the
+/// parent's threads held or counted in that moment, nobody gives back here. Clients from before belong to the parent and must be neither
+/// used nor dropped. Records of the [`log`] that were not drained stay with the parent, and whoever wants to be woken for them has to say
+/// so again.
+pub fn forked_child() {
+    log::forked_child();
+    waiter::forked_child();
+}
+
 /// The options of one call. What is `None` or 0 is as the bucket has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallOptions {

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     fmt::{self, Write as _},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::SystemTime,
@@ -75,15 +75,35 @@ pub fn drain(into: &mut Vec<Record>) -> u64 {
     std::mem::take(&mut records.forgotten)
 }
 
+/// In a child of `fork`: begins without records and without anybody to wake. Those of the parent stay with it.
+pub(super) fn forked_child() {
+    // Nobody but this thread is there to set it.
+    _ = current().next.set(Box::new(Generation::new()));
+}
+
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 static LEVEL: AtomicU8 = AtomicU8::new(0);
-static RECORDS: Mutex<Records> = Mutex::new(Records { ring: VecDeque::new(), forgotten: 0, woken: false, wake: None });
+static FIRST: Generation = Generation::new();
+
+/// The records of one process, and those of the child that it became by `fork`, if it did. A thread of the parent may have held the lock
+/// in that moment; in the child it would stay locked for ever, so the child has another.
+struct Generation {
+    records: Mutex<Records>,
+    next: OnceLock<Box<Generation>>,
+}
 
 struct Records {
     ring: VecDeque<Record>,
     forgotten: u64,
     woken: bool,
     wake: Option<std::sync::Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl Generation {
+    const fn new() -> Self {
+        let records = Records { ring: VecDeque::new(), forgotten: 0, woken: false, wake: None };
+        Self { records: Mutex::new(records), next: OnceLock::new() }
+    }
 }
 
 /// The subscriber.
@@ -117,15 +137,7 @@ impl Subscriber for Ring {
             message: text.message + &text.fields,
             at: SystemTime::now(),
         };
-        let mut records = lock();
-        if records.ring.len() == RECORDS_MAX {
-            records.ring.pop_front();
-            records.forgotten += 1;
-        }
-        records.ring.push_back(record);
-        let wake = if std::mem::replace(&mut records.woken, true) { None } else { records.wake.clone() };
-        drop(records);
-        wake.into_iter().for_each(|wake| wake());
+        note(record);
     }
 
     fn enter(&self, _span: &span::Id) {}
@@ -168,6 +180,73 @@ fn rank(level: &Level) -> u8 {
     }
 }
 
+fn note(record: Record) {
+    let mut records = lock();
+    if records.ring.len() == RECORDS_MAX {
+        records.ring.pop_front();
+        records.forgotten += 1;
+    }
+    records.ring.push_back(record);
+    let wake = if std::mem::replace(&mut records.woken, true) { None } else { records.wake.clone() };
+    drop(records);
+    wake.into_iter().for_each(|wake| wake());
+}
+
 fn lock() -> MutexGuard<'static, Records> {
-    RECORDS.lock().unwrap_or_else(PoisonError::into_inner)
+    current().records.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The last: this process's own.
+fn current() -> &'static Generation {
+    let mut own = &FIRST;
+    while let Some(next) = own.next.get() {
+        own = next;
+    }
+    own
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+            mpsc,
+        },
+        thread,
+        time::{Duration, SystemTime},
+    };
+
+    use super::{Level, Record, drain, lock, note, on_records};
+    use crate::bridge;
+
+    fn say(message: &str) {
+        note(Record { level: Level::WARN, target: "test", message: message.to_owned(), at: SystemTime::now() });
+    }
+
+    /// As in a child, where the thread that holds the parent's lock does not exist: it is not released before the end.
+    #[test]
+    fn a_child_records_although_the_parents_lock_is_never_released() {
+        say("of the parent");
+        let held = lock();
+        for generation in 1..4 {
+            bridge::forked_child();
+            let (done, child) = mpsc::channel();
+            thread::spawn(move || {
+                let wakes = Arc::new(AtomicUsize::new(0));
+                let counted = Arc::clone(&wakes);
+                on_records(move || _ = counted.fetch_add(1, Ordering::SeqCst));
+                say("of the child");
+                let mut records = Vec::new();
+                let forgotten = drain(&mut records);
+                let messages: Vec<_> = records.into_iter().map(|record| record.message).collect();
+                done.send((messages, forgotten, wakes.load(Ordering::SeqCst))).unwrap();
+            });
+            let seen =
+                child.recv_timeout(Duration::from_secs(20)).expect("the child does not wait for the parent's lock");
+            assert_eq!(seen, (vec!["of the child".to_owned()], 0, 1), "generation {generation}");
+        }
+        let parents: Vec<_> = held.ring.iter().map(|record| &record.message[..]).collect();
+        assert_eq!(parents, ["of the parent"], "the parent's records stay with it");
+    }
 }

@@ -127,6 +127,11 @@ impl Waiter {
     }
 }
 
+/// In a child of `fork`: the parent's threads that wait do not exist here.
+pub(super) fn forked_child() {
+    WAITING.store(0, Ordering::Relaxed);
+}
+
 /// Folds a measurement into [`USUAL_NANOS`], of which it becomes an eighth. Two threads that do so at once lose one of them.
 fn note_wait(took: Duration) {
     let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).min(NANOS_MAX);
@@ -166,5 +171,17 @@ impl Sink for Waiter {
         (state.token, state.deadline, state.writes) = (Some(token), Some(deadline), writes);
         drop(state);
         drop(dropped);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ordering, WAITING, forked_child};
+
+    #[test]
+    fn threads_that_waited_in_the_parent_do_not_count_in_the_child() {
+        WAITING.fetch_add(3, Ordering::Relaxed);
+        forked_child();
+        assert_eq!(WAITING.load(Ordering::Relaxed), 0);
     }
 }
