@@ -89,7 +89,7 @@ static FIRST: Generation = Generation::new();
 /// in that moment; in the child it would stay locked for ever, so the child has another.
 struct Generation {
     records: Mutex<Records>,
-    next: OnceLock<Box<Generation>>,
+    next: OnceLock<Box<Self>>,
 }
 
 struct Records {

@@ -91,7 +91,7 @@ type MakeRuntime = fn(usize) -> Result<LocalRuntime, Error>;
 /// error it is closed, and those that have begun end.
 fn start_others(shared: &Arc<Shared>, make: MakeRuntime) -> Result<(), Error> {
     let (begun, others_begun) = mpsc::channel();
-    let others = 1..shared.config.io_threads;
+    let mut others = 1..shared.config.io_threads;
     let started = others.clone().try_for_each(|at| {
         let (also, begun) = (Arc::clone(shared), begun.clone());
         let further = move || further_thread(&also, at, make, begun);
@@ -101,7 +101,7 @@ fn start_others(shared: &Arc<Shared>, make: MakeRuntime) -> Result<(), Error> {
     // From here on, only threads that have not begun keep the channel open: one that panics is missed, not waited for.
     drop(begun);
     let panicked = |_| Err(Error::internal("an I/O thread panicked before it began"));
-    let all = started.and_then(|()| others.map(|_| others_begun.recv().unwrap_or_else(panicked)).collect());
+    let all = started.and_then(|()| others.try_for_each(|_| others_begun.recv().unwrap_or_else(panicked)));
     if all.is_err() {
         shared.close();
     }
@@ -206,7 +206,7 @@ async fn ask_for_layout(config: &Config, endpoint: &str) -> Result<Layout, Error
 mod tests {
     use std::time::Instant;
 
-    use super::{Arc, Duration, Error, LocalRuntime, Shared, make_runtime, start_others, thread};
+    use super::{Arc, Duration, Error, LocalRuntime, Shared, make_runtime, mpsc, start_others, thread};
     use crate::Client;
 
     fn shared() -> Arc<Shared> {
@@ -252,7 +252,15 @@ mod tests {
         let shared = shared();
         start_others(&shared, make_runtime).unwrap();
         assert!(!shared.is_closed());
-        assert_eq!(Arc::strong_count(&shared), 1 + 2 * 3, "each thread has it, and so has its driver");
+        let (done, jobs) = mpsc::channel();
+        for at in 1..4 {
+            let done = done.clone();
+            assert!(shared.queues[at].push_job(Box::new(move |_| done.send(at).unwrap())));
+        }
+        let mut at_work: Vec<usize> =
+            (1..4).map(|_| jobs.recv_timeout(Duration::from_secs(20)).expect("each thread works")).collect();
+        at_work.sort_unstable();
+        assert_eq!(at_work, [1, 2, 3]);
         shared.close();
         all_end(&shared);
     }
