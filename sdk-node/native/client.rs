@@ -64,10 +64,8 @@ impl NativeUpdate {
     /// How many milliseconds are left to merge in, or the error with which the update ends because there are none.
     #[napi(catch_unwind)]
     pub fn remaining(&self) -> Either<f64, Failure> {
-        match self.0.remaining() {
-            Ok(left) => Either::A(left.as_secs_f64() * 1e3),
-            Err(error) => Either::B(error.into()),
-        }
+        let left = self.0.remaining();
+        if left.is_zero() { Either::B(self.0.overdue().into()) } else { Either::A(left.as_secs_f64() * 1e3) }
     }
 }
 

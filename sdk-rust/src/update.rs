@@ -59,18 +59,6 @@ impl Update {
         self.deadline
     }
 
-    /// How much time is left to merge in; once there is none, the error with which the update ends.
-    pub fn remaining(&self) -> Result<Duration, Error> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if !left.is_zero() {
-            return Ok(left);
-        }
-        let message =
-            format!("merging did not end within the {:?} of the update; nothing was written", self.defaults.timeout);
-        let error = Error::timeout(message).with_story(false, None, 0, self.defaults.timeout);
-        Err(self.lock().explain(error))
-    }
-
     /// The read that begins a round.
     pub(crate) fn read(&self) -> Operation {
         self.operation(Action::Get { without_values: false })
