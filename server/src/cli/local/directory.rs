@@ -215,11 +215,12 @@ fn secret() -> Result<String, CommandError> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::{Directory, Setup};
+    use super::{super::ports::alone, Directory, Setup};
     use crate::config::Source;
 
     #[test]
     fn what_is_made_is_a_valid_configuration_and_is_found_again() {
+        let _alone = alone();
         let folder = tempfile::tempdir().unwrap();
         let setup = Setup { nodes: Some(4), directory: Some(folder.path().join("new")), ..Setup::default() };
         let made = Directory::prepare(&setup).unwrap();
@@ -248,6 +249,7 @@ mod tests {
 
     #[test]
     fn proxies_have_addresses_of_their_own_which_last_too() {
+        let _alone = alone();
         let folder = tempfile::tempdir().unwrap();
         let directory = Some(folder.path().join("new"));
         let setup = Setup { nodes: Some(2), directory, is_proxied: true, replicas: Some(2), ..Setup::default() };
@@ -266,6 +268,7 @@ mod tests {
 
     #[test]
     fn a_temporary_directory_goes_away() {
+        let _alone = alone();
         let directory = Directory::prepare(&Setup { nodes: Some(1), ..Setup::default() }).unwrap();
         let path = directory.path().to_owned();
         assert!(path.exists() && directory.is_temporary());

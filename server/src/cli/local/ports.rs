@@ -80,14 +80,23 @@ fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
+/// For tests that give a port back and want the same one again: the tests of one process run at the same time, and all of
+/// them are given the first free ports.
+#[cfg(test)]
+pub(super) fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeSet, net::TcpListener};
 
-    use super::{LASTING, reserve, reserve_address, reserve_lasting};
+    use super::{LASTING, alone, reserve, reserve_address, reserve_lasting};
 
     #[test]
     fn no_port_is_given_out_twice() {
+        let _alone = alone();
         let (first, second) = (reserve(5).unwrap(), reserve(5).unwrap());
         let addresses: BTreeSet<_> = first.iter().chain(&second).map(|port| port.address).collect();
         assert_eq!(addresses.len(), 10);
