@@ -11,6 +11,192 @@ interface Admin @0xb94f1c8e60d7a253 {
   # Begins at once what would be done some time, and returns without waiting; ask `repairStatus` how far it is.
   inspect @2 (request :InspectRequest) -> (reply :InspectReply);
   reap @3 (request :ReapRequest) -> (reply :ReapReply);
+  stage @4 (request :StageRequest) -> (reply :PlanReply);
+  # Stages changes of the ring, and says what they would do together with those staged before. Nothing moves before `commit`.
+  plan @5 (request :PlanRequest) -> (reply :PlanReply);
+  # What is staged in the cluster, and what it would do.
+  commit @6 (request :CommitRequest) -> (reply :CommitReply);
+  clear @7 (request :PlanRequest) -> (reply :PlanReply);
+  # Forgets everything that is staged.
+  history @8 (request :HistoryRequest) -> (reply :HistoryReply);
+  transfers @9 (request :TransfersRequest) -> (reply :TransfersReply);
+  # The partitions that move to or from this node.
+  drain @10 (request :DrainRequest) -> (reply :DrainReply);
+  # Ends what is in flight and takes no new operations, so that the process can be stopped without a failed request.
+}
+
+struct RingChange @0xaec50f93d6b27814 {
+  node @0 :Data;
+  # Whom it is about, 16 bytes; empty for changes of the whole ring or of a bucket.
+  union {
+    join @1 :Kv.Node;
+    # Shall become a member, with this zone, weight and these addresses.
+    leave @2 :Void;
+    # Shall own nothing any more, and then leave.
+    replace @3 :Data;
+    # `node`, 16 bytes, takes the place and the partitions of this one, 16 bytes, which does not come back.
+    reweight @4 :UInt32;
+    zone @5 :Text;
+    addresses @6 :List(Text);
+    bucket @7 :Kv.BucketProperties;
+    replicas @8 :UInt8;
+    partitionBits @9 :UInt8;
+    lost @10 :Void;
+    # The node's copies are given up: no quorum waits for them any more.
+    undo @11 :Void;
+    # Whatever was staged about `node`, or about this bucket, is not to be done after all.
+  }
+}
+
+struct StageRequest @0xe3b81c60fa94d725 {
+  header @0 :Common.RequestHeader;
+  changes @1 :List(RingChange);
+}
+
+struct PlanRequest @0x8de7254fc03b9a16 { header @0 :Common.RequestHeader; }
+
+struct PlanNode @0xf7a45d0be9c81632 {
+  name @0 :Text;
+  zone @1 :Text;
+  weight @2 :UInt32;
+  state @3 :Text;
+  # "active", "leaving", "lost" or "gone".
+  before @4 :UInt32;
+  after @5 :UInt32;
+  # Partitions it owns.
+  gained @6 :UInt32;
+  # Those it must be sent.
+  ideal @7 :Float64;
+  # Its exact share, in partitions.
+}
+
+struct Plan @0xd036ef7b9a15c842 {
+  epoch @0 :UInt64;
+  # Which epoch it would be.
+  hash @1 :Data;
+  # 16 bytes over the layout: what `commit` names.
+  partitionBits @2 :UInt8;
+  replicas @3 :UInt8;
+  slots @4 :UInt64;
+  moved @5 :UInt64;
+  movedBound @6 :UInt64;
+  # Slots whose data moves, and the least that any plan of this balance would have to move.
+  movedBytes @7 :UInt64;
+  # About, from what the nodes hold now.
+  balanceMax @8 :Float64;
+  balanceMin @9 :Float64;
+  balanceMaxBefore @10 :Float64;
+  balanceMinBefore @11 :Float64;
+  balanceMaxByWeight @12 :Float64;
+  balanceMinByWeight @13 :Float64;
+  # Loads as multiples of the ideal; by weight alone, as if zones were no matter.
+  belowQuorum @14 :UInt32;
+  # Partitions that lose the majority of their owners at once.
+  orphaned @15 :UInt32;
+  # Partitions that lose all.
+  nodes @16 :List(PlanNode);
+  warnings @17 :List(Text);
+}
+
+struct PlanReply @0xba7104e5c6f3d928 {
+  header @0 :Common.ReplyHeader;
+  error @1 :Common.Error;
+  epoch @2 :UInt64;
+  # The epoch of the present layout.
+  staged @3 :List(RingChange);
+  plan @4 :Plan;
+  # Null when nothing is staged.
+  moving @5 :UInt32;
+  # Partitions that still move from an earlier change.
+}
+
+struct CommitRequest @0x9f5b60d3e82ca714 {
+  header @0 :Common.RequestHeader;
+  epoch @1 :UInt64;
+  plan @2 :Data;
+  # Both as the plan said them: what was planned is decided, or nothing.
+}
+
+struct CommitReply @0xc4d8f32b7e105a96 {
+  header @0 :Common.ReplyHeader;
+  error @1 :Common.Error;
+  # `conflict` in its message: another change was agreed upon first; plan again. With `maybeApplied`: ask `history` what became of it.
+  epoch @2 :UInt64;
+  # The epoch that is decided now.
+  hash @3 :Data;
+}
+
+struct HistoryRequest @0xa92f8be107d6c543 { header @0 :Common.RequestHeader; }
+
+struct HistoryEntry @0xf01e5ac49b87d263 {
+  epoch @0 :UInt64;
+  hash @1 :Data;
+  learnedMs @2 :UInt64;
+  # When this node learned of it, in milliseconds since 1970; 0 where it does not know.
+  nodes @3 :UInt32;
+  partitionBits @4 :UInt8;
+  replicas @5 :UInt8;
+  changes @6 :List(Text);
+  # What it changed, in words.
+  changedPartitions @7 :UInt32;
+}
+
+struct HistoryReply @0x96c3d8407ab2ef15 {
+  header @0 :Common.ReplyHeader;
+  error @1 :Common.Error;
+  entries @2 :List(HistoryEntry);
+  # The oldest first.
+}
+
+struct TransfersRequest @0xe8d4106cb9f75a23 { header @0 :Common.RequestHeader; }
+
+struct Transfer @0x8ab6e59d1f70c342 {
+  partition @0 :UInt32;
+  bits @1 :UInt8;
+  state @2 :Text;
+  # "waiting", "copying", "fencing", "levelling", "full", "retiring"; or "handing over" and "deleting" where it leaves.
+  peer @3 :Text;
+  # The node it is copied from.
+  records @4 :UInt64;
+  recordsTotal @5 :UInt64;
+  # About: what the other side holds; 0 while that is unknown.
+  bytes @6 :UInt64;
+  lo @7 :UInt64;
+  hi @8 :UInt64;
+  trouble @9 :Text;
+  # Why it does not go on, if it does not; with the next attempt it may.
+}
+
+struct TransfersReply @0xd75f04b8c92e6a13 {
+  header @0 :Common.ReplyHeader;
+  error @1 :Common.Error;
+  epoch @2 :UInt64;
+  coming @3 :UInt32;
+  # Partitions that this node must still get or fill up.
+  going @4 :UInt32;
+  # Partitions it must still hand over and delete.
+  unsettled @5 :UInt32;
+  # Partitions here, coming and going included, of which more than one configuration may be active.
+  bytesIn @6 :UInt64;
+  # Bytes of records received for moves since the node started.
+  bytesPerSecond @7 :UInt64;
+  # Lately.
+  transfers @8 :List(Transfer);
+  # Those at work now, at most 256.
+  throttle @9 :Float32;
+}
+
+struct DrainRequest @0xac18e7f0495bd362 {
+  header @0 :Common.RequestHeader;
+  undo @1 :Bool;
+  # Take operations again.
+}
+
+struct DrainReply @0x90f2c4d7ae6b5183 {
+  header @0 :Common.ReplyHeader;
+  error @1 :Common.Error;
+  inFlight @2 :UInt64;
+  # Operations that have not ended yet. Ask again until there are none.
 }
 
 struct RepairStatusRequest @0x8c3b5e2fd9a07164 { header @0 :Common.RequestHeader; }

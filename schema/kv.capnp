@@ -151,6 +151,36 @@ struct RingRequest @0x97ab6ce0d14f8325 {
   # Its hash, 16 bytes.
   pages @3 :List(UInt32);
   # Which pages of slots to send. Empty: as many as fit, from the first on.
+  deltas @4 :Bool;
+  # The caller understands `delta`: what has changed since the layout it has, where the node still knows that one and it is less.
+}
+
+struct NodeChange @0xcd0952e8b1f7a364 { position @0 :UInt16; node @1 :Node; }
+
+struct SlotChange @0x9b37f60de5c2a481 {
+  # The owners of a partition.
+  partition @0 :UInt32;
+  slots @1 :List(UInt16);
+  # All `replicas` of them.
+}
+
+struct RingDelta @0xf2c61a7d08b9e354 {
+  # One layout said as its difference to another of the same number of partitions and replicas.
+  fromEpoch @0 :UInt64;
+  fromHash @1 :Data;
+  epoch @2 :UInt64;
+  hash @3 :Data;
+  parentHash @4 :Data;
+  nodeCount @5 :UInt32;
+  nodes @6 :List(NodeChange);
+  # Nodes that are new or different, by position.
+  electors @7 :List(UInt16);
+  bucketsChanged @8 :Bool;
+  buckets @9 :List(BucketProperties);
+  # All of them, if any has changed.
+  slots @10 :List(SlotChange);
+  spans @11 :List(Span);
+  # All runs, over the whole ring.
 }
 
 struct Node @0xda50f7b81e39c264 {
@@ -162,6 +192,11 @@ struct Node @0xda50f7b81e39c264 {
   addresses @4 :List(Text);
   # host:port, most preferred first.
   leaving @5 :Bool;
+  # It owns nothing any more under this layout; its data is being moved.
+  lost @6 :Bool;
+  # Like leaving, and no quorum waits for its copies.
+  gone @7 :Bool;
+  # It has left. Only its position is still there, so that the others keep theirs.
 }
 
 struct Page @0x8f94a2d6e7b01c35 {
@@ -169,6 +204,18 @@ struct Page @0x8f94a2d6e7b01c35 {
   index @0 :UInt32;
   slots @1 :List(UInt16);
   # `replicas` node positions for each partition in turn; 65535 where nobody is.
+  spans @2 :List(Span);
+  # Since when the partitions of this page have their owners, in runs, the first partition of the page first. Empty from nodes whose
+  # rings can't change: since the ring's epoch. Clients need not look at it.
+}
+
+struct Span @0xeb62f07a9c41d835 {
+  # From this partition on, up to the next entry:
+  first @0 :UInt32;
+  since @1 :UInt64;
+  # the epoch of the layout that gave them the owners they have,
+  oldest @2 :UInt64;
+  # and the oldest such epoch whose owners may still be asked.
 }
 
 enum ConflictRule @0xb27e5f90c8d1a346 {
@@ -210,6 +257,8 @@ struct RingReply @0xa95c02f7b3e8d164 {
     unchanged @2 :Void;
     # The caller's layout is the newest.
     ring @3 :Ring;
+    delta @4 :RingDelta;
+    # Only for callers that asked with `deltas`.
   }
 }
 

@@ -10,6 +10,148 @@ interface Peer @0xe5a7c42f90d8b163 {
   execute @0 (request :PeerRequest) -> (reply :PeerReply);
   tree @1 (request :TreeRequest) -> (reply :TreeReply);
   # Anti-entropy: what the hash trees of the replica say.
+  move @2 (request :MoveRequest) -> (reply :MoveReply);
+  # About partitions that move.
+  prepare @3 (request :PrepareRequest) -> (reply :BallotReply);
+  accept @4 (request :AcceptRequest) -> (reply :BallotReply);
+  # Single-decree Paxos about the next layout, asked of the electors of the present one.
+  layout @5 (request :LayoutRequest) -> (reply :LayoutReply);
+  # A layout that was agreed upon, by its epoch, in pieces. Also asked by a node that is not in the ring yet.
+  stage @6 (request :StageRequest) -> (reply :StageReply);
+  # Joins the caller's staged changes with the node's; the reply has the join.
+}
+
+struct MoveRequest @0x8fe0b6c27d195a43 {
+  header @0 :Common.RequestHeader;
+  questions @1 :List(MoveQuestion);
+  # At most 1,024.
+}
+
+struct MoveQuestion @0xd4a19f0c6e7b3825 {
+  view @0 :View;
+  # The partition, and what the sender knows of its configurations.
+  union {
+    standing @1 :Void;
+    # How does the replica stand? Answered by `standing` or `unknown`.
+    adopt @2 :Void;
+    # Know durably at least `view`: its `hi` is the fence, its `lo` what is retired. Answered by `standing` after the commit.
+    range @3 :MoveRange;
+    # Records for a first copy, in the order of their store keys. Answered by `range`.
+  }
+}
+
+struct MoveRange @0xa07bd25c94e8f613 {
+  after @0 :Data;
+  # A store key, or empty: from the first on.
+  bytesMax @1 :UInt32;
+}
+
+struct Standing @0xbb5e830f7ad2c196 {
+  view @0 :View;
+  full @1 :UInt64;
+  # The newest configuration for which the replica holds everything (design, ring: FULL); 0 for none.
+  isMoved @2 :Bool;
+  # It has handed the partition over and deleted it.
+  records @3 :UInt64;
+}
+
+struct MoveRecord @0x87c42d1ae6f05b93 { storeKey @0 :Data; record @1 :Data; }
+
+struct MoveRecords @0xe59f13b07c8ad264 { records @0 :List(MoveRecord); more @1 :Bool; }
+
+struct MoveAnswer @0x9d60c8ef4a217b35 {
+  union {
+    error @0 :Common.Error;
+    standing @1 :Standing;
+    unknown @2 :Void;
+    # It never held the partition.
+    range @3 :MoveRecords;
+  }
+}
+
+struct MoveReply @0xc3f7a90e5d184b62 {
+  header @0 :Common.ReplyHeader;
+  answers @1 :List(MoveAnswer);
+  # One for each question, in order. If the whole batch was refused, there is a single entry, an error.
+  positions @2 :List(UInt64);
+  # As in PeerReply.
+}
+
+struct Ballot @0xaf9e24c0d7b61853 {
+  round @0 :UInt64;
+  proposer @1 :Data;
+  # The node that proposes, 16 bytes; breaks ties.
+}
+
+struct PrepareRequest @0xd8b07ce15fa92436 {
+  header @0 :Common.RequestHeader;
+  epoch @1 :UInt64;
+  # Of the layout that is to be agreed upon.
+  ballot @2 :Ballot;
+}
+
+struct AcceptRequest @0x92e5d13b8c7f06a4 {
+  header @0 :Common.RequestHeader;
+  epoch @1 :UInt64;
+  ballot @2 :Ballot;
+  layout @3 :Data;
+  # The proposed layout in its canonical bytes (dynamo/src/layout/codec.rs).
+}
+
+struct BallotReply @0xe40c6a8d29b5f173 {
+  header @0 :Common.ReplyHeader;
+  union {
+    error @1 :Common.Error;
+    promised @2 :Accepted;
+    # To `prepare`: nothing below the ballot will be accepted. With what was accepted already, if anything.
+    accepted @3 :Void;
+    # To `accept`: it is durable here.
+    refused @4 :Ballot;
+    # A higher ballot was promised.
+    decided @5 :UInt64;
+    # The epoch was decided long ago; this is the newest epoch here. Fetch it with `layout`.
+    behind @6 :UInt64;
+    # The elector does not know the layout before that epoch yet; this is the newest it knows.
+  }
+}
+
+struct Accepted @0xb1d93f7e60a8c524 {
+  ballot @0 :Ballot;
+  # Round 0: nothing was accepted.
+  layout @1 :Data;
+}
+
+struct LayoutRequest @0xfa16c70b8e3d5924 {
+  header @0 :Common.RequestHeader;
+  epoch @1 :UInt64;
+  # 0: the newest.
+  offset @2 :UInt64;
+}
+
+struct LayoutReply @0x857bd0e2f94ac631 {
+  header @0 :Common.ReplyHeader;
+  error @1 :Common.Error;
+  # Null when there is none.
+  epoch @2 :UInt64;
+  newest @3 :UInt64;
+  # The newest epoch the node knows.
+  total @4 :UInt64;
+  # How many bytes the layout has.
+  bytes @5 :Data;
+  # As many as fit into one reply, from `offset` on.
+}
+
+struct StageRequest @0xc6e8940bd7135fa2 {
+  header @0 :Common.RequestHeader;
+  changes @1 :Data;
+  # What the caller has staged (dynamo/src/staging.rs).
+}
+
+struct StageReply @0xdb27f5c80e6a4913 {
+  header @0 :Common.ReplyHeader;
+  error @1 :Common.Error;
+  changes @2 :Data;
+  # The join of both.
 }
 
 struct View @0x8b9d06e1f7c5a324 {

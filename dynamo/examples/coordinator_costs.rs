@@ -65,6 +65,7 @@ fn layout(nodes: u16) -> Layout {
         replicas: nodes as u8,
         slots: (0..256).flat_map(|_| 0..nodes).collect(),
         buckets: Default::default(),
+        spans: dynamo::layout::spans::Spans::settled(1),
     }
 }
 

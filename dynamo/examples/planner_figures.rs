@@ -148,6 +148,7 @@ fn after(old: &Layout, change: impl FnOnce(&mut Vec<Member>)) -> Plan {
 }
 
 fn planned(old: Option<&Layout>, members: Vec<Member>) -> Plan {
-    let desired = Desired { cluster: 1, members, replicas: 3, partition_bits: None, buckets: BTreeMap::new() };
+    let desired =
+        Desired { cluster: 1, members, replicas: 3, partition_bits: None, buckets: BTreeMap::new(), is_settled: true };
     plan(old, &desired).expect("what is desired keeps every rule")
 }

@@ -93,6 +93,7 @@ impl Handoff {
                 Some(
                     Answer::Tree(_)
                     | Answer::Peer(_)
+                    | Answer::Move(_)
                     | Answer::Written(_)
                     | Answer::Targets(_)
                     | Answer::NotSent

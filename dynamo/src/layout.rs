@@ -8,12 +8,14 @@
 pub mod check;
 pub mod codec;
 pub mod pages;
+pub mod spans;
 pub mod stand_ins;
 pub(crate) mod zones;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
-use crate::ident::{Id, NodeId};
+use crate::ident::{Id, NodeId, StoreKey};
+use spans::Spans;
 
 /// Most nodes of one layout: a slot is a `u16`, and the last value means "nobody".
 pub const NODES_MAX: usize = 65_535;
@@ -41,6 +43,11 @@ pub enum MemberState {
     Active,
     /// It shall own nothing any more; its place stays until its data has moved.
     Leaving,
+    /// Like leaving, and its copies are given up for lost: no quorum waits for it. An operator's word, for when too few copies survive
+    /// to do without it.
+    Lost,
+    /// It has left. Only its place is still there, so that every other node keeps its own; the next newcomer takes it.
+    Gone,
 }
 
 /// A node as the layout knows it.
@@ -115,6 +122,27 @@ pub struct View {
     pub hi: u64,
 }
 
+impl View {
+    /// The first key of the partition, whether or not there is such a record: what names the shard that its row lies in.
+    pub fn first_key(&self) -> StoreKey {
+        let mut key = StoreKey([0; 32]);
+        let aligned = self.prefix.checked_shl(32 - u32::from(self.bits.min(32))).unwrap_or(0);
+        key.0[..4].copy_from_slice(&aligned.to_be_bytes());
+        key
+    }
+
+    /// The view that knows what either knows.
+    #[must_use]
+    pub fn join(&self, other: &Self) -> Self {
+        Self { lo: self.lo.max(other.lo), hi: self.hi.max(other.hi).max(self.lo).max(other.lo), ..*self }
+    }
+
+    /// Whether it knows everything that the other knows.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.lo >= other.lo && self.hi >= other.hi
+    }
+}
+
 /// The partition map with everything that changes by epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -139,6 +167,8 @@ pub struct Layout {
     pub slots: Vec<u16>,
     /// Properties by bucket name; a bucket without an entry has the default ones.
     pub buckets: BTreeMap<String, BucketProperties>,
+    /// Partition by partition, since when it has the owners it has.
+    pub spans: Spans,
 }
 
 impl Layout {
@@ -161,10 +191,17 @@ impl Layout {
             .map(|&slot| NodeIndex(slot))
     }
 
-    /// The view of a partition that an operation under this layout carries. The ring does not change while serving yet, so
-    /// exactly one configuration is active: this one.
+    /// The view of a partition that somebody assumes who knows nothing but this layout: the oldest configuration that may be
+    /// active, alone. Too old is corrected by the first replica that knows better; too new could not be.
     pub fn view(&self, partition: u32) -> View {
-        View { prefix: partition, bits: self.partition_bits, lo: self.epoch, hi: self.epoch }
+        let oldest = self.spans.of(partition).oldest;
+        View { prefix: partition, bits: self.partition_bits, lo: oldest, hi: oldest }
+    }
+
+    /// The view of a partition once nothing moves any more.
+    pub fn settled_view(&self, partition: u32) -> View {
+        let since = self.spans.of(partition).since;
+        View { prefix: partition, bits: self.partition_bits, lo: since, hi: since }
     }
 
     /// A node by its position.

@@ -32,6 +32,7 @@ pub mod quorum;
 pub mod rebuild;
 pub mod record;
 pub mod replica;
+pub mod ring;
 pub mod round;
 pub mod steward;
 pub mod tick;

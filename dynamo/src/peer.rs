@@ -101,6 +101,63 @@ pub enum TreeAnswer {
     Failed(Failure),
 }
 
+/// How a replica stands with a partition that may be moving: what a [`crate::replica::PartitionRow`] says, for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Which configurations are active, as it durably knows.
+    pub view: View,
+    /// The newest configuration for which it has merged a majority of every older active one, each read after its fence; 0 for none.
+    pub full: u64,
+    /// It has handed the partition over and deleted it.
+    pub is_moved: bool,
+    /// How many records it holds.
+    pub records: u64,
+}
+
+/// A question about a partition that moves (design, ring, "Moving a partition").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveQuestion {
+    /// The partition, and what the sender knows of its view.
+    pub view: View,
+    /// What is asked.
+    pub ask: MoveAsk,
+}
+
+/// What is asked about a partition that moves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MoveAsk {
+    /// How the replica stands. Answered by `Standing`, or `Unknown` if it never held the partition.
+    Standing,
+    /// Know durably at least the question's view, `hi` (the fence) and `lo` (what is retired) each for itself. Answered by `Standing`
+    /// after the commit. A replica that does not have the layouts of that view yet fetches them first.
+    Adopt,
+    /// Records in the order of their store keys, for the first copy: no quorum rests on it, so any view will do. Answered by `Range`.
+    Range {
+        /// Only those after this one.
+        after: Option<StoreKey>,
+        /// At most so many bytes of records, unless the first alone is longer.
+        bytes_max: u32,
+    },
+}
+
+/// The answer to a [`MoveQuestion`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MoveAnswer {
+    /// How the replica stands.
+    Standing(Standing),
+    /// It holds no such partition and never did.
+    Unknown,
+    /// Records with their keys, in order.
+    Range {
+        /// The records; those that can't be verified are left out, and found by the exchange after the fence.
+        records: Vec<(StoreKey, Bytes)>,
+        /// There are more.
+        more: bool,
+    },
+    /// It failed, and nothing was done.
+    Failed(Failure),
+}
+
 /// A replica's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerResult {

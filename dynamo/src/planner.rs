@@ -22,7 +22,12 @@ use core::fmt;
 
 pub use summary::{Balance, NodeSummary, Summary};
 
-use crate::layout::{BucketProperties, Layout, Member, PARTITION_BITS_MAX, check::LayoutError, zones::Zones};
+use crate::layout::{
+    BucketProperties, Layout, Member, NodeIndex, PARTITION_BITS_MAX,
+    check::LayoutError,
+    spans::{Span, Spans},
+    zones::Zones,
+};
 use draft::{Draft, Targets};
 use roster::Inherited;
 
@@ -49,6 +54,9 @@ pub struct Desired {
     pub partition_bits: Option<u8>,
     /// Properties by bucket name.
     pub buckets: BTreeMap<String, BucketProperties>,
+    /// Whether it is known that under the old layout nothing moves any more: every partition's newest configuration alone is active,
+    /// at every owner. Never guessed: what a layout calls retired, nobody reads from again.
+    pub is_settled: bool,
 }
 
 /// A layout that is ready to be agreed upon, and what it would do.
@@ -99,9 +107,35 @@ pub fn plan(old: Option<&Layout>, desired: &Desired) -> Result<Plan, PlanError> 
     let targets = Targets::new(&layout, &zones, &inherited.held(layout.members.len()));
     layout.electors = electors::choose(old, &layout, &zones, &inherited);
     layout.slots = Draft::new(&layout, &zones, &targets, &inherited).settle(&inherited);
+    layout.spans = spans(old, &layout, desired.is_settled);
     layout.check().map_err(PlanError::Desired)?;
     let summary = Summary::new(&layout, &targets, &inherited, old.is_none());
     Ok(Plan { layout, summary })
+}
+
+/// Since when the partitions have their owners: since this layout where it changes them, or how many copies there are.
+fn spans(old: Option<&Layout>, new: &Layout, is_settled: bool) -> Spans {
+    let Some(old) = old else { return Spans::uniform(Span::settled(new.epoch)) };
+    let doublings = new.partition_bits - old.partition_bits;
+    Spans::from_partitions((0..new.partitions()).map(|partition| {
+        let parent = partition >> doublings;
+        let before = old.spans.of(parent);
+        let oldest = if is_settled { before.since } else { before.oldest };
+        if same_owners(old, parent, new, partition) {
+            Span { since: before.since, oldest }
+        } else {
+            Span { since: new.epoch, oldest }
+        }
+    }))
+}
+
+/// Whether two layouts give a partition the same owners, in whatever order.
+fn same_owners(old: &Layout, parent: u32, new: &Layout, partition: u32) -> bool {
+    let owns = |node: NodeIndex| {
+        let id = new.member(node).map(|member| member.id);
+        old.owners(parent).any(|owner| old.member(owner).map(|member| member.id) == id)
+    };
+    old.owners(parent).count() == new.owners(partition).count() && new.owners(partition).all(owns)
 }
 
 fn check_succession(old: &Layout, desired: &Desired) -> Result<(), PlanError> {
@@ -130,6 +164,7 @@ fn frame(old: Option<&Layout>, desired: &Desired) -> Result<Layout, PlanError> {
         replicas: desired.replicas,
         slots: Vec::new(),
         buckets: desired.buckets.clone(),
+        spans: Spans::from_runs([]),
     };
     layout
         .check_frame()

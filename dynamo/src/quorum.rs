@@ -13,13 +13,12 @@ pub mod put;
 
 use crate::layout::View;
 
-/// Most places of one operation: two whole configurations of seven owners, or seven owners with as many stand-ins and more,
-/// and the sets fit a `u16`.
-pub const PLACES_MAX: usize = 16;
+/// Most places of one operation: four whole configurations of seven owners and a few stand-ins, and the sets fit a `u32`.
+pub const PLACES_MAX: usize = 32;
 
-/// Most configurations that may be active for a partition: one being left, one being entered, and one of slack for a
-/// change decided before the last was finished everywhere.
-pub const CONFIGURATIONS_MAX: usize = 3;
+/// Most configurations that may be active for a partition: one being left, one being entered, its abort, and one of slack for a
+/// replacement decided before that was finished everywhere. Whoever plans refuses a fifth.
+pub const CONFIGURATIONS_MAX: usize = 4;
 
 /// The position of a replica in an operation's preference list; smaller is preferred. Below [`PLACES_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +41,7 @@ impl Place {
 
 /// A set of places.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Places(u16);
+pub struct Places(u32);
 
 impl Places {
     /// No place.
@@ -50,7 +49,7 @@ impl Places {
 
     /// The first `count` places, at most all there are.
     pub fn first(count: usize) -> Self {
-        if count >= PLACES_MAX { Self(u16::MAX) } else { Self((1 << count) - 1) }
+        if count >= PLACES_MAX { Self(u32::MAX) } else { Self((1 << count) - 1) }
     }
 
     /// Adds a place.

@@ -107,6 +107,7 @@ fn holding(answer: &Answer) -> Option<Option<&Bytes>> {
             | PeerResult::Failed(_),
         )
         | Answer::Tree(_)
+        | Answer::Move(_)
         | Answer::Written(_)
         | Answer::Targets(_)
         | Answer::Hints(_)
@@ -170,6 +171,7 @@ mod tests {
             replicas,
             slots: (0..u16::from(replicas)).map(|slot| if slot < nodes { slot } else { SLOT_EMPTY }).collect(),
             buckets: BTreeMap::new(),
+            spans: crate::layout::spans::Spans::settled(1),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     ident::{OpId, StoreKey},
     layout::View,
     operation::{Address, Failure},
-    peer::PeerResult,
+    peer::{PeerResult, Standing as Stands},
     version::{Content, Dot, put::Seen},
 };
 
@@ -28,6 +28,7 @@ mod read;
 mod reap;
 mod rebuild;
 mod standing;
+mod steps;
 
 pub use actors::Nonce;
 pub use batch::{Batch, Staged};
@@ -105,14 +106,61 @@ pub enum WriteOperation {
         /// Versions that have expired by this clock are not live; 0 if all that have not been deleted are.
         clock: u64,
     },
+    /// A step of a partition's move: of its row, or of all its records.
+    Move(MoveOperation),
 }
 
 impl WriteOperation {
-    /// Which key it writes.
-    pub fn store_key(&self) -> &StoreKey {
+    /// Which key it writes; of what concerns a whole partition, its first.
+    pub fn store_key(&self) -> StoreKey {
         match self {
-            Self::Merge { store_key, .. } | Self::Rebuild { store_key, .. } | Self::Reap { store_key, .. } => store_key,
-            Self::Mint { address, .. } => &address.store_key,
+            Self::Merge { store_key, .. } | Self::Rebuild { store_key, .. } | Self::Reap { store_key, .. } => {
+                *store_key
+            }
+            Self::Mint { address, .. } => address.store_key,
+            Self::Move(operation) => operation.view().first_key(),
+        }
+    }
+}
+
+/// A step of a partition's move (design, ring, "Moving a partition"). Each is durable before it is answered, and says only what stays
+/// true: a move that is interrupted anywhere goes on from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoveOperation {
+    /// Know durably at least this view of a partition: its `hi` is the fence, its `lo` says what is retired. The layout of `hi` has
+    /// been agreed upon and is known here, and nobody names a `lo` that was not proven: that is the caller's business.
+    Adopt {
+        /// The partition and what is to be known.
+        view: View,
+    },
+    /// The partition is FULL: a majority of every older active configuration has been merged here, each read after its fence. Done only
+    /// if the row's view is still this one.
+    Fill {
+        /// The partition and the view under which the others were read; its `hi` becomes the row's `full`.
+        view: View,
+    },
+    /// The first copy has come so far. Only a remark for the next process start: nothing rests on it.
+    Copied {
+        /// The partition.
+        view: View,
+        /// The first 64 bits of the identifiers below which everything has been copied; all bits set: the copy is complete.
+        below: u64,
+    },
+    /// Delete a partition that this node owns under no active configuration and has handed over, some records at a time. Done only if
+    /// the row's view is still this one; the row stays and says that the partition was moved.
+    Drop {
+        /// The partition and the view under which it was handed over.
+        view: View,
+        /// At most so many records in one transaction.
+        records_max: u32,
+    },
+}
+
+impl MoveOperation {
+    /// The partition, and what the step rests on.
+    pub fn view(&self) -> &View {
+        match self {
+            Self::Adopt { view } | Self::Fill { view } | Self::Copied { view, .. } | Self::Drop { view, .. } => view,
         }
     }
 }
@@ -158,6 +206,13 @@ pub enum WriteOutcome {
     Corrupt,
     /// It was refused and nothing was done.
     Refused(Failure),
+    /// The step of a move is durable.
+    Moved {
+        /// How the partition stands here now.
+        standing: Stands,
+        /// After [`MoveOperation::Drop`]: there are more records to delete.
+        more: bool,
+    },
 }
 
 /// A minted version, with all that its coordinator needs to replicate it and to answer.

@@ -13,8 +13,8 @@ use crate::{
     ident::NodeId,
     layout::NodeIndex,
     operation::{ErrorCode, Failure},
-    peer::{PeerAction, PeerOperation, PeerResult, TreeAnswer, TreeQuestion},
-    replica::{WriteOperation, WriteOutcome},
+    peer::{MoveAnswer, MoveQuestion, PeerAction, PeerOperation, PeerResult, TreeAnswer, TreeQuestion},
+    replica::{MoveOperation, WriteOperation, WriteOutcome},
     tick::Tick,
 };
 
@@ -34,6 +34,20 @@ pub enum Ask {
         to: NodeIndex,
         /// What.
         operation: PeerOperation,
+    },
+    /// Of another node, about a partition that moves: [`Answer::Move`].
+    Move {
+        /// Whom.
+        to: NodeIndex,
+        /// What.
+        question: MoveQuestion,
+    },
+    /// How this node's own replica stands with a partition: [`Answer::Move`].
+    LocalStanding {
+        /// How many bits.
+        bits: u8,
+        /// Which partition.
+        prefix: u32,
     },
     /// Of the hash tree here: [`Answer::Tree`].
     LocalTree {
@@ -77,6 +91,8 @@ pub enum Answer {
     Tree(TreeAnswer),
     /// What a replica says.
     Peer(PeerResult),
+    /// What a replica says of a partition that moves.
+    Move(MoveAnswer),
     /// How a local write ended.
     Written(WriteOutcome),
     /// For whom hints are kept.
@@ -152,8 +168,12 @@ impl Ask {
     /// What it costs the node that asks, in units of work, beside its answer.
     pub fn cost(&self) -> u64 {
         match self {
-            Self::Tree { .. } | Self::LocalTree { .. } | Self::LocalRead { .. } | Self::LocalHint { .. } => UNIT,
-            Self::HintScan { .. } | Self::HintTargets => 0,
+            Self::Tree { .. }
+            | Self::Move { .. }
+            | Self::LocalTree { .. }
+            | Self::LocalRead { .. }
+            | Self::LocalHint { .. } => UNIT,
+            Self::HintScan { .. } | Self::HintTargets | Self::LocalStanding { .. } => 0,
             Self::Peer { operation, .. } => match &operation.action {
                 PeerAction::Read | PeerAction::Digest | PeerAction::ReadHint => UNIT,
                 PeerAction::Merge(record) | PeerAction::Hint { record, .. } => weight(record.len()),
@@ -161,7 +181,8 @@ impl Ask {
             Self::LocalWrite { operation } => match operation {
                 WriteOperation::Merge { record, .. } => weight(record.len()),
                 WriteOperation::Rebuild { record, .. } => weight(record.as_ref().map_or(0, Bytes::len)),
-                WriteOperation::Mint { .. } | WriteOperation::Reap { .. } => UNIT,
+                WriteOperation::Move(MoveOperation::Drop { records_max, .. }) => u64::from(*records_max),
+                WriteOperation::Mint { .. } | WriteOperation::Reap { .. } | WriteOperation::Move(_) => UNIT,
             },
         }
     }
@@ -177,6 +198,9 @@ impl Answer {
             Self::Tree(TreeAnswer::Children(children)) => children.len() * SUM_BYTES,
             Self::Tree(TreeAnswer::Keys { keys, .. }) => keys.len() * KEY_BYTES,
             Self::Peer(PeerResult::Record(record)) => record.len(),
+            Self::Move(MoveAnswer::Range { records, .. }) => {
+                records.iter().map(|(_, record)| KEY_BYTES + record.len()).sum()
+            }
             Self::Hints(page) => page.hints.iter().map(|hint| hint.record.len()).sum(),
             Self::Tree(TreeAnswer::Sum(_) | TreeAnswer::Stale(_) | TreeAnswer::Failed(_))
             | Self::Peer(
@@ -187,6 +211,7 @@ impl Answer {
                 | PeerResult::Corrupt
                 | PeerResult::Failed(_),
             )
+            | Self::Move(MoveAnswer::Standing(_) | MoveAnswer::Unknown | MoveAnswer::Failed(_))
             | Self::Written(_)
             | Self::Targets(_)
             | Self::NotSent
@@ -215,9 +240,10 @@ pub(crate) fn merged(answer: &Answer) -> Merged {
         Answer::Written(WriteOutcome::Stored) | Answer::Peer(PeerResult::Stored) => Merged::Stored,
         Answer::Written(WriteOutcome::Corrupt) | Answer::Peer(PeerResult::Corrupt) => Merged::Refused,
         Answer::Written(WriteOutcome::Refused(failure)) | Answer::Peer(PeerResult::Failed(failure)) => refusal(failure),
-        Answer::Written(WriteOutcome::Minted(_) | WriteOutcome::Stale(_))
+        Answer::Written(WriteOutcome::Minted(_) | WriteOutcome::Stale(_) | WriteOutcome::Moved { .. })
         | Answer::Peer(PeerResult::Record(_) | PeerResult::Digest(_) | PeerResult::Absent | PeerResult::Stale(_))
         | Answer::Tree(_)
+        | Answer::Move(_)
         | Answer::Targets(_)
         | Answer::Hints(_)
         | Answer::NotSent

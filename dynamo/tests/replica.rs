@@ -30,6 +30,7 @@ fn under(view: View, operation: WriteOperation) -> WriteOperation {
         WriteOperation::Reap { store_key, digest, clock, .. } => {
             WriteOperation::Reap { view, store_key, digest, clock }
         }
+        moving @ WriteOperation::Move(_) => moving,
     }
 }
 
@@ -479,6 +480,9 @@ fn a_row_survives_its_encoding_and_no_flipped_bit_does() {
             deleted: 6,
             sum: 5 << 90,
             forgotten: 4,
+            full: 3,
+            copied: 2 << 40,
+            is_moved: true,
             view,
         },
     ];

@@ -304,6 +304,7 @@ fn layout(partition_bits: u8, replicas: u8) -> Layout {
         replicas,
         slots: (0..u32::from(replicas) << partition_bits).map(slot).collect(),
         buckets: [("carts".to_owned(), properties)].into(),
+        spans: dynamo::layout::spans::Spans::settled(12),
     }
 }
 

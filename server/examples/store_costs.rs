@@ -120,7 +120,7 @@ impl Worker<'_> {
         let count = keys.len();
         for key in keys {
             let operation = put(key, random(&mut self.numbers));
-            let shard = self.store.shard_of(operation.store_key());
+            let shard = self.store.shard_of(&operation.store_key());
             by_shard.resize_with(by_shard.len().max(shard + 1), Vec::new);
             by_shard[shard].push(Submission { token: Some(key), operation });
         }

@@ -158,7 +158,7 @@ impl<'s> Worker<'s> {
         let mut by_shard: Vec<Vec<Submission>> = (0..self.store.identity().shards).map(|_| Vec::new()).collect();
         for key in keys {
             let operation = put(key, random(&mut self.numbers));
-            by_shard[self.store.shard_of(operation.store_key())].push(Submission { token: Some(key), operation });
+            by_shard[self.store.shard_of(&operation.store_key())].push(Submission { token: Some(key), operation });
         }
         for (shard, submissions) in by_shard.into_iter().enumerate().filter(|(_, list)| !list.is_empty()) {
             self.store.submit(shard, &self.queue, submissions).map_err(|rejected| rejected.failure.message)?;

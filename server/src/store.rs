@@ -245,7 +245,7 @@ impl Store {
         completions: &Arc<CompletionQueue>,
         submissions: Vec<Submission>,
     ) -> Result<(), Rejected> {
-        debug_assert!(submissions.iter().all(|submission| self.shard_of(submission.operation.store_key()) == shard));
+        debug_assert!(submissions.iter().all(|submission| self.shard_of(&submission.operation.store_key()) == shard));
         self.shards[shard].queue.submit(completions, submissions)
     }
 

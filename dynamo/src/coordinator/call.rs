@@ -8,10 +8,10 @@ use crate::quorum::Place;
 pub(super) const SLOTS_MAX: usize = 1 << SLOT_BITS;
 
 const ASK_BITS: u32 = 1;
-const PLACE_BITS: u32 = 4;
+const PLACE_BITS: u32 = 5;
 const SLOT_BITS: u32 = 19;
 const PREFIX_SHIFT: u32 = ASK_BITS + PLACE_BITS;
-// 40 bits are left for the serial number: at a million operations a second it repeats after twelve days, while names live
+// 39 bits are left for the serial number: at a million operations a second it repeats after six days, while names live
 // no longer than `budget_max_ms`.
 
 /// Names one call to a replica or another node; comes back with its answer. Nothing can be concluded from its number.
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_name_says_whose_call_it_is_and_what_it_asked() {
-        let serials = [0, 1, 77, (1 << 40) - 1];
+        let serials = [0, 1, 77, (1 << 39) - 1];
         for (serial, slot) in serials.into_iter().flat_map(|serial| [0, 5, SLOTS_MAX - 1].map(|slot| (serial, slot))) {
             let calls = Calls::new(serial, slot);
             assert_eq!(calls.slot(), slot);
@@ -100,6 +100,6 @@ mod tests {
     #[test]
     fn serial_numbers_wrap_within_their_bits() {
         assert_eq!(next_serial(41), 42);
-        assert_eq!(next_serial((1 << 40) - 1), 0);
+        assert_eq!(next_serial((1 << 39) - 1), 0);
     }
 }

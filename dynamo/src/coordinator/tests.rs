@@ -49,6 +49,7 @@ fn layout(nodes: u16, replicas: u8) -> Layout {
         replicas,
         slots: (0..u16::from(replicas)).map(|slot| if slot < nodes { slot } else { u16::MAX }).collect(),
         buckets: BTreeMap::new(),
+        spans: crate::layout::spans::Spans::settled(4),
     }
 }
 

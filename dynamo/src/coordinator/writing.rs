@@ -142,7 +142,9 @@ impl Writing {
                 (Answer::Durable, None)
             }
             // A mint is never answered so; what the store did is not known.
-            WriteOutcome::Stored => (Answer::Unclear, Some(self.refusal(ErrorCode::Internal, head))),
+            WriteOutcome::Stored | WriteOutcome::Moved { .. } => {
+                (Answer::Unclear, Some(self.refusal(ErrorCode::Internal, head)))
+            }
             WriteOutcome::Stale(_) => (Answer::Refused, Some(self.refusal(ErrorCode::StaleView, head))),
             WriteOutcome::Corrupt => {
                 shared.counters.corrupt += 1;

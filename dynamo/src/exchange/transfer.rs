@@ -148,6 +148,7 @@ impl Transfer {
                 Answer::Peer(PeerResult::Failed(failure)) if failure.code == ErrorCode::TooLarge => report.refused += 1,
                 Answer::Peer(_)
                 | Answer::Tree(_)
+                | Answer::Move(_)
                 | Answer::Written(_)
                 | Answer::Targets(_)
                 | Answer::Hints(_)
@@ -199,6 +200,7 @@ impl Transfer {
                 Answer::Peer(PeerResult::Failed(failure)) if failure.code == ErrorCode::TooLarge => report.refused += 1,
                 Answer::Peer(_)
                 | Answer::Tree(_)
+                | Answer::Move(_)
                 | Answer::Written(_)
                 | Answer::Targets(_)
                 | Answer::Hints(_)

@@ -48,7 +48,13 @@ impl<'b> Batch<'b> {
         self.outcomes.push(outcome);
         Ok(match self.outcomes.last() {
             Some(WriteOutcome::Minted(minted)) => Some(minted),
-            Some(WriteOutcome::Stored | WriteOutcome::Stale(_) | WriteOutcome::Corrupt | WriteOutcome::Refused(_))
+            Some(
+                WriteOutcome::Stored
+                | WriteOutcome::Stale(_)
+                | WriteOutcome::Corrupt
+                | WriteOutcome::Refused(_)
+                | WriteOutcome::Moved { .. },
+            )
             | None => None,
         })
     }

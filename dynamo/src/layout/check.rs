@@ -81,6 +81,8 @@ pub enum LayoutError {
     OwnerTwice(u32),
     /// More owners of the partition stand in one zone than need to.
     ZoneCrowded(u32),
+    /// The epochs since when partitions have their owners contradict each other or the layout's own.
+    Spans,
 }
 
 impl Layout {
@@ -90,6 +92,9 @@ impl Layout {
         self.check_members()?;
         self.check_electors()?;
         self.check_buckets()?;
+        if !self.spans.check(self.partitions(), self.epoch) {
+            return Err(LayoutError::Spans);
+        }
         self.check_slots()
     }
 
@@ -115,7 +120,8 @@ impl Layout {
             return Err(LayoutError::NoActiveNode);
         }
         self.members.iter().try_for_each(check_member)?;
-        let mut names: Vec<&str> = self.members.iter().map(|member| member.name.as_str()).collect();
+        let present = self.members.iter().filter(|member| member.state != MemberState::Gone);
+        let mut names: Vec<&str> = present.map(|member| member.name.as_str()).collect();
         if let Some(name) = first_twice(&mut names) {
             return Err(LayoutError::DuplicateName(name.to_string()));
         }
@@ -185,7 +191,9 @@ impl Layout {
         for (position, &slot) in filled.iter().enumerate() {
             match self.member(NodeIndex(slot)).map(|member| member.state) {
                 None => return Err(LayoutError::UnknownOwner(partition)),
-                Some(MemberState::Leaving) => return Err(LayoutError::LeavingOwner(partition)),
+                Some(MemberState::Leaving | MemberState::Lost | MemberState::Gone) => {
+                    return Err(LayoutError::LeavingOwner(partition));
+                }
                 Some(MemberState::Active) if filled[..position].contains(&slot) => {
                     return Err(LayoutError::OwnerTwice(partition));
                 }
@@ -283,6 +291,7 @@ impl fmt::Display for LayoutError {
             Self::ZoneCrowded(partition) => {
                 write!(formatter, "partition {partition} has more owners in one zone than the zones make necessary")
             }
+            Self::Spans => formatter.write_str("the epochs since when its partitions have their owners can't be"),
         }
     }
 }

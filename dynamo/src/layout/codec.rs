@@ -2,17 +2,19 @@
 //! under [`Layout::hash`]; what travels to clients is the schema's `Ring`.
 //!
 //! ```text
-//! version u8 = 1
+//! version u8 = 2
 //! cluster u128, generation u64, epoch u64, parent_hash [16], partition_bits u8, replicas u8
 //! electors  count u32, { index u16 }
 //! members   count u32, { id u128, state u8, weight u32, name, zone, addresses: count u32, { text } }
 //! buckets   count u32, { name, level u8, r u8, w u8, conflict_rule u8 }, ascending by name
+//! spans     count u32, { first u32, since u64, oldest u64 }, ascending by first
 //! slots     2^partition_bits × replicas × u16
 //! text = length u32, UTF-8;  integers are big-endian
 //! ```
 //!
 //! [`Layout::decode`] takes bytes from anywhere: it allocates no more than a small multiple of what it was given, and what
-//! it accepts has passed [`Layout::check`] and encodes to the same bytes again.
+//! it accepts has passed [`Layout::check`] and, if it is of this version, encodes to the same bytes again. Version 1 had no spans, for
+//! rings could not change: it is read as a layout all of whose partitions have had their owners since its epoch.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::fmt;
@@ -20,11 +22,18 @@ use core::fmt;
 use super::{
     BucketProperties, ConflictRule, Layout, Level, Member, MemberState, NodeIndex, PARTITION_BITS_MAX, REPLICAS_MAX,
     check::LayoutError,
+    spans::{Span, SpanRun, Spans},
 };
 use crate::ident::NodeId;
 
 /// The format that [`Layout::encode`] writes, as the first byte.
-pub const LAYOUT_FORMAT: u8 = 1;
+pub const LAYOUT_FORMAT: u8 = 2;
+
+/// The format before, which had no spans. Still read, no longer written.
+const LAYOUT_FORMAT_1: u8 = 1;
+
+/// Bytes of a run of spans.
+const SPAN_BYTES: usize = 4 + 8 + 8;
 
 /// Bytes of a slot.
 pub(super) const SLOT_BYTES: usize = 2;
@@ -59,6 +68,8 @@ pub enum DecodeError {
     },
     /// The buckets are not in ascending order of their names, each once.
     BucketOrder,
+    /// The runs of spans are not the fewest there can be.
+    SpanOrder,
     /// The bytes are a layout, but one that breaks a rule.
     Layout(LayoutError),
 }
@@ -86,6 +97,12 @@ impl Layout {
         for (name, properties) in &self.buckets {
             writer.bucket(name, properties);
         }
+        writer.count(self.spans.runs().len());
+        for SpanRun { first, span } in self.spans.runs() {
+            writer.bytes(&first.to_be_bytes());
+            writer.bytes(&span.since.to_be_bytes());
+            writer.bytes(&span.oldest.to_be_bytes());
+        }
         for slot in &self.slots {
             writer.bytes(&slot.to_be_bytes());
         }
@@ -96,7 +113,7 @@ impl Layout {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader(bytes);
         let format = reader.u8()?;
-        if format != LAYOUT_FORMAT {
+        if format != LAYOUT_FORMAT && format != LAYOUT_FORMAT_1 {
             return Err(DecodeError::Format(format));
         }
         let mut layout = Self {
@@ -110,13 +127,18 @@ impl Layout {
             members: Vec::new(),
             slots: Vec::new(),
             buckets: BTreeMap::new(),
+            spans: Spans::from_runs([]),
         };
+        layout.spans = Spans::uniform(Span::settled(layout.epoch));
         layout.check_frame().map_err(DecodeError::Layout)?;
         let electors = reader.count(SLOT_BYTES)?;
         layout.electors = (0..electors).map(|_| reader.u16().map(NodeIndex)).collect::<Result<_, _>>()?;
         let members = reader.count(MEMBER_BYTES_MIN)?;
         layout.members = (0..members).map(|_| reader.member()).collect::<Result<_, _>>()?;
         layout.buckets = reader.buckets()?;
+        if format == LAYOUT_FORMAT {
+            layout.spans = reader.spans()?;
+        }
         layout.slots = reader.slots(layout.partition_bits, layout.replicas)?;
         if !reader.0.is_empty() {
             return Err(DecodeError::Trailing(reader.0.len()));
@@ -153,6 +175,8 @@ impl Writer {
         self.u8(match member.state {
             MemberState::Active => 0,
             MemberState::Leaving => 1,
+            MemberState::Lost => 2,
+            MemberState::Gone => 3,
         });
         self.bytes(&member.weight.to_be_bytes());
         self.text(&member.name);
@@ -220,6 +244,8 @@ impl<'a> Reader<'a> {
             state: match self.u8()? {
                 0 => MemberState::Active,
                 1 => MemberState::Leaving,
+                2 => MemberState::Lost,
+                3 => MemberState::Gone,
                 value => return Err(DecodeError::Choice { field: "member state", value }),
             },
             weight: u32::from_be_bytes(self.array()?),
@@ -264,6 +290,18 @@ impl<'a> Reader<'a> {
         })
     }
 
+    fn spans(&mut self) -> Result<Spans, DecodeError> {
+        let count = self.count(SPAN_BYTES)?;
+        let mut runs = Vec::with_capacity(count);
+        for _ in 0..count {
+            let first = u32::from_be_bytes(self.array()?);
+            let (since, oldest) = (u64::from_be_bytes(self.array()?), u64::from_be_bytes(self.array()?));
+            runs.push(SpanRun { first, span: Span { since, oldest } });
+        }
+        let spans = Spans::from_runs(runs);
+        if spans.runs().len() == count { Ok(spans) } else { Err(DecodeError::SpanOrder) }
+    }
+
     fn slots(&mut self, partition_bits: u8, replicas: u8) -> Result<Vec<u16>, DecodeError> {
         debug_assert!(partition_bits <= PARTITION_BITS_MAX && replicas <= REPLICAS_MAX);
         let count = usize::from(replicas) << partition_bits;
@@ -286,6 +324,7 @@ impl fmt::Display for DecodeError {
                 write!(formatter, "{value} is no {field}: the layout is damaged or was written by a newer program")
             }
             Self::BucketOrder => formatter.write_str("the layout's buckets are out of order: fetch it again"),
+            Self::SpanOrder => formatter.write_str("the layout's spans are not in order: fetch it again"),
             Self::Layout(error) => error.fmt(formatter),
         }
     }

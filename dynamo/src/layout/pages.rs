@@ -1,7 +1,7 @@
 //! The slots of a layout in pages of 4,096 partitions, each with a hash of its own, so that a client fetches only the pages
 //! it lacks; and the hash of a whole layout, by which the next one names its parent.
 
-use super::{Layout, codec::SLOT_BYTES};
+use super::{Layout, codec::SLOT_BYTES, spans::SpanRun};
 
 /// Partitions of a page: 24 KiB of slots at N = 3, small beside a frame and large beside its hash.
 pub const PAGE_PARTITIONS: u32 = 4096;
@@ -25,6 +25,16 @@ impl Layout {
         let first = page as usize * PAGE_PARTITIONS as usize * replicas;
         let last = first + PAGE_PARTITIONS as usize * replicas;
         self.slots.get(first..last.min(self.slots.len()))
+    }
+
+    /// The spans of a page's partitions, in runs; nothing beyond the last page.
+    pub fn page_spans(&self, page: u32) -> impl Iterator<Item = SpanRun> + '_ {
+        let first = page.saturating_mul(PAGE_PARTITIONS);
+        let end = first.saturating_add(PAGE_PARTITIONS).min(self.partitions());
+        let runs = self.spans.runs();
+        let inside = runs.iter().filter(move |run| first < run.first && run.first < end).copied();
+        let head = (first < end).then(|| SpanRun { first, span: self.spans.of(first) });
+        head.into_iter().chain(inside)
     }
 
     /// BLAKE3 over the slots of a page, each in big-endian order, cut to 16 bytes; `None` beyond the last page.

@@ -33,7 +33,7 @@ impl Zones {
                     nodes[usize::from(zone)] += 1;
                     zone
                 }
-                MemberState::Leaving => ZONE_NONE,
+                MemberState::Leaving | MemberState::Lost | MemberState::Gone => ZONE_NONE,
             })
             .collect();
         Self { of_member, nodes }

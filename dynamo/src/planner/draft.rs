@@ -164,7 +164,7 @@ impl<'a> Draft<'a> {
             }
         }
         for (held, member) in self.nodes.held.iter_mut().zip(&self.layout.members) {
-            if member.state == MemberState::Leaving {
+            if member.state != MemberState::Active {
                 *held = 0;
             }
         }

@@ -89,7 +89,7 @@ impl Summary {
 fn nodes(layout: &Layout, targets: &Targets, inherited: &Inherited<'_>) -> Vec<NodeSummary> {
     let weight = |node: usize| match layout.members[node].state {
         MemberState::Active => f64::from(layout.members[node].weight),
-        MemberState::Leaving => 0.0,
+        MemberState::Leaving | MemberState::Lost | MemberState::Gone => 0.0,
     };
     let weights: f64 = (0..layout.members.len()).map(weight).sum();
     let slots = targets.nodes.iter().map(|&target| f64::from(target)).sum::<f64>();

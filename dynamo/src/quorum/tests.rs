@@ -27,7 +27,7 @@ fn of(count: usize, need: u8) -> Quorums {
 
 /// Any quorums that are sensible: one to three configurations over the sixteen places.
 fn any_quorums() -> impl Strategy<Value = Quorums> {
-    let configuration = (1..u16::MAX, any::<u8>()).prop_map(|(bits, need)| {
+    let configuration = (1..u32::MAX, any::<u8>()).prop_map(|(bits, need)| {
         let set = Places(bits);
         Configuration { places: set, need: 1 + need % set.len() }
     });
@@ -249,8 +249,8 @@ proptest! {
     #[test]
     fn asking_readers_until_nobody_fails_reaches_every_quorum_or_runs_out(
         quorums in any_quorums(),
-        unreachable in any::<u16>(),
-        failing in any::<u16>(),
+        unreachable in any::<u32>(),
+        failing in any::<u32>(),
     ) {
         let (unreachable, failing) = (Places(unreachable), Places(failing));
         let mut read = get::Get::new(quorums, unreachable);
@@ -277,7 +277,7 @@ proptest! {
     fn a_write_is_judged_as_the_oracle_judges_it(
         quorums in any_quorums(),
         replies in vec((0..PLACES_MAX, any::<bool>(), 0..3_u8), 0..40),
-        unreachable in any::<u16>(),
+        unreachable in any::<u32>(),
     ) {
         let lists = lists(&quorums);
         let coordinator = quorums.places().iter().next().unwrap();

@@ -13,6 +13,7 @@ use crate::{
     bug::{self, Bug},
     ident::StoreKey,
     layout::View,
+    operation::{ErrorCode, Failure},
     record,
     version::Object,
 };
@@ -46,6 +47,7 @@ impl Replica {
             | WriteOperation::Rebuild { view, store_key, .. }
             | WriteOperation::Reap { view, store_key, .. } => (*view, *store_key),
             WriteOperation::Mint { view, address, .. } => (*view, address.store_key),
+            WriteOperation::Move(operation) => return self.take_step(rows, *operation, changed),
         };
         if let Err(refusal) = self.admit(rows, &view, &store_key)? {
             return Ok(refusal.into());
@@ -63,6 +65,7 @@ impl Replica {
             // What can be read needs no rebuilding, and others that hold nothing add nothing to it.
             WriteOperation::Rebuild { record: None, .. } => Ok(WriteOutcome::Stored),
             WriteOperation::Reap { digest, clock, .. } => work.reap(standing, digest, clock),
+            WriteOperation::Move(_) => Ok(WriteOutcome::Refused(misplaced())),
         }
     }
 
@@ -126,7 +129,10 @@ impl<R: Rows> Work<'_, R> {
             WriteOperation::Merge { record, .. } if bug::is_on(Bug::CorruptOverwrittenByMerge) => {
                 return self.merge(None, record);
             }
-            WriteOperation::Merge { .. } | WriteOperation::Mint { .. } | WriteOperation::Reap { .. } => {}
+            WriteOperation::Merge { .. }
+            | WriteOperation::Mint { .. }
+            | WriteOperation::Reap { .. }
+            | WriteOperation::Move(_) => {}
         }
         // Whatever this record held is forgotten here, dots of the current actor among it.
         self.replica.actors.retire(self.place);
@@ -138,6 +144,11 @@ impl Before {
     pub(super) fn of(standing: &Standing) -> Self {
         Self { digest: standing.record.digest, is_deleted: is_deleted(&standing.record.object) }
     }
+}
+
+/// A step of a move touches no record, so it never comes as far as one.
+fn misplaced() -> Failure {
+    Failure::new(ErrorCode::Internal, "a step of a move was taken for a write of a record; nothing was done")
 }
 
 pub(super) fn is_deleted(object: &Object) -> bool {

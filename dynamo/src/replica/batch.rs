@@ -39,7 +39,13 @@ impl<'r> Batch<'r> {
         self.outcomes.push(outcome);
         Ok(match self.outcomes.last() {
             Some(WriteOutcome::Minted(minted)) => Some(minted),
-            Some(WriteOutcome::Stored | WriteOutcome::Stale(_) | WriteOutcome::Corrupt | WriteOutcome::Refused(_))
+            Some(
+                WriteOutcome::Stored
+                | WriteOutcome::Stale(_)
+                | WriteOutcome::Corrupt
+                | WriteOutcome::Refused(_)
+                | WriteOutcome::Moved { .. },
+            )
             | None => None,
         })
     }

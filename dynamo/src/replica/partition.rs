@@ -8,11 +8,15 @@ use crate::{
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 /// Length of an encoded row.
-pub const PARTITION_ROW_BYTES: usize = FORMAT_1_BYTES + 8;
+pub const PARTITION_ROW_BYTES: usize = FORMAT_2_BYTES + 8 + 8 + 1;
 
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
-/// The format before, which did not have [`PartitionRow::forgotten`]. Still read, no longer written.
+/// The format before, whose partitions could not move. Still read, no longer written.
+const FORMAT_2: u8 = 2;
+const FORMAT_2_BYTES: usize = FORMAT_1_BYTES + 8;
+
+/// The one before that, which did not have [`PartitionRow::forgotten`] either.
 const FORMAT_1: u8 = 1;
 const FORMAT_1_BYTES: usize = 17 + 5 + 16 + 16 + 16 + 16;
 
@@ -34,6 +38,13 @@ pub struct PartitionRow {
     /// How many records were rebuilt without anybody knowing what those that stood there had added to `deleted` and `sum`. Unless it is 0
     /// those two are not to be relied on; `records` always is.
     pub forgotten: u64,
+    /// The newest configuration for which this replica is FULL: it has merged a majority of every older active one, each read after its
+    /// fence. 0 for none, which is also what an owner has that never needed it.
+    pub full: u64,
+    /// How far the first copy has come: identifiers whose first 64 bits are below this have been copied. All bits set: all of them.
+    pub copied: u64,
+    /// The partition has been handed over and deleted. The row stays, to tell whoever still sends under an old view.
+    pub is_moved: bool,
 }
 
 /// What somebody counted who has read a whole partition.
@@ -59,12 +70,12 @@ pub enum RowError {
 impl PartitionRow {
     /// The row of a partition without records.
     pub fn new(view: View) -> Self {
-        Self { view, last: None, records: 0, deleted: 0, sum: 0, forgotten: 0 }
+        Self { view, last: None, records: 0, deleted: 0, sum: 0, forgotten: 0, full: 0, copied: 0, is_moved: false }
     }
 
-    /// The row as bytes: `version u8 = 2 | xxh3-128 over the rest, seeded by bits and prefix | bits u8 | prefix u32 | lo u64 |
+    /// The row as bytes: `version u8 = 3 | xxh3-128 over the rest, seeded by bits and prefix | bits u8 | prefix u32 | lo u64 |
     /// hi u64 | actor u64 | seq u64 | records u64 | deleted u64 | sum u128 |
-    /// forgotten u64`, integers little end first. A `seq` of 0 stands
+    /// forgotten u64 | full u64 | copied u64 | is_moved u8`, integers little end first. A `seq` of 0 stands
     /// for no dot.
     pub fn encode(&self) -> [u8; PARTITION_ROW_BYTES] {
         let last = self.last.unwrap_or(Dot { actor: Actor(0), seq: 0 });
@@ -77,7 +88,10 @@ impl PartitionRow {
             bytes[22 + 8 * at..30 + 8 * at].copy_from_slice(&word.to_le_bytes());
         }
         bytes[70..86].copy_from_slice(&self.sum.to_le_bytes());
-        bytes[86..].copy_from_slice(&self.forgotten.to_le_bytes());
+        bytes[86..94].copy_from_slice(&self.forgotten.to_le_bytes());
+        bytes[94..102].copy_from_slice(&self.full.to_le_bytes());
+        bytes[102..110].copy_from_slice(&self.copied.to_le_bytes());
+        bytes[110] = u8::from(self.is_moved);
         let checksum = xxh3_128_with_seed(&bytes[17..], seed(self.view.prefix, self.view.bits));
         bytes[1..17].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -86,8 +100,10 @@ impl PartitionRow {
     /// Reads the row of the partition `prefix` of `bits` bits.
     pub fn decode(prefix: u32, bits: u8, bytes: &[u8]) -> Result<Self, RowError> {
         match (bytes.first(), bytes.len()) {
-            (Some(&FORMAT), PARTITION_ROW_BYTES) | (Some(&FORMAT_1), FORMAT_1_BYTES) => {}
-            (Some(&format), _) if format != FORMAT && format != FORMAT_1 => {
+            (Some(&FORMAT), PARTITION_ROW_BYTES)
+            | (Some(&FORMAT_2), FORMAT_2_BYTES)
+            | (Some(&FORMAT_1), FORMAT_1_BYTES) => {}
+            (Some(&format), _) if ![FORMAT, FORMAT_2, FORMAT_1].contains(&format) => {
                 return Err(RowError::UnknownFormat(format));
             }
             (_, _) => return Err(RowError::Damaged),
@@ -104,7 +120,9 @@ impl PartitionRow {
         };
         let mut sum = [0; 16];
         sum.copy_from_slice(&bytes[70..86]);
-        let forgotten = if bytes[0] == FORMAT { word(8) } else { 0 };
+        let forgotten = if bytes[0] == FORMAT_1 { 0 } else { word(8) };
+        let moving = (bytes[0] == FORMAT).then(|| (word(9), word(10), bytes[110]));
+        let (full, copied, is_moved) = moving.unwrap_or((0, 0, 0));
         let last = Dot { actor: Actor(word(2)), seq: word(3) };
         Ok(Self {
             view: View { prefix, bits, lo: word(0), hi: word(1) },
@@ -113,6 +131,9 @@ impl PartitionRow {
             deleted: word(5),
             sum: u128::from_le_bytes(sum),
             forgotten,
+            full,
+            copied,
+            is_moved: is_moved != 0,
         })
     }
 }

@@ -136,7 +136,13 @@ fn survey(now: Tick, answers: Vec<Answer>, backlog: &mut Backlog) -> Next {
             Next::End(End::Complete)
         }
         Some(
-            Answer::Tree(_) | Answer::Peer(_) | Answer::Written(_) | Answer::Hints(_) | Answer::NotSent | Answer::Lost,
+            Answer::Tree(_)
+            | Answer::Peer(_)
+            | Answer::Move(_)
+            | Answer::Written(_)
+            | Answer::Hints(_)
+            | Answer::NotSent
+            | Answer::Lost,
         ) => {
             backlog.looked(now, None);
             Next::End(End::Failed)

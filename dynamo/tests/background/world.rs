@@ -13,7 +13,7 @@ use dynamo::{
     ident::{NodeId, StoreKey},
     layout::{Layout, Member, MemberState, NodeIndex},
     operation::{Address, ErrorCode, Failure},
-    peer::{PeerAction, PeerOperation, PeerResult, TreeAnswer, TreeAsk, TreePath, TreeQuestion, TreeSum},
+    peer::{MoveAnswer, PeerAction, PeerOperation, PeerResult, TreeAnswer, TreeAsk, TreePath, TreeQuestion, TreeSum},
     record,
     replica::{PartitionRow, WriteOperation, WriteOutcome, answer_read},
     round::{Answer, Ask, Hint, HintPage, HintTarget},
@@ -91,6 +91,7 @@ pub(crate) fn layout(nodes: u16, replicas: u8) -> Layout {
         replicas,
         slots,
         buckets: BTreeMap::new(),
+        spans: dynamo::layout::spans::Spans::settled(1),
     }
 }
 
@@ -259,6 +260,7 @@ impl World {
                 (Answer::Hints(scan(&member.hints, target, after, records_max as usize)), 0)
             }
             Ask::LocalHint { operation } => (Answer::Written(drop_hint(&mut member.hints, &operation)), 0),
+            Ask::Move { .. } | Ask::LocalStanding { .. } => (Answer::Move(MoveAnswer::Unknown), 0),
             Ask::Tree { to, question } => {
                 let to = usize::from(to.0);
                 if !self.members[to].is_up {
@@ -297,7 +299,9 @@ impl World {
                 WriteOutcome::Corrupt => PeerResult::Corrupt,
                 WriteOutcome::Stale(view) => PeerResult::Stale(view),
                 WriteOutcome::Refused(failure) => PeerResult::Failed(failure),
-                WriteOutcome::Minted(_) => panic!("a merge mints nothing"),
+                WriteOutcome::Minted(_) | WriteOutcome::Moved { .. } => {
+                    panic!("a merge mints nothing and moves nothing")
+                }
             },
             action @ (PeerAction::Read | PeerAction::Digest) => {
                 read(&member.node, &PeerOperation { view, store_key, action })

@@ -140,8 +140,18 @@ fn member(number: usize, weights: &[u32], zones: usize) -> Member {
 }
 
 fn planned(old: Option<&Layout>, members: Vec<Member>) -> Plan {
-    plan(old, &Desired { cluster: 1, members, replicas: 3, partition_bits: Some(8), buckets: BTreeMap::new() })
-        .expect("what is desired keeps every rule")
+    plan(
+        old,
+        &Desired {
+            cluster: 1,
+            members,
+            replicas: 3,
+            partition_bits: Some(8),
+            buckets: BTreeMap::new(),
+            is_settled: true,
+        },
+    )
+    .expect("what is desired keeps every rule")
 }
 
 /// The fewest owners of a partition that have to share a zone.

@@ -27,7 +27,7 @@ fn apart(nodes: u16) -> Vec<Member> {
 }
 
 fn desired(members: Vec<Member>) -> Desired {
-    Desired { cluster: 7, members, replicas: 3, partition_bits: None, buckets: BTreeMap::new() }
+    Desired { cluster: 7, members, replicas: 3, partition_bits: None, buckets: BTreeMap::new(), is_settled: true }
 }
 
 fn planned(old: Option<&Layout>, members: Vec<Member>) -> Plan {
@@ -265,7 +265,7 @@ proptest! {
     fn any_nodes_get_a_plan_that_keeps_the_rules(
         first in any_members(), then in any_members(), replicas in 1..=5_u8, fewer in 0..3_u8, bits in 0..10_u8,
     ) {
-        let given = Desired { cluster: 1, members: first, replicas, partition_bits: Some(bits), buckets: BTreeMap::new() };
+        let given = Desired { cluster: 1, members: first, replicas, partition_bits: Some(bits), buckets: BTreeMap::new(), is_settled: true };
         let start = plan(None, &given).unwrap();
         prop_assert_eq!(start.layout.check(), Ok(()));
         prop_assert_eq!(start.summary.moved, start.summary.slots);

@@ -103,7 +103,9 @@ pub(super) fn ended(origin: Origin, outcome: WriteOutcome) -> Message {
                 WriteOutcome::Stale(view) => PeerCall::Answered(PeerResult::Stale(view)),
                 WriteOutcome::Corrupt => PeerCall::Answered(PeerResult::Corrupt),
                 WriteOutcome::Refused(failure) => PeerCall::Answered(PeerResult::Failed(failure)),
-                WriteOutcome::Minted(minted) => panic!("a peer only merges: {minted:?}"),
+                other @ (WriteOutcome::Minted(_) | WriteOutcome::Moved { .. }) => {
+                    panic!("a peer only merges: {other:?}")
+                }
             };
             Message::Response { to, result }
         }

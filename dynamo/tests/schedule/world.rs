@@ -144,6 +144,7 @@ fn layout() -> Layout {
         replicas: REPLICAS,
         slots: (0..1 << BITS).flat_map(owners).collect(),
         buckets: BTreeMap::new(),
+        spans: dynamo::layout::spans::Spans::settled(1),
     }
 }
 

@@ -296,9 +296,10 @@ pub(crate) fn named(operation: WriteOperation, sequence: u64) -> WriteOperation 
             let write = Write { op_id: OpId { client: 1, sequence }, ..write };
             WriteOperation::Mint { view, address, write }
         }
-        unnamed @ (WriteOperation::Merge { .. } | WriteOperation::Rebuild { .. } | WriteOperation::Reap { .. }) => {
-            unnamed
-        }
+        unnamed @ (WriteOperation::Merge { .. }
+        | WriteOperation::Rebuild { .. }
+        | WriteOperation::Reap { .. }
+        | WriteOperation::Move(_)) => unnamed,
     }
 }
 

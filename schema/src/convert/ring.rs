@@ -8,7 +8,10 @@ use dynamo::{
     ident::{NodeId, is_bucket_name},
     layout::{
         BUCKETS_MAX, BucketProperties, ConflictRule, Layout, Member, MemberState, NODES_MAX, NodeIndex,
-        PARTITION_BITS_MAX, REPLICAS_MAX, SLOT_EMPTY, check::ADDRESSES_MAX, pages::PAGE_PARTITIONS,
+        PARTITION_BITS_MAX, REPLICAS_MAX, SLOT_EMPTY,
+        check::ADDRESSES_MAX,
+        pages::PAGE_PARTITIONS,
+        spans::{Span, SpanRun, Spans},
     },
     operation::{Consistency, Failure},
 };
@@ -29,6 +32,8 @@ pub struct PartialLayout {
     layout: Layout,
     hash: [u8; 16],
     present: Vec<bool>,
+    /// Page by page.
+    spans: Vec<Vec<SpanRun>>,
 }
 
 /// Writes a layout with the pages that were asked for (none named: from the first on), as many as fit into one reply.
@@ -70,7 +75,23 @@ pub fn encode_ring(
         for (slot, &node) in (0..).zip(slots) {
             wire.set(slot, node);
         }
+        let runs: Vec<SpanRun> = layout.page_spans(index).collect();
+        let mut wire = list.reborrow().get(at).init_spans(list_length(runs.len()));
+        for (at, run) in (0..).zip(&runs) {
+            encode_span(wire.reborrow().get(at), run);
+        }
     }
+}
+
+fn encode_span(mut wire: wire::span::Builder<'_>, run: &SpanRun) {
+    wire.set_first(run.first);
+    wire.set_since(run.span.since);
+    wire.set_oldest(run.span.oldest);
+}
+
+fn decode_span(wire: wire::span::Reader<'_>) -> SpanRun {
+    let span = Span { since: wire.get_since(), oldest: wire.get_oldest() };
+    SpanRun { first: wire.get_first(), span }
 }
 
 impl PartialLayout {
@@ -79,7 +100,8 @@ impl PartialLayout {
         let layout = decode_head(ring)?;
         let hash = fixed("ring.hash", ring.get_hash())?;
         let present = vec![false; layout.page_count() as usize];
-        let mut partial = Self { layout, hash, present };
+        let spans = vec![Vec::new(); present.len()];
+        let mut partial = Self { layout, hash, present, spans };
         partial.add_pages(ring)?;
         Ok(partial)
     }
@@ -110,6 +132,11 @@ impl PartialLayout {
                 }
                 *slot = node;
             }
+            let spans = page.get_spans().map_err(|error| malformed("ring.pages.spans", error))?;
+            if spans.len() > PAGE_PARTITIONS {
+                return Err(too_large("ring.pages.spans", PAGE_PARTITIONS as usize, spans.len() as usize, "runs"));
+            }
+            self.spans[index] = spans.iter().map(decode_span).collect();
             self.present[index] = true;
         }
         Ok(())
@@ -121,10 +148,13 @@ impl PartialLayout {
     }
 
     /// The whole layout, if no page is missing, it is the one its hash names, and it keeps the rules of a layout.
-    pub fn complete(self) -> Result<Layout, Failure> {
+    pub fn complete(mut self) -> Result<Layout, Failure> {
         let missing = self.missing().len();
         if missing > 0 {
             return Err(invalid("ring.pages", format_args!("{missing} of {} are missing", self.present.len())));
+        }
+        if self.spans.iter().any(|runs| !runs.is_empty()) {
+            self.layout.spans = Spans::from_runs(self.spans.into_iter().flatten());
         }
         self.layout.check().map_err(|rule| invalid("ring", rule))?;
         if self.layout.hash() != self.hash {
@@ -159,6 +189,8 @@ fn encode_member(mut node: wire::node::Builder<'_>, member: &Member) {
     node.set_zone(&member.zone);
     node.set_weight(member.weight);
     node.set_leaving(member.state == MemberState::Leaving);
+    node.set_lost(member.state == MemberState::Lost);
+    node.set_gone(member.state == MemberState::Gone);
     let mut addresses = node.init_addresses(list_length(member.addresses.len()));
     for (at, address) in (0..).zip(&member.addresses) {
         addresses.set(at, address);
@@ -170,7 +202,12 @@ fn decode_member(node: wire::node::Reader<'_>) -> Result<Member, Failure> {
     if addresses.len() as usize > ADDRESSES_MAX {
         return Err(too_large("ring.nodes.addresses", ADDRESSES_MAX, addresses.len() as usize, "addresses"));
     }
-    let state = if node.get_leaving() { MemberState::Leaving } else { MemberState::Active };
+    let state = match (node.get_leaving(), node.get_lost(), node.get_gone()) {
+        (_, _, true) => MemberState::Gone,
+        (_, true, false) => MemberState::Lost,
+        (true, false, false) => MemberState::Leaving,
+        (false, false, false) => MemberState::Active,
+    };
     Ok(Member {
         id: NodeId(sixteen("ring.nodes.id", node.get_id())?),
         name: strict_text("ring.nodes.name", node.get_name())?,
@@ -244,5 +281,6 @@ fn decode_head(ring: wire::ring::Reader<'_>) -> Result<Layout, Failure> {
         replicas,
         slots: vec![SLOT_EMPTY; usize::from(replicas) << partition_bits],
         buckets: buckets.iter().map(decode_bucket).collect::<Result<BTreeMap<_, _>, _>>()?,
+        spans: Spans::settled(ring.get_epoch()),
     })
 }

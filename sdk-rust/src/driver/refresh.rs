@@ -134,6 +134,7 @@ async fn ask<T>(
             Err(Error::from_failure(failure))
         }
         Ok(ring_reply::Unchanged(())) => Ok(None),
+        Ok(ring_reply::Delta(_)) => Err(Error::internal("a node answered with a difference that was not asked for")),
         Ok(ring_reply::Ring(ring)) => read(ring.map_err(unusable)?).map(Some).map_err(Error::from_failure),
         Err(unknown) => Err(Error::internal(format!("a node answered with a layout of unknown kind {}", unknown.0))),
     }

@@ -79,6 +79,7 @@ fn layout(nodes: u16) -> Layout {
         replicas: replicas as u8,
         slots: (0..16 * replicas).map(|at| (at / replicas + at % replicas) % nodes).collect(),
         buckets: Default::default(),
+        spans: dynamo::layout::spans::Spans::settled(1),
     }
 }
 

@@ -33,6 +33,7 @@ fn layout() -> Layout {
         replicas: 3,
         slots: (0..48).map(|at| (at / 3 + at % 3) % 5).collect(),
         buckets: Default::default(),
+        spans: dynamo::layout::spans::Spans::settled(1),
     }
 }
 

@@ -119,8 +119,8 @@ impl Admin {
             WriteOutcome::Stale(_) => Err(refused("the partition has another view here".to_owned())),
             WriteOutcome::Corrupt => Err(refused("the record here can't be verified".to_owned())),
             WriteOutcome::Refused(failure) => Err(failure),
-            WriteOutcome::Minted(_) => {
-                Err(Failure::new(ErrorCode::Internal, "a reap minted a version; please report this"))
+            WriteOutcome::Minted(_) | WriteOutcome::Moved { .. } => {
+                Err(Failure::new(ErrorCode::Internal, "a reap was answered as something else; please report this"))
             }
         }
     }
@@ -128,7 +128,7 @@ impl Admin {
     /// Has the store carry out one write, and waits until it is durable.
     async fn write(&self, operation: WriteOperation) -> Result<WriteOutcome, Failure> {
         let (store, completions) = (&self.driver.node.store, CompletionQueue::new());
-        let shard = store.shard_of(operation.store_key());
+        let shard = store.shard_of(&operation.store_key());
         let submission = Submission { token: Some(0), operation };
         store.submit(shard, &completions, vec![submission]).map_err(|rejected| rejected.failure)?;
         let mut arrived = Vec::new();

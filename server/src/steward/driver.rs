@@ -217,10 +217,12 @@ impl Driver {
                     answers.push((call, Answer::NotSent));
                 }
             }
+            // Nothing moves yet.
+            Ask::Move { .. } | Ask::LocalStanding { .. } => answers.push((call, Answer::NotSent)),
             Ask::LocalTree { question } => answers.push((call, Answer::Tree(node.store.tree(&question)))),
             Ask::LocalRead { operation } => local.read(call, operation),
             Ask::LocalWrite { operation } => {
-                let shard = node.store.shard_of(operation.store_key());
+                let shard = node.store.shard_of(&operation.store_key());
                 local.write(shard, Submission { token: Some(call.0), operation });
             }
             Ask::HintTargets => answers.push((call, local::targets(node))),

@@ -175,7 +175,7 @@ impl Payload for WriteOperation {
         match self {
             Self::Merge { record, .. } => record.len(),
             Self::Rebuild { record, .. } => record.as_ref().map_or(0, Bytes::len),
-            Self::Reap { .. } => 0,
+            Self::Reap { .. } | Self::Move(_) => 0,
             Self::Mint { address, write, .. } => minted_bytes(address, write),
         }
     }

@@ -125,7 +125,7 @@ impl Writer {
             return;
         }
         // Neighbouring keys share pages. The sort is stable: writes of one key stay in the order they came.
-        operations.sort_by_key(|(_, operation)| *operation.store_key());
+        operations.sort_by_key(|(_, operation)| operation.store_key());
         match self.commit(&mut answers, &operations, Pressure::Free) {
             Ok(()) => {}
             Err(Aborted::Full) => self.commit_deletes(&mut answers, operations),
@@ -232,9 +232,11 @@ impl Writer {
         };
         match outcome {
             WriteOutcome::Refused(failure) => Err(failure),
-            WriteOutcome::Corrupt | WriteOutcome::Stored | WriteOutcome::Minted(_) | WriteOutcome::Stale(_) => {
-                Err(error::stopped("it is damaged"))
-            }
+            WriteOutcome::Corrupt
+            | WriteOutcome::Stored
+            | WriteOutcome::Minted(_)
+            | WriteOutcome::Moved { .. }
+            | WriteOutcome::Stale(_) => Err(error::stopped("it is damaged")),
         }
     }
 
@@ -305,7 +307,8 @@ fn is_admitted(pressure: Pressure, operation: &WriteOperation) -> bool {
     match (pressure, operation) {
         (Pressure::Free, _) => true,
         // A reap makes room, and a rebuild brings back what was acknowledged once.
-        (_, WriteOperation::Reap { .. } | WriteOperation::Rebuild { .. }) => true,
+        // The steps of a move take a row each, and at the end they make room too.
+        (_, WriteOperation::Reap { .. } | WriteOperation::Rebuild { .. } | WriteOperation::Move(_)) => true,
         (_, WriteOperation::Mint { write, .. }) => matches!(write.content, Content::Tombstone),
         (Pressure::Soft, WriteOperation::Merge { .. }) => true,
         (Pressure::Hard, WriteOperation::Merge { store_key, record, .. }) => {

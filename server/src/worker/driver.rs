@@ -328,7 +328,7 @@ impl Driver {
                     state.reads.1.push(operation);
                 }
                 Effect::LocalWrite { call: Some(call), operation } => {
-                    let shard = self.node.store.shard_of(operation.store_key());
+                    let shard = self.node.store.shard_of(&operation.store_key());
                     state.submissions[shard].push(Submission { token: Some(call.0), operation });
                 }
                 Effect::LocalWrite { call: None, operation } => self.merges.repair(operation),

@@ -118,7 +118,7 @@ impl Merges {
 
     /// Takes in a repair of this node's own record.
     pub(super) fn repair(&self, operation: WriteOperation) {
-        let shard = self.node.store.shard_of(operation.store_key());
+        let shard = self.node.store.shard_of(&operation.store_key());
         self.repairs.borrow_mut()[shard].push(Submission { token: None, operation });
     }
 
@@ -178,9 +178,9 @@ fn result(outcome: WriteOutcome) -> PeerResult {
         WriteOutcome::Stale(view) => PeerResult::Stale(view),
         WriteOutcome::Corrupt => PeerResult::Corrupt,
         WriteOutcome::Refused(failure) => PeerResult::Failed(failure),
-        WriteOutcome::Minted(_) => PeerResult::Failed(Failure {
+        WriteOutcome::Minted(_) | WriteOutcome::Moved { .. } => PeerResult::Failed(Failure {
             maybe_applied: true,
-            ..Failure::new(ErrorCode::Internal, "a merge minted a version; please report this")
+            ..Failure::new(ErrorCode::Internal, "a merge was answered as something else; please report this")
         }),
     }
 }

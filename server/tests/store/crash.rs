@@ -115,7 +115,7 @@ fn write_until_killed(directory: &Path) {
             say(&format!("sent {key} {count}"));
             let bytes = count.to_le_bytes().repeat(length(key).div_ceil(8))[..length(key)].to_vec();
             let submission = Submission { token: Some(key), operation: put(&name(key), bytes) };
-            let shard = store.shard_of(submission.operation.store_key());
+            let shard = store.shard_of(&submission.operation.store_key());
             store.submit(shard, &worker.queue, vec![submission]).unwrap();
         }
         for Completion { token, progress } in worker.arrived() {

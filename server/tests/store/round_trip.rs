@@ -228,7 +228,7 @@ fn a_full_queue_hands_writes_back_and_forgets_none_it_took() {
                 server::store::Submission { token: Some(batch * 1_000 + number), operation }
             })
             .collect();
-        let shard = store.shard_of(submissions[0].operation.store_key());
+        let shard = store.shard_of(&submissions[0].operation.store_key());
         match store.submit(shard, &worker.queue, submissions) {
             Ok(()) => taken += 1_000,
             Err(refused) => {

@@ -124,7 +124,7 @@ impl<'s> Worker<'s> {
         self.next += count as u64;
         let mut by_shard: BTreeMap<usize, Vec<Submission>> = BTreeMap::new();
         for (token, operation) in (first..).zip(operations) {
-            let shard = self.store.shard_of(operation.store_key());
+            let shard = self.store.shard_of(&operation.store_key());
             by_shard.entry(shard).or_default().push(Submission { token: Some(token), operation });
         }
         for (shard, submissions) in by_shard {
@@ -198,7 +198,7 @@ pub(crate) fn trees_agree(store: &Store, context: &str) {
 pub(crate) fn is_stored(outcome: &WriteOutcome) -> bool {
     match outcome {
         WriteOutcome::Stored | WriteOutcome::Minted(_) => true,
-        WriteOutcome::Stale(_) | WriteOutcome::Corrupt | WriteOutcome::Refused(_) => false,
+        WriteOutcome::Stale(_) | WriteOutcome::Corrupt | WriteOutcome::Refused(_) | WriteOutcome::Moved { .. } => false,
     }
 }
 

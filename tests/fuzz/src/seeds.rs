@@ -242,8 +242,14 @@ fn layout() -> Layout {
         state: MemberState::Active,
     };
     let buckets = [("carts".to_owned(), Default::default())].into();
-    let desired =
-        Desired { cluster: 1, members: (1..=3).map(member).collect(), replicas: 3, partition_bits: Some(4), buckets };
+    let desired = Desired {
+        cluster: 1,
+        members: (1..=3).map(member).collect(),
+        replicas: 3,
+        partition_bits: Some(4),
+        buckets,
+        is_settled: true,
+    };
     plan(None, &desired).expect("three nodes can be planned").layout
 }
 

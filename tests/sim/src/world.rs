@@ -252,6 +252,7 @@ fn layout(plan: &Plan, random: &mut Random) -> Layout {
         replicas: plan.replicas,
         slots,
         buckets: BTreeMap::from([(BUCKET_LWW.to_owned(), lww)]),
+        spans: dynamo::layout::spans::Spans::settled(1),
     }
 }
 

@@ -94,7 +94,7 @@ fn open(directory: &Path) -> Store {
 fn run(store: &Store, group: &[WriteOperation]) -> Vec<WriteOutcome> {
     let queue = CompletionQueue::new();
     for (token, operation) in (0..).zip(group) {
-        let shard = store.shard_of(operation.store_key());
+        let shard = store.shard_of(&operation.store_key());
         let submission = Submission { token: Some(token), operation: operation.clone() };
         store.submit(shard, &queue, vec![submission]).expect("there is room for a test's write");
     }

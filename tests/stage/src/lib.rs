@@ -159,5 +159,6 @@ pub fn layout(addresses: &[String], epoch: u64) -> Layout {
         replicas: replicas as u8,
         slots: (0..replicas * 64).map(slot).collect(),
         buckets: Default::default(),
+        spans: dynamo::layout::spans::Spans::settled(epoch),
     }
 }

@@ -182,7 +182,7 @@ impl HintWriter {
             WriteOutcome::Stored | WriteOutcome::Minted(_) => {
                 self.shared.gauges.kept.fetch_add(1, Ordering::Relaxed);
             }
-            WriteOutcome::Refused(_) | WriteOutcome::Corrupt | WriteOutcome::Stale(_) => {
+            WriteOutcome::Refused(_) | WriteOutcome::Corrupt | WriteOutcome::Stale(_) | WriteOutcome::Moved { .. } => {
                 self.shared.note_refused(target(operation));
             }
         }

@@ -74,6 +74,7 @@ impl World {
             Ask::HintScan { target, after, records_max, .. } => {
                 Some(Answer::Hints(self.nodes[node].shelf.scan(target, after, records_max as usize)))
             }
+            Ask::Move { .. } | Ask::LocalStanding { .. } => Some(Answer::NotSent),
             Ask::LocalWrite { operation } => {
                 self.submit(node, Origin::Steward(call), operation);
                 None
@@ -186,6 +187,6 @@ pub(super) fn told(outcome: WriteOutcome) -> PeerCall {
         WriteOutcome::Corrupt => PeerCall::Answered(PeerResult::Corrupt),
         WriteOutcome::Refused(failure) => PeerCall::Answered(PeerResult::Failed(failure)),
         // Peers never ask for one.
-        WriteOutcome::Minted(_) => PeerCall::Lost,
+        WriteOutcome::Minted(_) | WriteOutcome::Moved { .. } => PeerCall::Lost,
     }
 }

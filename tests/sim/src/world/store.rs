@@ -121,7 +121,7 @@ impl World {
         let mut batch = process.replica.begin();
         let (mut shown, mut notes, mut origins) = (Vec::new(), Vec::new(), Vec::new());
         for (origin, operation) in group {
-            let key = *operation.store_key();
+            let key = operation.store_key();
             let Ok(before) = transaction.record(&key);
             let Ok(minted) = batch.apply(&mut transaction, operation.clone());
             let minted = minted.cloned();
@@ -147,10 +147,10 @@ impl World {
     /// Looks at what the replica did.
     fn judge(&mut self, node: usize, note: &Note) {
         let Note { operation, outcome, before, after } = note;
-        let key = self.oracle.number(operation.store_key());
+        let key = self.oracle.number(&operation.store_key());
         // An earlier operation of the group may have rebuilt it.
         let is_unreadable =
-            before.as_ref().is_some_and(|before| record::verify(operation.store_key(), before).is_err());
+            before.as_ref().is_some_and(|before| record::verify(&operation.store_key(), before).is_err());
         match (operation, outcome) {
             (WriteOperation::Mint { write, .. }, WriteOutcome::Minted(minted)) => {
                 if is_unreadable {
@@ -174,7 +174,7 @@ impl World {
                     self.oracle.merged(key, before, record, after.as_ref());
                 }
             }
-            (_, WriteOutcome::Corrupt) => self.found_corrupt(node, *operation.store_key()),
+            (_, WriteOutcome::Corrupt) => self.found_corrupt(node, operation.store_key()),
             _ => {}
         }
     }

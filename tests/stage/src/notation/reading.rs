@@ -72,6 +72,7 @@ pub fn layout(value: &Value, addresses: &[String]) -> Result<Layout, Slip> {
         replicas,
         slots,
         buckets: Default::default(),
+        spans: dynamo::layout::spans::Spans::settled(number(required(fields, "epoch")?)?),
     })
 }
 
