@@ -1,6 +1,7 @@
 @0xe2c7a09f4b51d386;
-# What operators ask of one node: how its repairs stand, to repair now, what it holds under a key, and to reap a tombstone. Every
-# method speaks of this node alone; commands about the whole cluster ask every node.
+# What operators ask of one node: how its repairs stand, to repair now, what it holds under a key, to reap a tombstone; and what they
+# do with the ring. Methods speak of this node alone, and commands about the whole cluster ask every node; but for `stage`, `plan`,
+# `commit` and `clear`, for which any node will do: it asks the others.
 
 using Common = import "common.capnp";
 using Kv = import "kv.capnp";
@@ -108,6 +109,10 @@ struct PlanReply @0xba7104e5c6f3d928 {
   # Null when nothing is staged.
   moving @5 :UInt32;
   # Partitions that still move from an earlier change.
+  away @6 :List(Text);
+  # Nodes that did not answer: what was staged at them alone, and what they still move, is not known.
+  bytes @7 :UInt64;
+  # What the nodes that answered have on their disks.
 }
 
 struct CommitRequest @0x9f5b60d3e82ca714 {
@@ -115,15 +120,22 @@ struct CommitRequest @0x9f5b60d3e82ca714 {
   epoch @1 :UInt64;
   plan @2 :Data;
   # Both as the plan said them: what was planned is decided, or nothing.
+  acceptLoss @3 :Bool;
+  # Go on although partitions lose the majority of their copies: writes that only the lost copies had are gone. Without it, such a
+  # plan is refused.
 }
 
 struct CommitReply @0xc4d8f32b7e105a96 {
   header @0 :Common.ReplyHeader;
   error @1 :Common.Error;
-  # `conflict` in its message: another change was agreed upon first; plan again. With `maybeApplied`: ask `history` what became of it.
+  # With `maybeApplied`: ask `history` what became of it, or commit the same again. Otherwise nothing was decided.
   epoch @2 :UInt64;
   # The epoch that is decided now.
   hash @3 :Data;
+  conflict @4 :Bool;
+  # Another change was agreed upon first: `epoch` and `hash` are its, and what was asked for was not done. Plan again.
+  changes @5 :List(Text);
+  # What the decided layout changed, in words.
 }
 
 struct HistoryRequest @0xa92f8be107d6c543 { header @0 :Common.RequestHeader; }

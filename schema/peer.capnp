@@ -152,6 +152,14 @@ struct StageReply @0xdb27f5c80e6a4913 {
   error @1 :Common.Error;
   changes @2 :Data;
   # The join of both.
+  epoch @3 :UInt64;
+  # The newest epoch this node has taken over, with rows for everything it owns by it.
+  unsettled @4 :UInt32;
+  # Partitions here, coming and going included, of which more than one configuration may be active. With `epoch`, what an operator's
+  # plan rests on: whether anything still moves.
+  records @5 :UInt64;
+  bytes @6 :UInt64;
+  # What it holds, tombstones included, and what that occupies on its disk, for saying about how much a plan moves.
 }
 
 struct View @0x8b9d06e1f7c5a324 {
