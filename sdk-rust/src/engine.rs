@@ -273,7 +273,12 @@ impl Engine {
 
     /// The link of a member.
     pub(crate) fn find(&self, node: NodeId) -> Option<LinkId> {
-        self.by_node.get(&node).copied().filter(|link| self.links[link.0].member.is_some())
+        self.link_of(node).filter(|link| self.links[link.0].member.is_some())
+    }
+
+    /// The link of a node that is or was a member.
+    pub(crate) fn link_of(&self, node: NodeId) -> Option<LinkId> {
+        self.by_node.get(&node).copied()
     }
 
     /// Somebody needs a connection. Says whether one must be opened.

@@ -7,7 +7,8 @@ use std::{
 };
 
 use dynamo::{
-    layout::{Layout, NodeIndex},
+    ident::NodeId,
+    layout::Layout,
     operation::{Failure, Operation, Reply},
 };
 use schema::convert::{NodeLimits, ReplyHeader};
@@ -31,19 +32,19 @@ pub struct MachineSettings {
     pub zone: Option<String>,
 }
 
-/// What shall happen.
+/// What shall happen. Nodes are named by who they are: their places can change hands when the ring does.
 #[derive(Debug)]
 pub enum MachineEffect {
     /// Open a connection, then say [`Machine::connected`] or [`Machine::unreachable`].
-    Connect(NodeIndex),
+    Connect(NodeId),
     /// Close the connection.
-    Disconnect(NodeIndex),
+    Disconnect(NodeId),
     /// Make this call, then say [`Machine::answered`], or [`Machine::disconnected`] if the connection ends.
     Send {
         /// Names the call.
         call: u64,
         /// To whom.
-        node: NodeIndex,
+        node: NodeId,
         /// What to ask, in the order in which results are expected.
         operations: Vec<Operation>,
         /// How long the node may take.
@@ -56,9 +57,12 @@ pub enum MachineEffect {
         /// How.
         result: Result<Reply, Error>,
     },
+    /// This node knows a newer layout: fetch it there, a little later and once, then say [`Machine::set_layout`]. Until then every answer
+    /// that shows the newer epoch asks for it again.
+    Refresh(NodeId),
 }
 
-/// The machine of one client that follows one layout. Times are counted from an instant of the driver's choice.
+/// The machine of one client. Times are counted from an instant of the driver's choice.
 pub struct Machine {
     engine: Engine,
     start: Instant,
@@ -96,18 +100,33 @@ impl Machine {
         self.engine.submit(self.start + now, submission);
     }
 
+    /// Follows another layout, unless it is no newer than the one that is followed. Says whether it was.
+    pub fn set_layout(&mut self, now: Duration, layout: Arc<Layout>) -> bool {
+        let here = self.engine.layout();
+        let is_newer = (layout.generation, layout.epoch) > (here.generation, here.epoch);
+        if is_newer {
+            self.engine.set_layout(layout, self.start + now);
+        }
+        is_newer
+    }
+
+    /// The layout that is followed.
+    pub fn layout(&self) -> &Arc<Layout> {
+        self.engine.layout()
+    }
+
     /// A connection was opened and greeted.
-    pub fn connected(&mut self, now: Duration, node: NodeIndex, limits: &NodeLimits) {
+    pub fn connected(&mut self, now: Duration, node: NodeId, limits: &NodeLimits) {
         self.with_link(node, |engine, link, start| engine.connected(start + now, link, limits));
     }
 
     /// No connection was to be had.
-    pub fn unreachable(&mut self, now: Duration, node: NodeIndex) {
+    pub fn unreachable(&mut self, now: Duration, node: NodeId) {
         self.with_link(node, |engine, link, start| engine.unreachable(start + now, link));
     }
 
     /// A connection is gone.
-    pub fn disconnected(&mut self, now: Duration, node: NodeIndex) {
+    pub fn disconnected(&mut self, now: Duration, node: NodeId) {
         self.with_link(node, |engine, link, start| engine.disconnected(start + now, link));
     }
 
@@ -142,25 +161,26 @@ impl Machine {
 
     fn translate(&self, effect: Effect) -> Option<MachineEffect> {
         Some(match effect {
-            Effect::Connect(link) => MachineEffect::Connect(self.node(link)?),
-            Effect::Disconnect(link) => MachineEffect::Disconnect(self.node(link)?),
+            Effect::Connect(link) => MachineEffect::Connect(self.node(link)),
+            Effect::Disconnect(link) => MachineEffect::Disconnect(self.node(link)),
             Effect::Send { call, link, budget } => {
                 let operations = self.engine.operations(call).cloned().collect();
-                MachineEffect::Send { call, node: self.node(link)?, operations, budget }
+                MachineEffect::Send { call, node: self.node(link), operations, budget }
             }
             Effect::Complete { completer: _, token, result } => MachineEffect::Complete { token, result },
-            // The simulated ring does not change, and nobody has subscribed to its nodes' health.
-            Effect::Refresh(_) | Effect::Health { .. } => return None,
+            Effect::Refresh(link) => MachineEffect::Refresh(self.node(link)),
+            // Nobody has subscribed to the nodes' health.
+            Effect::Health { .. } => return None,
         })
     }
 
-    fn node(&self, link: LinkId) -> Option<NodeIndex> {
-        self.engine.layout().index_of(self.engine.link(link).node)
+    fn node(&self, link: LinkId) -> NodeId {
+        self.engine.link(link).node
     }
 
-    fn with_link(&mut self, node: NodeIndex, change: impl FnOnce(&mut Engine, LinkId, Instant)) {
-        let id = self.engine.layout().member(node).map(|member| member.id);
-        if let Some(link) = id.and_then(|id| self.engine.find(id)) {
+    /// Also for a node that has left the ring: its connection may still have something to say.
+    fn with_link(&mut self, node: NodeId, change: impl FnOnce(&mut Engine, LinkId, Instant)) {
+        if let Some(link) = self.engine.link_of(node) {
             change(&mut self.engine, link, self.start);
         }
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use dynamo::{
-    ident::{OpId, StoreKey},
+    ident::{NodeId, OpId, StoreKey},
     layout::{Layout, Level, NodeIndex},
     operation::{Action, Basis, Consistency, Operation, Outcome, Reply},
 };
@@ -254,25 +254,36 @@ impl World {
         let party = self.plan.nodes + client;
         match effect {
             MachineEffect::Connect(node) => {
-                let node = usize::from(node.0);
+                let Some(node) = self.place_of(client, node) else { return };
                 let silent = !self.network.is_whole(party, node) || self.nodes[node].paused_until_us > self.now_us;
                 let took_us = if silent { CONNECT_TIMEOUT_US } else { 300 + self.random.around(300) };
                 self.queue.push(self.now_us + took_us, Event::Dialled { client, node });
             }
             MachineEffect::Disconnect(_) => {}
+            // The simulated ring does not change yet.
+            MachineEffect::Refresh(_) => {}
             MachineEffect::Send { call, node, operations, budget } => {
+                let Some(to) = self.place_of(client, node) else { return };
                 let budget_ms = budget.as_millis() as u64;
                 let body = Body::Call { call, operations, budget_ms };
-                self.send(Message { from: party, to: usize::from(node.0), incarnation: 0, doubled: false, body });
+                self.send(Message { from: party, to, incarnation: 0, doubled: false, body });
             }
             MachineEffect::Complete { token, result } => self.complete(client, token, result),
         }
     }
 
+    fn place_of(&self, client: usize, node: NodeId) -> Option<usize> {
+        self.clients[client].machine.layout().index_of(node).map(|place| usize::from(place.0))
+    }
+
+    fn node_at(&self, client: usize, place: usize) -> Option<NodeId> {
+        self.clients[client].machine.layout().member(NodeIndex(place as u16)).map(|member| member.id)
+    }
+
     /// A client's attempt to connect ends.
     pub(super) fn dialled(&mut self, client: usize, node: usize) {
         let is_up = self.nodes[node].process.is_some() && self.nodes[node].paused_until_us <= self.now_us;
-        let (now, index) = (self.now(), NodeIndex(node as u16));
+        let (now, Some(id)) = (self.now(), self.node_at(client, node)) else { return };
         self.trace.line(self.now_us, || format!("c{client} dialled n{node}"));
         if is_up && self.network.is_whole(self.plan.nodes + client, node) {
             let limits = NodeLimits {
@@ -282,9 +293,9 @@ impl World {
                 batch_bytes_max: 4 << 20,
                 calls_in_flight_max: 16,
             };
-            self.clients[client].machine.connected(now, index, &limits);
+            self.clients[client].machine.connected(now, id, &limits);
         } else {
-            self.clients[client].machine.unreachable(now, index);
+            self.clients[client].machine.unreachable(now, id);
         }
         self.advance_client(client);
     }
@@ -295,7 +306,11 @@ impl World {
             Body::Replies { call, replies } => {
                 self.clients[client].machine.answered(now, call, &ReplyHeader::default(), replies);
             }
-            Body::Closed => self.clients[client].machine.disconnected(now, NodeIndex(node as u16)),
+            Body::Closed => {
+                if let Some(id) = self.node_at(client, node) {
+                    self.clients[client].machine.disconnected(now, id);
+                }
+            }
             Body::Call { .. }
             | Body::Ask { .. }
             | Body::Answer { .. }
