@@ -169,7 +169,7 @@ fn bytes_that_are_no_layout_say_what_is_wrong() {
         Layout::decode(&bytes).expect_err("the bytes are wrong")
     };
     assert_eq!(changed(&|bytes| bytes.push(0)), DecodeError::Trailing(1));
-    assert_eq!(changed(&|bytes| bytes[0] = 2), DecodeError::Format(2));
+    assert_eq!(changed(&|bytes| bytes[0] = 3), DecodeError::Format(3));
     let find = |text: &[u8]| bytes.windows(text.len()).position(|window| window == text).expect("it is in there");
     let carts = find(b"carts");
     assert_eq!(changed(&|bytes| bytes[carts] = b'x'), DecodeError::BucketOrder);

@@ -499,5 +499,5 @@ fn a_row_survives_its_encoding_and_no_flipped_bit_does() {
         assert_eq!(PartitionRow::decode(5, 4, &bytes[..bytes.len() - 1]), Err(RowError::Damaged));
     }
     assert_eq!(PartitionRow::decode(5, 4, &[]), Err(RowError::Damaged));
-    assert_eq!(PartitionRow::decode(5, 4, &[3]), Err(RowError::UnknownFormat(3)));
+    assert_eq!(PartitionRow::decode(5, 4, &[4]), Err(RowError::UnknownFormat(4)));
 }

@@ -9,6 +9,8 @@ import (
 	context "context"
 	math "math"
 	common "quorate.test/client/schema/common"
+	kv "quorate.test/client/schema/kv"
+	strconv "strconv"
 )
 
 type Admin capnp.Client
@@ -96,6 +98,146 @@ func (c Admin) Reap(ctx context.Context, params func(Admin_reap_Params) error) (
 
 }
 
+func (c Admin) Stage(ctx context.Context, params func(Admin_stage_Params) error) (Admin_stage_Results_Future, capnp.ReleaseFunc) {
+
+	s := capnp.Send{
+		Method: capnp.Method{
+			InterfaceID:   0xb94f1c8e60d7a253,
+			MethodID:      4,
+			InterfaceName: "admin.capnp:Admin",
+			MethodName:    "stage",
+		},
+	}
+	if params != nil {
+		s.ArgsSize = capnp.ObjectSize{DataSize: 0, PointerCount: 1}
+		s.PlaceArgs = func(s capnp.Struct) error { return params(Admin_stage_Params(s)) }
+	}
+
+	ans, release := capnp.Client(c).SendCall(ctx, s)
+	return Admin_stage_Results_Future{Future: ans.Future()}, release
+
+}
+
+func (c Admin) Plan(ctx context.Context, params func(Admin_plan_Params) error) (Admin_plan_Results_Future, capnp.ReleaseFunc) {
+
+	s := capnp.Send{
+		Method: capnp.Method{
+			InterfaceID:   0xb94f1c8e60d7a253,
+			MethodID:      5,
+			InterfaceName: "admin.capnp:Admin",
+			MethodName:    "plan",
+		},
+	}
+	if params != nil {
+		s.ArgsSize = capnp.ObjectSize{DataSize: 0, PointerCount: 1}
+		s.PlaceArgs = func(s capnp.Struct) error { return params(Admin_plan_Params(s)) }
+	}
+
+	ans, release := capnp.Client(c).SendCall(ctx, s)
+	return Admin_plan_Results_Future{Future: ans.Future()}, release
+
+}
+
+func (c Admin) Commit(ctx context.Context, params func(Admin_commit_Params) error) (Admin_commit_Results_Future, capnp.ReleaseFunc) {
+
+	s := capnp.Send{
+		Method: capnp.Method{
+			InterfaceID:   0xb94f1c8e60d7a253,
+			MethodID:      6,
+			InterfaceName: "admin.capnp:Admin",
+			MethodName:    "commit",
+		},
+	}
+	if params != nil {
+		s.ArgsSize = capnp.ObjectSize{DataSize: 0, PointerCount: 1}
+		s.PlaceArgs = func(s capnp.Struct) error { return params(Admin_commit_Params(s)) }
+	}
+
+	ans, release := capnp.Client(c).SendCall(ctx, s)
+	return Admin_commit_Results_Future{Future: ans.Future()}, release
+
+}
+
+func (c Admin) Clear(ctx context.Context, params func(Admin_clear_Params) error) (Admin_clear_Results_Future, capnp.ReleaseFunc) {
+
+	s := capnp.Send{
+		Method: capnp.Method{
+			InterfaceID:   0xb94f1c8e60d7a253,
+			MethodID:      7,
+			InterfaceName: "admin.capnp:Admin",
+			MethodName:    "clear",
+		},
+	}
+	if params != nil {
+		s.ArgsSize = capnp.ObjectSize{DataSize: 0, PointerCount: 1}
+		s.PlaceArgs = func(s capnp.Struct) error { return params(Admin_clear_Params(s)) }
+	}
+
+	ans, release := capnp.Client(c).SendCall(ctx, s)
+	return Admin_clear_Results_Future{Future: ans.Future()}, release
+
+}
+
+func (c Admin) History(ctx context.Context, params func(Admin_history_Params) error) (Admin_history_Results_Future, capnp.ReleaseFunc) {
+
+	s := capnp.Send{
+		Method: capnp.Method{
+			InterfaceID:   0xb94f1c8e60d7a253,
+			MethodID:      8,
+			InterfaceName: "admin.capnp:Admin",
+			MethodName:    "history",
+		},
+	}
+	if params != nil {
+		s.ArgsSize = capnp.ObjectSize{DataSize: 0, PointerCount: 1}
+		s.PlaceArgs = func(s capnp.Struct) error { return params(Admin_history_Params(s)) }
+	}
+
+	ans, release := capnp.Client(c).SendCall(ctx, s)
+	return Admin_history_Results_Future{Future: ans.Future()}, release
+
+}
+
+func (c Admin) Transfers(ctx context.Context, params func(Admin_transfers_Params) error) (Admin_transfers_Results_Future, capnp.ReleaseFunc) {
+
+	s := capnp.Send{
+		Method: capnp.Method{
+			InterfaceID:   0xb94f1c8e60d7a253,
+			MethodID:      9,
+			InterfaceName: "admin.capnp:Admin",
+			MethodName:    "transfers",
+		},
+	}
+	if params != nil {
+		s.ArgsSize = capnp.ObjectSize{DataSize: 0, PointerCount: 1}
+		s.PlaceArgs = func(s capnp.Struct) error { return params(Admin_transfers_Params(s)) }
+	}
+
+	ans, release := capnp.Client(c).SendCall(ctx, s)
+	return Admin_transfers_Results_Future{Future: ans.Future()}, release
+
+}
+
+func (c Admin) Drain(ctx context.Context, params func(Admin_drain_Params) error) (Admin_drain_Results_Future, capnp.ReleaseFunc) {
+
+	s := capnp.Send{
+		Method: capnp.Method{
+			InterfaceID:   0xb94f1c8e60d7a253,
+			MethodID:      10,
+			InterfaceName: "admin.capnp:Admin",
+			MethodName:    "drain",
+		},
+	}
+	if params != nil {
+		s.ArgsSize = capnp.ObjectSize{DataSize: 0, PointerCount: 1}
+		s.PlaceArgs = func(s capnp.Struct) error { return params(Admin_drain_Params(s)) }
+	}
+
+	ans, release := capnp.Client(c).SendCall(ctx, s)
+	return Admin_drain_Results_Future{Future: ans.Future()}, release
+
+}
+
 func (c Admin) WaitStreaming() error {
 	return capnp.Client(c).WaitStreaming()
 }
@@ -176,6 +318,20 @@ type Admin_Server interface {
 	Inspect(context.Context, Admin_inspect) error
 
 	Reap(context.Context, Admin_reap) error
+
+	Stage(context.Context, Admin_stage) error
+
+	Plan(context.Context, Admin_plan) error
+
+	Commit(context.Context, Admin_commit) error
+
+	Clear(context.Context, Admin_clear) error
+
+	History(context.Context, Admin_history) error
+
+	Transfers(context.Context, Admin_transfers) error
+
+	Drain(context.Context, Admin_drain) error
 }
 
 // Admin_NewServer creates a new Server from an implementation of Admin_Server.
@@ -194,7 +350,7 @@ func Admin_ServerToClient(s Admin_Server) Admin {
 // This can be used to create a more complicated Server.
 func Admin_Methods(methods []server.Method, s Admin_Server) []server.Method {
 	if cap(methods) == 0 {
-		methods = make([]server.Method, 0, 4)
+		methods = make([]server.Method, 0, 11)
 	}
 
 	methods = append(methods, server.Method{
@@ -242,6 +398,90 @@ func Admin_Methods(methods []server.Method, s Admin_Server) []server.Method {
 		},
 		Impl: func(ctx context.Context, call *server.Call) error {
 			return s.Reap(ctx, Admin_reap{call})
+		},
+	})
+
+	methods = append(methods, server.Method{
+		Method: capnp.Method{
+			InterfaceID:   0xb94f1c8e60d7a253,
+			MethodID:      4,
+			InterfaceName: "admin.capnp:Admin",
+			MethodName:    "stage",
+		},
+		Impl: func(ctx context.Context, call *server.Call) error {
+			return s.Stage(ctx, Admin_stage{call})
+		},
+	})
+
+	methods = append(methods, server.Method{
+		Method: capnp.Method{
+			InterfaceID:   0xb94f1c8e60d7a253,
+			MethodID:      5,
+			InterfaceName: "admin.capnp:Admin",
+			MethodName:    "plan",
+		},
+		Impl: func(ctx context.Context, call *server.Call) error {
+			return s.Plan(ctx, Admin_plan{call})
+		},
+	})
+
+	methods = append(methods, server.Method{
+		Method: capnp.Method{
+			InterfaceID:   0xb94f1c8e60d7a253,
+			MethodID:      6,
+			InterfaceName: "admin.capnp:Admin",
+			MethodName:    "commit",
+		},
+		Impl: func(ctx context.Context, call *server.Call) error {
+			return s.Commit(ctx, Admin_commit{call})
+		},
+	})
+
+	methods = append(methods, server.Method{
+		Method: capnp.Method{
+			InterfaceID:   0xb94f1c8e60d7a253,
+			MethodID:      7,
+			InterfaceName: "admin.capnp:Admin",
+			MethodName:    "clear",
+		},
+		Impl: func(ctx context.Context, call *server.Call) error {
+			return s.Clear(ctx, Admin_clear{call})
+		},
+	})
+
+	methods = append(methods, server.Method{
+		Method: capnp.Method{
+			InterfaceID:   0xb94f1c8e60d7a253,
+			MethodID:      8,
+			InterfaceName: "admin.capnp:Admin",
+			MethodName:    "history",
+		},
+		Impl: func(ctx context.Context, call *server.Call) error {
+			return s.History(ctx, Admin_history{call})
+		},
+	})
+
+	methods = append(methods, server.Method{
+		Method: capnp.Method{
+			InterfaceID:   0xb94f1c8e60d7a253,
+			MethodID:      9,
+			InterfaceName: "admin.capnp:Admin",
+			MethodName:    "transfers",
+		},
+		Impl: func(ctx context.Context, call *server.Call) error {
+			return s.Transfers(ctx, Admin_transfers{call})
+		},
+	})
+
+	methods = append(methods, server.Method{
+		Method: capnp.Method{
+			InterfaceID:   0xb94f1c8e60d7a253,
+			MethodID:      10,
+			InterfaceName: "admin.capnp:Admin",
+			MethodName:    "drain",
+		},
+		Impl: func(ctx context.Context, call *server.Call) error {
+			return s.Drain(ctx, Admin_drain{call})
 		},
 	})
 
@@ -314,6 +554,125 @@ func (c Admin_reap) Args() Admin_reap_Params {
 func (c Admin_reap) AllocResults() (Admin_reap_Results, error) {
 	r, err := c.Call.AllocResults(capnp.ObjectSize{DataSize: 0, PointerCount: 1})
 	return Admin_reap_Results(r), err
+}
+
+// Admin_stage holds the state for a server call to Admin.stage.
+// See server.Call for documentation.
+type Admin_stage struct {
+	*server.Call
+}
+
+// Args returns the call's arguments.
+func (c Admin_stage) Args() Admin_stage_Params {
+	return Admin_stage_Params(c.Call.Args())
+}
+
+// AllocResults allocates the results struct.
+func (c Admin_stage) AllocResults() (Admin_stage_Results, error) {
+	r, err := c.Call.AllocResults(capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_stage_Results(r), err
+}
+
+// Admin_plan holds the state for a server call to Admin.plan.
+// See server.Call for documentation.
+type Admin_plan struct {
+	*server.Call
+}
+
+// Args returns the call's arguments.
+func (c Admin_plan) Args() Admin_plan_Params {
+	return Admin_plan_Params(c.Call.Args())
+}
+
+// AllocResults allocates the results struct.
+func (c Admin_plan) AllocResults() (Admin_plan_Results, error) {
+	r, err := c.Call.AllocResults(capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_plan_Results(r), err
+}
+
+// Admin_commit holds the state for a server call to Admin.commit.
+// See server.Call for documentation.
+type Admin_commit struct {
+	*server.Call
+}
+
+// Args returns the call's arguments.
+func (c Admin_commit) Args() Admin_commit_Params {
+	return Admin_commit_Params(c.Call.Args())
+}
+
+// AllocResults allocates the results struct.
+func (c Admin_commit) AllocResults() (Admin_commit_Results, error) {
+	r, err := c.Call.AllocResults(capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_commit_Results(r), err
+}
+
+// Admin_clear holds the state for a server call to Admin.clear.
+// See server.Call for documentation.
+type Admin_clear struct {
+	*server.Call
+}
+
+// Args returns the call's arguments.
+func (c Admin_clear) Args() Admin_clear_Params {
+	return Admin_clear_Params(c.Call.Args())
+}
+
+// AllocResults allocates the results struct.
+func (c Admin_clear) AllocResults() (Admin_clear_Results, error) {
+	r, err := c.Call.AllocResults(capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_clear_Results(r), err
+}
+
+// Admin_history holds the state for a server call to Admin.history.
+// See server.Call for documentation.
+type Admin_history struct {
+	*server.Call
+}
+
+// Args returns the call's arguments.
+func (c Admin_history) Args() Admin_history_Params {
+	return Admin_history_Params(c.Call.Args())
+}
+
+// AllocResults allocates the results struct.
+func (c Admin_history) AllocResults() (Admin_history_Results, error) {
+	r, err := c.Call.AllocResults(capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_history_Results(r), err
+}
+
+// Admin_transfers holds the state for a server call to Admin.transfers.
+// See server.Call for documentation.
+type Admin_transfers struct {
+	*server.Call
+}
+
+// Args returns the call's arguments.
+func (c Admin_transfers) Args() Admin_transfers_Params {
+	return Admin_transfers_Params(c.Call.Args())
+}
+
+// AllocResults allocates the results struct.
+func (c Admin_transfers) AllocResults() (Admin_transfers_Results, error) {
+	r, err := c.Call.AllocResults(capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_transfers_Results(r), err
+}
+
+// Admin_drain holds the state for a server call to Admin.drain.
+// See server.Call for documentation.
+type Admin_drain struct {
+	*server.Call
+}
+
+// Args returns the call's arguments.
+func (c Admin_drain) Args() Admin_drain_Params {
+	return Admin_drain_Params(c.Call.Args())
+}
+
+// AllocResults allocates the results struct.
+func (c Admin_drain) AllocResults() (Admin_drain_Results, error) {
+	r, err := c.Call.AllocResults(capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_drain_Results(r), err
 }
 
 // Admin_List is a list of Admin.
@@ -1011,6 +1370,3635 @@ func (f Admin_reap_Results_Future) Struct() (Admin_reap_Results, error) {
 }
 func (p Admin_reap_Results_Future) Reply() ReapReply_Future {
 	return ReapReply_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Admin_stage_Params capnp.Struct
+
+// Admin_stage_Params_TypeID is the unique identifier for the type Admin_stage_Params.
+const Admin_stage_Params_TypeID = 0xf152ba5371ef38be
+
+func NewAdmin_stage_Params(s *capnp.Segment) (Admin_stage_Params, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_stage_Params(st), err
+}
+
+func NewRootAdmin_stage_Params(s *capnp.Segment) (Admin_stage_Params, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_stage_Params(st), err
+}
+
+func ReadRootAdmin_stage_Params(msg *capnp.Message) (Admin_stage_Params, error) {
+	root, err := msg.Root()
+	return Admin_stage_Params(root.Struct()), err
+}
+
+func (s Admin_stage_Params) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Admin_stage_Params) DecodeFromPtr(p capnp.Ptr) Admin_stage_Params {
+	return Admin_stage_Params(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Admin_stage_Params) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Admin_stage_Params) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Admin_stage_Params) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Admin_stage_Params) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Admin_stage_Params) Request() (StageRequest, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return StageRequest(p.Struct()), err
+}
+
+func (s Admin_stage_Params) HasRequest() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Admin_stage_Params) SetRequest(v StageRequest) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewRequest sets the request field to a newly
+// allocated StageRequest struct, preferring placement in s's segment.
+func (s Admin_stage_Params) NewRequest() (StageRequest, error) {
+	ss, err := NewStageRequest(capnp.Struct(s).Segment())
+	if err != nil {
+		return StageRequest{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Admin_stage_Params_List is a list of Admin_stage_Params.
+type Admin_stage_Params_List = capnp.StructList[Admin_stage_Params]
+
+// NewAdmin_stage_Params creates a new list of Admin_stage_Params.
+func NewAdmin_stage_Params_List(s *capnp.Segment, sz int32) (Admin_stage_Params_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Admin_stage_Params](l), err
+}
+
+// Admin_stage_Params_Future is a wrapper for a Admin_stage_Params promised by a client call.
+type Admin_stage_Params_Future struct{ *capnp.Future }
+
+func (f Admin_stage_Params_Future) Struct() (Admin_stage_Params, error) {
+	p, err := f.Future.Ptr()
+	return Admin_stage_Params(p.Struct()), err
+}
+func (p Admin_stage_Params_Future) Request() StageRequest_Future {
+	return StageRequest_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Admin_stage_Results capnp.Struct
+
+// Admin_stage_Results_TypeID is the unique identifier for the type Admin_stage_Results.
+const Admin_stage_Results_TypeID = 0x914aa0dff1cc99b4
+
+func NewAdmin_stage_Results(s *capnp.Segment) (Admin_stage_Results, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_stage_Results(st), err
+}
+
+func NewRootAdmin_stage_Results(s *capnp.Segment) (Admin_stage_Results, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_stage_Results(st), err
+}
+
+func ReadRootAdmin_stage_Results(msg *capnp.Message) (Admin_stage_Results, error) {
+	root, err := msg.Root()
+	return Admin_stage_Results(root.Struct()), err
+}
+
+func (s Admin_stage_Results) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Admin_stage_Results) DecodeFromPtr(p capnp.Ptr) Admin_stage_Results {
+	return Admin_stage_Results(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Admin_stage_Results) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Admin_stage_Results) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Admin_stage_Results) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Admin_stage_Results) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Admin_stage_Results) Reply() (PlanReply, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return PlanReply(p.Struct()), err
+}
+
+func (s Admin_stage_Results) HasReply() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Admin_stage_Results) SetReply(v PlanReply) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewReply sets the reply field to a newly
+// allocated PlanReply struct, preferring placement in s's segment.
+func (s Admin_stage_Results) NewReply() (PlanReply, error) {
+	ss, err := NewPlanReply(capnp.Struct(s).Segment())
+	if err != nil {
+		return PlanReply{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Admin_stage_Results_List is a list of Admin_stage_Results.
+type Admin_stage_Results_List = capnp.StructList[Admin_stage_Results]
+
+// NewAdmin_stage_Results creates a new list of Admin_stage_Results.
+func NewAdmin_stage_Results_List(s *capnp.Segment, sz int32) (Admin_stage_Results_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Admin_stage_Results](l), err
+}
+
+// Admin_stage_Results_Future is a wrapper for a Admin_stage_Results promised by a client call.
+type Admin_stage_Results_Future struct{ *capnp.Future }
+
+func (f Admin_stage_Results_Future) Struct() (Admin_stage_Results, error) {
+	p, err := f.Future.Ptr()
+	return Admin_stage_Results(p.Struct()), err
+}
+func (p Admin_stage_Results_Future) Reply() PlanReply_Future {
+	return PlanReply_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Admin_plan_Params capnp.Struct
+
+// Admin_plan_Params_TypeID is the unique identifier for the type Admin_plan_Params.
+const Admin_plan_Params_TypeID = 0xe0f7a34a8f8bfae4
+
+func NewAdmin_plan_Params(s *capnp.Segment) (Admin_plan_Params, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_plan_Params(st), err
+}
+
+func NewRootAdmin_plan_Params(s *capnp.Segment) (Admin_plan_Params, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_plan_Params(st), err
+}
+
+func ReadRootAdmin_plan_Params(msg *capnp.Message) (Admin_plan_Params, error) {
+	root, err := msg.Root()
+	return Admin_plan_Params(root.Struct()), err
+}
+
+func (s Admin_plan_Params) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Admin_plan_Params) DecodeFromPtr(p capnp.Ptr) Admin_plan_Params {
+	return Admin_plan_Params(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Admin_plan_Params) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Admin_plan_Params) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Admin_plan_Params) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Admin_plan_Params) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Admin_plan_Params) Request() (PlanRequest, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return PlanRequest(p.Struct()), err
+}
+
+func (s Admin_plan_Params) HasRequest() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Admin_plan_Params) SetRequest(v PlanRequest) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewRequest sets the request field to a newly
+// allocated PlanRequest struct, preferring placement in s's segment.
+func (s Admin_plan_Params) NewRequest() (PlanRequest, error) {
+	ss, err := NewPlanRequest(capnp.Struct(s).Segment())
+	if err != nil {
+		return PlanRequest{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Admin_plan_Params_List is a list of Admin_plan_Params.
+type Admin_plan_Params_List = capnp.StructList[Admin_plan_Params]
+
+// NewAdmin_plan_Params creates a new list of Admin_plan_Params.
+func NewAdmin_plan_Params_List(s *capnp.Segment, sz int32) (Admin_plan_Params_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Admin_plan_Params](l), err
+}
+
+// Admin_plan_Params_Future is a wrapper for a Admin_plan_Params promised by a client call.
+type Admin_plan_Params_Future struct{ *capnp.Future }
+
+func (f Admin_plan_Params_Future) Struct() (Admin_plan_Params, error) {
+	p, err := f.Future.Ptr()
+	return Admin_plan_Params(p.Struct()), err
+}
+func (p Admin_plan_Params_Future) Request() PlanRequest_Future {
+	return PlanRequest_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Admin_plan_Results capnp.Struct
+
+// Admin_plan_Results_TypeID is the unique identifier for the type Admin_plan_Results.
+const Admin_plan_Results_TypeID = 0xebdb2b9dff9124c3
+
+func NewAdmin_plan_Results(s *capnp.Segment) (Admin_plan_Results, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_plan_Results(st), err
+}
+
+func NewRootAdmin_plan_Results(s *capnp.Segment) (Admin_plan_Results, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_plan_Results(st), err
+}
+
+func ReadRootAdmin_plan_Results(msg *capnp.Message) (Admin_plan_Results, error) {
+	root, err := msg.Root()
+	return Admin_plan_Results(root.Struct()), err
+}
+
+func (s Admin_plan_Results) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Admin_plan_Results) DecodeFromPtr(p capnp.Ptr) Admin_plan_Results {
+	return Admin_plan_Results(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Admin_plan_Results) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Admin_plan_Results) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Admin_plan_Results) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Admin_plan_Results) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Admin_plan_Results) Reply() (PlanReply, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return PlanReply(p.Struct()), err
+}
+
+func (s Admin_plan_Results) HasReply() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Admin_plan_Results) SetReply(v PlanReply) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewReply sets the reply field to a newly
+// allocated PlanReply struct, preferring placement in s's segment.
+func (s Admin_plan_Results) NewReply() (PlanReply, error) {
+	ss, err := NewPlanReply(capnp.Struct(s).Segment())
+	if err != nil {
+		return PlanReply{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Admin_plan_Results_List is a list of Admin_plan_Results.
+type Admin_plan_Results_List = capnp.StructList[Admin_plan_Results]
+
+// NewAdmin_plan_Results creates a new list of Admin_plan_Results.
+func NewAdmin_plan_Results_List(s *capnp.Segment, sz int32) (Admin_plan_Results_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Admin_plan_Results](l), err
+}
+
+// Admin_plan_Results_Future is a wrapper for a Admin_plan_Results promised by a client call.
+type Admin_plan_Results_Future struct{ *capnp.Future }
+
+func (f Admin_plan_Results_Future) Struct() (Admin_plan_Results, error) {
+	p, err := f.Future.Ptr()
+	return Admin_plan_Results(p.Struct()), err
+}
+func (p Admin_plan_Results_Future) Reply() PlanReply_Future {
+	return PlanReply_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Admin_commit_Params capnp.Struct
+
+// Admin_commit_Params_TypeID is the unique identifier for the type Admin_commit_Params.
+const Admin_commit_Params_TypeID = 0xa53181edf3d10678
+
+func NewAdmin_commit_Params(s *capnp.Segment) (Admin_commit_Params, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_commit_Params(st), err
+}
+
+func NewRootAdmin_commit_Params(s *capnp.Segment) (Admin_commit_Params, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_commit_Params(st), err
+}
+
+func ReadRootAdmin_commit_Params(msg *capnp.Message) (Admin_commit_Params, error) {
+	root, err := msg.Root()
+	return Admin_commit_Params(root.Struct()), err
+}
+
+func (s Admin_commit_Params) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Admin_commit_Params) DecodeFromPtr(p capnp.Ptr) Admin_commit_Params {
+	return Admin_commit_Params(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Admin_commit_Params) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Admin_commit_Params) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Admin_commit_Params) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Admin_commit_Params) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Admin_commit_Params) Request() (CommitRequest, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return CommitRequest(p.Struct()), err
+}
+
+func (s Admin_commit_Params) HasRequest() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Admin_commit_Params) SetRequest(v CommitRequest) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewRequest sets the request field to a newly
+// allocated CommitRequest struct, preferring placement in s's segment.
+func (s Admin_commit_Params) NewRequest() (CommitRequest, error) {
+	ss, err := NewCommitRequest(capnp.Struct(s).Segment())
+	if err != nil {
+		return CommitRequest{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Admin_commit_Params_List is a list of Admin_commit_Params.
+type Admin_commit_Params_List = capnp.StructList[Admin_commit_Params]
+
+// NewAdmin_commit_Params creates a new list of Admin_commit_Params.
+func NewAdmin_commit_Params_List(s *capnp.Segment, sz int32) (Admin_commit_Params_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Admin_commit_Params](l), err
+}
+
+// Admin_commit_Params_Future is a wrapper for a Admin_commit_Params promised by a client call.
+type Admin_commit_Params_Future struct{ *capnp.Future }
+
+func (f Admin_commit_Params_Future) Struct() (Admin_commit_Params, error) {
+	p, err := f.Future.Ptr()
+	return Admin_commit_Params(p.Struct()), err
+}
+func (p Admin_commit_Params_Future) Request() CommitRequest_Future {
+	return CommitRequest_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Admin_commit_Results capnp.Struct
+
+// Admin_commit_Results_TypeID is the unique identifier for the type Admin_commit_Results.
+const Admin_commit_Results_TypeID = 0xb3e5470905d42c14
+
+func NewAdmin_commit_Results(s *capnp.Segment) (Admin_commit_Results, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_commit_Results(st), err
+}
+
+func NewRootAdmin_commit_Results(s *capnp.Segment) (Admin_commit_Results, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_commit_Results(st), err
+}
+
+func ReadRootAdmin_commit_Results(msg *capnp.Message) (Admin_commit_Results, error) {
+	root, err := msg.Root()
+	return Admin_commit_Results(root.Struct()), err
+}
+
+func (s Admin_commit_Results) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Admin_commit_Results) DecodeFromPtr(p capnp.Ptr) Admin_commit_Results {
+	return Admin_commit_Results(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Admin_commit_Results) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Admin_commit_Results) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Admin_commit_Results) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Admin_commit_Results) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Admin_commit_Results) Reply() (CommitReply, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return CommitReply(p.Struct()), err
+}
+
+func (s Admin_commit_Results) HasReply() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Admin_commit_Results) SetReply(v CommitReply) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewReply sets the reply field to a newly
+// allocated CommitReply struct, preferring placement in s's segment.
+func (s Admin_commit_Results) NewReply() (CommitReply, error) {
+	ss, err := NewCommitReply(capnp.Struct(s).Segment())
+	if err != nil {
+		return CommitReply{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Admin_commit_Results_List is a list of Admin_commit_Results.
+type Admin_commit_Results_List = capnp.StructList[Admin_commit_Results]
+
+// NewAdmin_commit_Results creates a new list of Admin_commit_Results.
+func NewAdmin_commit_Results_List(s *capnp.Segment, sz int32) (Admin_commit_Results_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Admin_commit_Results](l), err
+}
+
+// Admin_commit_Results_Future is a wrapper for a Admin_commit_Results promised by a client call.
+type Admin_commit_Results_Future struct{ *capnp.Future }
+
+func (f Admin_commit_Results_Future) Struct() (Admin_commit_Results, error) {
+	p, err := f.Future.Ptr()
+	return Admin_commit_Results(p.Struct()), err
+}
+func (p Admin_commit_Results_Future) Reply() CommitReply_Future {
+	return CommitReply_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Admin_clear_Params capnp.Struct
+
+// Admin_clear_Params_TypeID is the unique identifier for the type Admin_clear_Params.
+const Admin_clear_Params_TypeID = 0xdd34d2e3aeb298ae
+
+func NewAdmin_clear_Params(s *capnp.Segment) (Admin_clear_Params, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_clear_Params(st), err
+}
+
+func NewRootAdmin_clear_Params(s *capnp.Segment) (Admin_clear_Params, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_clear_Params(st), err
+}
+
+func ReadRootAdmin_clear_Params(msg *capnp.Message) (Admin_clear_Params, error) {
+	root, err := msg.Root()
+	return Admin_clear_Params(root.Struct()), err
+}
+
+func (s Admin_clear_Params) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Admin_clear_Params) DecodeFromPtr(p capnp.Ptr) Admin_clear_Params {
+	return Admin_clear_Params(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Admin_clear_Params) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Admin_clear_Params) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Admin_clear_Params) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Admin_clear_Params) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Admin_clear_Params) Request() (PlanRequest, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return PlanRequest(p.Struct()), err
+}
+
+func (s Admin_clear_Params) HasRequest() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Admin_clear_Params) SetRequest(v PlanRequest) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewRequest sets the request field to a newly
+// allocated PlanRequest struct, preferring placement in s's segment.
+func (s Admin_clear_Params) NewRequest() (PlanRequest, error) {
+	ss, err := NewPlanRequest(capnp.Struct(s).Segment())
+	if err != nil {
+		return PlanRequest{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Admin_clear_Params_List is a list of Admin_clear_Params.
+type Admin_clear_Params_List = capnp.StructList[Admin_clear_Params]
+
+// NewAdmin_clear_Params creates a new list of Admin_clear_Params.
+func NewAdmin_clear_Params_List(s *capnp.Segment, sz int32) (Admin_clear_Params_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Admin_clear_Params](l), err
+}
+
+// Admin_clear_Params_Future is a wrapper for a Admin_clear_Params promised by a client call.
+type Admin_clear_Params_Future struct{ *capnp.Future }
+
+func (f Admin_clear_Params_Future) Struct() (Admin_clear_Params, error) {
+	p, err := f.Future.Ptr()
+	return Admin_clear_Params(p.Struct()), err
+}
+func (p Admin_clear_Params_Future) Request() PlanRequest_Future {
+	return PlanRequest_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Admin_clear_Results capnp.Struct
+
+// Admin_clear_Results_TypeID is the unique identifier for the type Admin_clear_Results.
+const Admin_clear_Results_TypeID = 0x8e84fcf261deaad8
+
+func NewAdmin_clear_Results(s *capnp.Segment) (Admin_clear_Results, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_clear_Results(st), err
+}
+
+func NewRootAdmin_clear_Results(s *capnp.Segment) (Admin_clear_Results, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_clear_Results(st), err
+}
+
+func ReadRootAdmin_clear_Results(msg *capnp.Message) (Admin_clear_Results, error) {
+	root, err := msg.Root()
+	return Admin_clear_Results(root.Struct()), err
+}
+
+func (s Admin_clear_Results) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Admin_clear_Results) DecodeFromPtr(p capnp.Ptr) Admin_clear_Results {
+	return Admin_clear_Results(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Admin_clear_Results) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Admin_clear_Results) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Admin_clear_Results) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Admin_clear_Results) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Admin_clear_Results) Reply() (PlanReply, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return PlanReply(p.Struct()), err
+}
+
+func (s Admin_clear_Results) HasReply() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Admin_clear_Results) SetReply(v PlanReply) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewReply sets the reply field to a newly
+// allocated PlanReply struct, preferring placement in s's segment.
+func (s Admin_clear_Results) NewReply() (PlanReply, error) {
+	ss, err := NewPlanReply(capnp.Struct(s).Segment())
+	if err != nil {
+		return PlanReply{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Admin_clear_Results_List is a list of Admin_clear_Results.
+type Admin_clear_Results_List = capnp.StructList[Admin_clear_Results]
+
+// NewAdmin_clear_Results creates a new list of Admin_clear_Results.
+func NewAdmin_clear_Results_List(s *capnp.Segment, sz int32) (Admin_clear_Results_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Admin_clear_Results](l), err
+}
+
+// Admin_clear_Results_Future is a wrapper for a Admin_clear_Results promised by a client call.
+type Admin_clear_Results_Future struct{ *capnp.Future }
+
+func (f Admin_clear_Results_Future) Struct() (Admin_clear_Results, error) {
+	p, err := f.Future.Ptr()
+	return Admin_clear_Results(p.Struct()), err
+}
+func (p Admin_clear_Results_Future) Reply() PlanReply_Future {
+	return PlanReply_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Admin_history_Params capnp.Struct
+
+// Admin_history_Params_TypeID is the unique identifier for the type Admin_history_Params.
+const Admin_history_Params_TypeID = 0x82bad43872e6c2d6
+
+func NewAdmin_history_Params(s *capnp.Segment) (Admin_history_Params, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_history_Params(st), err
+}
+
+func NewRootAdmin_history_Params(s *capnp.Segment) (Admin_history_Params, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_history_Params(st), err
+}
+
+func ReadRootAdmin_history_Params(msg *capnp.Message) (Admin_history_Params, error) {
+	root, err := msg.Root()
+	return Admin_history_Params(root.Struct()), err
+}
+
+func (s Admin_history_Params) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Admin_history_Params) DecodeFromPtr(p capnp.Ptr) Admin_history_Params {
+	return Admin_history_Params(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Admin_history_Params) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Admin_history_Params) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Admin_history_Params) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Admin_history_Params) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Admin_history_Params) Request() (HistoryRequest, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return HistoryRequest(p.Struct()), err
+}
+
+func (s Admin_history_Params) HasRequest() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Admin_history_Params) SetRequest(v HistoryRequest) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewRequest sets the request field to a newly
+// allocated HistoryRequest struct, preferring placement in s's segment.
+func (s Admin_history_Params) NewRequest() (HistoryRequest, error) {
+	ss, err := NewHistoryRequest(capnp.Struct(s).Segment())
+	if err != nil {
+		return HistoryRequest{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Admin_history_Params_List is a list of Admin_history_Params.
+type Admin_history_Params_List = capnp.StructList[Admin_history_Params]
+
+// NewAdmin_history_Params creates a new list of Admin_history_Params.
+func NewAdmin_history_Params_List(s *capnp.Segment, sz int32) (Admin_history_Params_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Admin_history_Params](l), err
+}
+
+// Admin_history_Params_Future is a wrapper for a Admin_history_Params promised by a client call.
+type Admin_history_Params_Future struct{ *capnp.Future }
+
+func (f Admin_history_Params_Future) Struct() (Admin_history_Params, error) {
+	p, err := f.Future.Ptr()
+	return Admin_history_Params(p.Struct()), err
+}
+func (p Admin_history_Params_Future) Request() HistoryRequest_Future {
+	return HistoryRequest_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Admin_history_Results capnp.Struct
+
+// Admin_history_Results_TypeID is the unique identifier for the type Admin_history_Results.
+const Admin_history_Results_TypeID = 0xe3c39fb7b955aa9e
+
+func NewAdmin_history_Results(s *capnp.Segment) (Admin_history_Results, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_history_Results(st), err
+}
+
+func NewRootAdmin_history_Results(s *capnp.Segment) (Admin_history_Results, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_history_Results(st), err
+}
+
+func ReadRootAdmin_history_Results(msg *capnp.Message) (Admin_history_Results, error) {
+	root, err := msg.Root()
+	return Admin_history_Results(root.Struct()), err
+}
+
+func (s Admin_history_Results) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Admin_history_Results) DecodeFromPtr(p capnp.Ptr) Admin_history_Results {
+	return Admin_history_Results(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Admin_history_Results) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Admin_history_Results) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Admin_history_Results) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Admin_history_Results) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Admin_history_Results) Reply() (HistoryReply, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return HistoryReply(p.Struct()), err
+}
+
+func (s Admin_history_Results) HasReply() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Admin_history_Results) SetReply(v HistoryReply) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewReply sets the reply field to a newly
+// allocated HistoryReply struct, preferring placement in s's segment.
+func (s Admin_history_Results) NewReply() (HistoryReply, error) {
+	ss, err := NewHistoryReply(capnp.Struct(s).Segment())
+	if err != nil {
+		return HistoryReply{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Admin_history_Results_List is a list of Admin_history_Results.
+type Admin_history_Results_List = capnp.StructList[Admin_history_Results]
+
+// NewAdmin_history_Results creates a new list of Admin_history_Results.
+func NewAdmin_history_Results_List(s *capnp.Segment, sz int32) (Admin_history_Results_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Admin_history_Results](l), err
+}
+
+// Admin_history_Results_Future is a wrapper for a Admin_history_Results promised by a client call.
+type Admin_history_Results_Future struct{ *capnp.Future }
+
+func (f Admin_history_Results_Future) Struct() (Admin_history_Results, error) {
+	p, err := f.Future.Ptr()
+	return Admin_history_Results(p.Struct()), err
+}
+func (p Admin_history_Results_Future) Reply() HistoryReply_Future {
+	return HistoryReply_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Admin_transfers_Params capnp.Struct
+
+// Admin_transfers_Params_TypeID is the unique identifier for the type Admin_transfers_Params.
+const Admin_transfers_Params_TypeID = 0x88f3e705980e6234
+
+func NewAdmin_transfers_Params(s *capnp.Segment) (Admin_transfers_Params, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_transfers_Params(st), err
+}
+
+func NewRootAdmin_transfers_Params(s *capnp.Segment) (Admin_transfers_Params, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_transfers_Params(st), err
+}
+
+func ReadRootAdmin_transfers_Params(msg *capnp.Message) (Admin_transfers_Params, error) {
+	root, err := msg.Root()
+	return Admin_transfers_Params(root.Struct()), err
+}
+
+func (s Admin_transfers_Params) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Admin_transfers_Params) DecodeFromPtr(p capnp.Ptr) Admin_transfers_Params {
+	return Admin_transfers_Params(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Admin_transfers_Params) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Admin_transfers_Params) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Admin_transfers_Params) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Admin_transfers_Params) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Admin_transfers_Params) Request() (TransfersRequest, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return TransfersRequest(p.Struct()), err
+}
+
+func (s Admin_transfers_Params) HasRequest() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Admin_transfers_Params) SetRequest(v TransfersRequest) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewRequest sets the request field to a newly
+// allocated TransfersRequest struct, preferring placement in s's segment.
+func (s Admin_transfers_Params) NewRequest() (TransfersRequest, error) {
+	ss, err := NewTransfersRequest(capnp.Struct(s).Segment())
+	if err != nil {
+		return TransfersRequest{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Admin_transfers_Params_List is a list of Admin_transfers_Params.
+type Admin_transfers_Params_List = capnp.StructList[Admin_transfers_Params]
+
+// NewAdmin_transfers_Params creates a new list of Admin_transfers_Params.
+func NewAdmin_transfers_Params_List(s *capnp.Segment, sz int32) (Admin_transfers_Params_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Admin_transfers_Params](l), err
+}
+
+// Admin_transfers_Params_Future is a wrapper for a Admin_transfers_Params promised by a client call.
+type Admin_transfers_Params_Future struct{ *capnp.Future }
+
+func (f Admin_transfers_Params_Future) Struct() (Admin_transfers_Params, error) {
+	p, err := f.Future.Ptr()
+	return Admin_transfers_Params(p.Struct()), err
+}
+func (p Admin_transfers_Params_Future) Request() TransfersRequest_Future {
+	return TransfersRequest_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Admin_transfers_Results capnp.Struct
+
+// Admin_transfers_Results_TypeID is the unique identifier for the type Admin_transfers_Results.
+const Admin_transfers_Results_TypeID = 0x8f9172324b59015c
+
+func NewAdmin_transfers_Results(s *capnp.Segment) (Admin_transfers_Results, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_transfers_Results(st), err
+}
+
+func NewRootAdmin_transfers_Results(s *capnp.Segment) (Admin_transfers_Results, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_transfers_Results(st), err
+}
+
+func ReadRootAdmin_transfers_Results(msg *capnp.Message) (Admin_transfers_Results, error) {
+	root, err := msg.Root()
+	return Admin_transfers_Results(root.Struct()), err
+}
+
+func (s Admin_transfers_Results) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Admin_transfers_Results) DecodeFromPtr(p capnp.Ptr) Admin_transfers_Results {
+	return Admin_transfers_Results(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Admin_transfers_Results) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Admin_transfers_Results) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Admin_transfers_Results) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Admin_transfers_Results) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Admin_transfers_Results) Reply() (TransfersReply, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return TransfersReply(p.Struct()), err
+}
+
+func (s Admin_transfers_Results) HasReply() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Admin_transfers_Results) SetReply(v TransfersReply) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewReply sets the reply field to a newly
+// allocated TransfersReply struct, preferring placement in s's segment.
+func (s Admin_transfers_Results) NewReply() (TransfersReply, error) {
+	ss, err := NewTransfersReply(capnp.Struct(s).Segment())
+	if err != nil {
+		return TransfersReply{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Admin_transfers_Results_List is a list of Admin_transfers_Results.
+type Admin_transfers_Results_List = capnp.StructList[Admin_transfers_Results]
+
+// NewAdmin_transfers_Results creates a new list of Admin_transfers_Results.
+func NewAdmin_transfers_Results_List(s *capnp.Segment, sz int32) (Admin_transfers_Results_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Admin_transfers_Results](l), err
+}
+
+// Admin_transfers_Results_Future is a wrapper for a Admin_transfers_Results promised by a client call.
+type Admin_transfers_Results_Future struct{ *capnp.Future }
+
+func (f Admin_transfers_Results_Future) Struct() (Admin_transfers_Results, error) {
+	p, err := f.Future.Ptr()
+	return Admin_transfers_Results(p.Struct()), err
+}
+func (p Admin_transfers_Results_Future) Reply() TransfersReply_Future {
+	return TransfersReply_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Admin_drain_Params capnp.Struct
+
+// Admin_drain_Params_TypeID is the unique identifier for the type Admin_drain_Params.
+const Admin_drain_Params_TypeID = 0x89842bedd044990d
+
+func NewAdmin_drain_Params(s *capnp.Segment) (Admin_drain_Params, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_drain_Params(st), err
+}
+
+func NewRootAdmin_drain_Params(s *capnp.Segment) (Admin_drain_Params, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_drain_Params(st), err
+}
+
+func ReadRootAdmin_drain_Params(msg *capnp.Message) (Admin_drain_Params, error) {
+	root, err := msg.Root()
+	return Admin_drain_Params(root.Struct()), err
+}
+
+func (s Admin_drain_Params) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Admin_drain_Params) DecodeFromPtr(p capnp.Ptr) Admin_drain_Params {
+	return Admin_drain_Params(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Admin_drain_Params) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Admin_drain_Params) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Admin_drain_Params) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Admin_drain_Params) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Admin_drain_Params) Request() (DrainRequest, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return DrainRequest(p.Struct()), err
+}
+
+func (s Admin_drain_Params) HasRequest() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Admin_drain_Params) SetRequest(v DrainRequest) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewRequest sets the request field to a newly
+// allocated DrainRequest struct, preferring placement in s's segment.
+func (s Admin_drain_Params) NewRequest() (DrainRequest, error) {
+	ss, err := NewDrainRequest(capnp.Struct(s).Segment())
+	if err != nil {
+		return DrainRequest{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Admin_drain_Params_List is a list of Admin_drain_Params.
+type Admin_drain_Params_List = capnp.StructList[Admin_drain_Params]
+
+// NewAdmin_drain_Params creates a new list of Admin_drain_Params.
+func NewAdmin_drain_Params_List(s *capnp.Segment, sz int32) (Admin_drain_Params_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Admin_drain_Params](l), err
+}
+
+// Admin_drain_Params_Future is a wrapper for a Admin_drain_Params promised by a client call.
+type Admin_drain_Params_Future struct{ *capnp.Future }
+
+func (f Admin_drain_Params_Future) Struct() (Admin_drain_Params, error) {
+	p, err := f.Future.Ptr()
+	return Admin_drain_Params(p.Struct()), err
+}
+func (p Admin_drain_Params_Future) Request() DrainRequest_Future {
+	return DrainRequest_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Admin_drain_Results capnp.Struct
+
+// Admin_drain_Results_TypeID is the unique identifier for the type Admin_drain_Results.
+const Admin_drain_Results_TypeID = 0x858b1436c69f9fc9
+
+func NewAdmin_drain_Results(s *capnp.Segment) (Admin_drain_Results, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_drain_Results(st), err
+}
+
+func NewRootAdmin_drain_Results(s *capnp.Segment) (Admin_drain_Results, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_drain_Results(st), err
+}
+
+func ReadRootAdmin_drain_Results(msg *capnp.Message) (Admin_drain_Results, error) {
+	root, err := msg.Root()
+	return Admin_drain_Results(root.Struct()), err
+}
+
+func (s Admin_drain_Results) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Admin_drain_Results) DecodeFromPtr(p capnp.Ptr) Admin_drain_Results {
+	return Admin_drain_Results(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Admin_drain_Results) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Admin_drain_Results) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Admin_drain_Results) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Admin_drain_Results) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Admin_drain_Results) Reply() (DrainReply, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return DrainReply(p.Struct()), err
+}
+
+func (s Admin_drain_Results) HasReply() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Admin_drain_Results) SetReply(v DrainReply) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewReply sets the reply field to a newly
+// allocated DrainReply struct, preferring placement in s's segment.
+func (s Admin_drain_Results) NewReply() (DrainReply, error) {
+	ss, err := NewDrainReply(capnp.Struct(s).Segment())
+	if err != nil {
+		return DrainReply{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Admin_drain_Results_List is a list of Admin_drain_Results.
+type Admin_drain_Results_List = capnp.StructList[Admin_drain_Results]
+
+// NewAdmin_drain_Results creates a new list of Admin_drain_Results.
+func NewAdmin_drain_Results_List(s *capnp.Segment, sz int32) (Admin_drain_Results_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Admin_drain_Results](l), err
+}
+
+// Admin_drain_Results_Future is a wrapper for a Admin_drain_Results promised by a client call.
+type Admin_drain_Results_Future struct{ *capnp.Future }
+
+func (f Admin_drain_Results_Future) Struct() (Admin_drain_Results, error) {
+	p, err := f.Future.Ptr()
+	return Admin_drain_Results(p.Struct()), err
+}
+func (p Admin_drain_Results_Future) Reply() DrainReply_Future {
+	return DrainReply_Future{Future: p.Future.Field(0, nil)}
+}
+
+type RingChange capnp.Struct
+type RingChange_Which uint16
+
+const (
+	RingChange_Which_join          RingChange_Which = 0
+	RingChange_Which_leave         RingChange_Which = 1
+	RingChange_Which_replace       RingChange_Which = 2
+	RingChange_Which_reweight      RingChange_Which = 3
+	RingChange_Which_zone          RingChange_Which = 4
+	RingChange_Which_addresses     RingChange_Which = 5
+	RingChange_Which_bucket        RingChange_Which = 6
+	RingChange_Which_replicas      RingChange_Which = 7
+	RingChange_Which_partitionBits RingChange_Which = 8
+	RingChange_Which_lost          RingChange_Which = 9
+	RingChange_Which_undo          RingChange_Which = 10
+)
+
+func (w RingChange_Which) String() string {
+	const s = "joinleavereplacereweightzoneaddressesbucketreplicaspartitionBitslostundo"
+	switch w {
+	case RingChange_Which_join:
+		return s[0:4]
+	case RingChange_Which_leave:
+		return s[4:9]
+	case RingChange_Which_replace:
+		return s[9:16]
+	case RingChange_Which_reweight:
+		return s[16:24]
+	case RingChange_Which_zone:
+		return s[24:28]
+	case RingChange_Which_addresses:
+		return s[28:37]
+	case RingChange_Which_bucket:
+		return s[37:43]
+	case RingChange_Which_replicas:
+		return s[43:51]
+	case RingChange_Which_partitionBits:
+		return s[51:64]
+	case RingChange_Which_lost:
+		return s[64:68]
+	case RingChange_Which_undo:
+		return s[68:72]
+
+	}
+	return "RingChange_Which(" + strconv.FormatUint(uint64(w), 10) + ")"
+}
+
+// RingChange_TypeID is the unique identifier for the type RingChange.
+const RingChange_TypeID = 0xaec50f93d6b27814
+
+func NewRingChange(s *capnp.Segment) (RingChange, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 2})
+	return RingChange(st), err
+}
+
+func NewRootRingChange(s *capnp.Segment) (RingChange, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 2})
+	return RingChange(st), err
+}
+
+func ReadRootRingChange(msg *capnp.Message) (RingChange, error) {
+	root, err := msg.Root()
+	return RingChange(root.Struct()), err
+}
+
+func (s RingChange) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (RingChange) DecodeFromPtr(p capnp.Ptr) RingChange {
+	return RingChange(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s RingChange) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+
+func (s RingChange) Which() RingChange_Which {
+	return RingChange_Which(capnp.Struct(s).Uint16(0))
+}
+func (s RingChange) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s RingChange) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s RingChange) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s RingChange) Node() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return []byte(p.Data()), err
+}
+
+func (s RingChange) HasNode() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s RingChange) SetNode(v []byte) error {
+	return capnp.Struct(s).SetData(0, v)
+}
+
+func (s RingChange) Join() (kv.Node, error) {
+	if capnp.Struct(s).Uint16(0) != 0 {
+		panic("Which() != join")
+	}
+	p, err := capnp.Struct(s).Ptr(1)
+	return kv.Node(p.Struct()), err
+}
+
+func (s RingChange) HasJoin() bool {
+	if capnp.Struct(s).Uint16(0) != 0 {
+		return false
+	}
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s RingChange) SetJoin(v kv.Node) error {
+	capnp.Struct(s).SetUint16(0, 0)
+	return capnp.Struct(s).SetPtr(1, capnp.Struct(v).ToPtr())
+}
+
+// NewJoin sets the join field to a newly
+// allocated kv.Node struct, preferring placement in s's segment.
+func (s RingChange) NewJoin() (kv.Node, error) {
+	capnp.Struct(s).SetUint16(0, 0)
+	ss, err := kv.NewNode(capnp.Struct(s).Segment())
+	if err != nil {
+		return kv.Node{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s RingChange) SetLeave() {
+	capnp.Struct(s).SetUint16(0, 1)
+
+}
+
+func (s RingChange) Replace() ([]byte, error) {
+	if capnp.Struct(s).Uint16(0) != 2 {
+		panic("Which() != replace")
+	}
+	p, err := capnp.Struct(s).Ptr(1)
+	return []byte(p.Data()), err
+}
+
+func (s RingChange) HasReplace() bool {
+	if capnp.Struct(s).Uint16(0) != 2 {
+		return false
+	}
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s RingChange) SetReplace(v []byte) error {
+	capnp.Struct(s).SetUint16(0, 2)
+	return capnp.Struct(s).SetData(1, v)
+}
+
+func (s RingChange) Reweight() uint32 {
+	if capnp.Struct(s).Uint16(0) != 3 {
+		panic("Which() != reweight")
+	}
+	return capnp.Struct(s).Uint32(4)
+}
+
+func (s RingChange) SetReweight(v uint32) {
+	capnp.Struct(s).SetUint16(0, 3)
+	capnp.Struct(s).SetUint32(4, v)
+}
+
+func (s RingChange) Zone() (string, error) {
+	if capnp.Struct(s).Uint16(0) != 4 {
+		panic("Which() != zone")
+	}
+	p, err := capnp.Struct(s).Ptr(1)
+	return p.Text(), err
+}
+
+func (s RingChange) HasZone() bool {
+	if capnp.Struct(s).Uint16(0) != 4 {
+		return false
+	}
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s RingChange) ZoneBytes() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return p.TextBytes(), err
+}
+
+func (s RingChange) SetZone(v string) error {
+	capnp.Struct(s).SetUint16(0, 4)
+	return capnp.Struct(s).SetText(1, v)
+}
+
+func (s RingChange) Addresses() (capnp.TextList, error) {
+	if capnp.Struct(s).Uint16(0) != 5 {
+		panic("Which() != addresses")
+	}
+	p, err := capnp.Struct(s).Ptr(1)
+	return capnp.TextList(p.List()), err
+}
+
+func (s RingChange) HasAddresses() bool {
+	if capnp.Struct(s).Uint16(0) != 5 {
+		return false
+	}
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s RingChange) SetAddresses(v capnp.TextList) error {
+	capnp.Struct(s).SetUint16(0, 5)
+	return capnp.Struct(s).SetPtr(1, v.ToPtr())
+}
+
+// NewAddresses sets the addresses field to a newly
+// allocated capnp.TextList, preferring placement in s's segment.
+func (s RingChange) NewAddresses(n int32) (capnp.TextList, error) {
+	capnp.Struct(s).SetUint16(0, 5)
+	l, err := capnp.NewTextList(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return capnp.TextList{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, l.ToPtr())
+	return l, err
+}
+func (s RingChange) Bucket() (kv.BucketProperties, error) {
+	if capnp.Struct(s).Uint16(0) != 6 {
+		panic("Which() != bucket")
+	}
+	p, err := capnp.Struct(s).Ptr(1)
+	return kv.BucketProperties(p.Struct()), err
+}
+
+func (s RingChange) HasBucket() bool {
+	if capnp.Struct(s).Uint16(0) != 6 {
+		return false
+	}
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s RingChange) SetBucket(v kv.BucketProperties) error {
+	capnp.Struct(s).SetUint16(0, 6)
+	return capnp.Struct(s).SetPtr(1, capnp.Struct(v).ToPtr())
+}
+
+// NewBucket sets the bucket field to a newly
+// allocated kv.BucketProperties struct, preferring placement in s's segment.
+func (s RingChange) NewBucket() (kv.BucketProperties, error) {
+	capnp.Struct(s).SetUint16(0, 6)
+	ss, err := kv.NewBucketProperties(capnp.Struct(s).Segment())
+	if err != nil {
+		return kv.BucketProperties{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s RingChange) Replicas() uint8 {
+	if capnp.Struct(s).Uint16(0) != 7 {
+		panic("Which() != replicas")
+	}
+	return capnp.Struct(s).Uint8(4)
+}
+
+func (s RingChange) SetReplicas(v uint8) {
+	capnp.Struct(s).SetUint16(0, 7)
+	capnp.Struct(s).SetUint8(4, v)
+}
+
+func (s RingChange) PartitionBits() uint8 {
+	if capnp.Struct(s).Uint16(0) != 8 {
+		panic("Which() != partitionBits")
+	}
+	return capnp.Struct(s).Uint8(4)
+}
+
+func (s RingChange) SetPartitionBits(v uint8) {
+	capnp.Struct(s).SetUint16(0, 8)
+	capnp.Struct(s).SetUint8(4, v)
+}
+
+func (s RingChange) SetLost() {
+	capnp.Struct(s).SetUint16(0, 9)
+
+}
+
+func (s RingChange) SetUndo() {
+	capnp.Struct(s).SetUint16(0, 10)
+
+}
+
+// RingChange_List is a list of RingChange.
+type RingChange_List = capnp.StructList[RingChange]
+
+// NewRingChange creates a new list of RingChange.
+func NewRingChange_List(s *capnp.Segment, sz int32) (RingChange_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 2}, sz)
+	return capnp.StructList[RingChange](l), err
+}
+
+// RingChange_Future is a wrapper for a RingChange promised by a client call.
+type RingChange_Future struct{ *capnp.Future }
+
+func (f RingChange_Future) Struct() (RingChange, error) {
+	p, err := f.Future.Ptr()
+	return RingChange(p.Struct()), err
+}
+func (p RingChange_Future) Join() kv.Node_Future {
+	return kv.Node_Future{Future: p.Future.Field(1, nil)}
+}
+func (p RingChange_Future) Bucket() kv.BucketProperties_Future {
+	return kv.BucketProperties_Future{Future: p.Future.Field(1, nil)}
+}
+
+type StageRequest capnp.Struct
+
+// StageRequest_TypeID is the unique identifier for the type StageRequest.
+const StageRequest_TypeID = 0xe3b81c60fa94d725
+
+func NewStageRequest(s *capnp.Segment) (StageRequest, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 2})
+	return StageRequest(st), err
+}
+
+func NewRootStageRequest(s *capnp.Segment) (StageRequest, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 2})
+	return StageRequest(st), err
+}
+
+func ReadRootStageRequest(msg *capnp.Message) (StageRequest, error) {
+	root, err := msg.Root()
+	return StageRequest(root.Struct()), err
+}
+
+func (s StageRequest) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (StageRequest) DecodeFromPtr(p capnp.Ptr) StageRequest {
+	return StageRequest(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s StageRequest) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s StageRequest) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s StageRequest) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s StageRequest) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s StageRequest) Header() (common.RequestHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.RequestHeader(p.Struct()), err
+}
+
+func (s StageRequest) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s StageRequest) SetHeader(v common.RequestHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.RequestHeader struct, preferring placement in s's segment.
+func (s StageRequest) NewHeader() (common.RequestHeader, error) {
+	ss, err := common.NewRequestHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.RequestHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s StageRequest) Changes() (RingChange_List, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return RingChange_List(p.List()), err
+}
+
+func (s StageRequest) HasChanges() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s StageRequest) SetChanges(v RingChange_List) error {
+	return capnp.Struct(s).SetPtr(1, v.ToPtr())
+}
+
+// NewChanges sets the changes field to a newly
+// allocated RingChange_List, preferring placement in s's segment.
+func (s StageRequest) NewChanges(n int32) (RingChange_List, error) {
+	l, err := NewRingChange_List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return RingChange_List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, l.ToPtr())
+	return l, err
+}
+
+// StageRequest_List is a list of StageRequest.
+type StageRequest_List = capnp.StructList[StageRequest]
+
+// NewStageRequest creates a new list of StageRequest.
+func NewStageRequest_List(s *capnp.Segment, sz int32) (StageRequest_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 2}, sz)
+	return capnp.StructList[StageRequest](l), err
+}
+
+// StageRequest_Future is a wrapper for a StageRequest promised by a client call.
+type StageRequest_Future struct{ *capnp.Future }
+
+func (f StageRequest_Future) Struct() (StageRequest, error) {
+	p, err := f.Future.Ptr()
+	return StageRequest(p.Struct()), err
+}
+func (p StageRequest_Future) Header() common.RequestHeader_Future {
+	return common.RequestHeader_Future{Future: p.Future.Field(0, nil)}
+}
+
+type PlanRequest capnp.Struct
+
+// PlanRequest_TypeID is the unique identifier for the type PlanRequest.
+const PlanRequest_TypeID = 0x8de7254fc03b9a16
+
+func NewPlanRequest(s *capnp.Segment) (PlanRequest, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return PlanRequest(st), err
+}
+
+func NewRootPlanRequest(s *capnp.Segment) (PlanRequest, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return PlanRequest(st), err
+}
+
+func ReadRootPlanRequest(msg *capnp.Message) (PlanRequest, error) {
+	root, err := msg.Root()
+	return PlanRequest(root.Struct()), err
+}
+
+func (s PlanRequest) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (PlanRequest) DecodeFromPtr(p capnp.Ptr) PlanRequest {
+	return PlanRequest(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s PlanRequest) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s PlanRequest) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s PlanRequest) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s PlanRequest) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s PlanRequest) Header() (common.RequestHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.RequestHeader(p.Struct()), err
+}
+
+func (s PlanRequest) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s PlanRequest) SetHeader(v common.RequestHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.RequestHeader struct, preferring placement in s's segment.
+func (s PlanRequest) NewHeader() (common.RequestHeader, error) {
+	ss, err := common.NewRequestHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.RequestHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// PlanRequest_List is a list of PlanRequest.
+type PlanRequest_List = capnp.StructList[PlanRequest]
+
+// NewPlanRequest creates a new list of PlanRequest.
+func NewPlanRequest_List(s *capnp.Segment, sz int32) (PlanRequest_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[PlanRequest](l), err
+}
+
+// PlanRequest_Future is a wrapper for a PlanRequest promised by a client call.
+type PlanRequest_Future struct{ *capnp.Future }
+
+func (f PlanRequest_Future) Struct() (PlanRequest, error) {
+	p, err := f.Future.Ptr()
+	return PlanRequest(p.Struct()), err
+}
+func (p PlanRequest_Future) Header() common.RequestHeader_Future {
+	return common.RequestHeader_Future{Future: p.Future.Field(0, nil)}
+}
+
+type PlanNode capnp.Struct
+
+// PlanNode_TypeID is the unique identifier for the type PlanNode.
+const PlanNode_TypeID = 0xf7a45d0be9c81632
+
+func NewPlanNode(s *capnp.Segment) (PlanNode, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 3})
+	return PlanNode(st), err
+}
+
+func NewRootPlanNode(s *capnp.Segment) (PlanNode, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 3})
+	return PlanNode(st), err
+}
+
+func ReadRootPlanNode(msg *capnp.Message) (PlanNode, error) {
+	root, err := msg.Root()
+	return PlanNode(root.Struct()), err
+}
+
+func (s PlanNode) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (PlanNode) DecodeFromPtr(p capnp.Ptr) PlanNode {
+	return PlanNode(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s PlanNode) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s PlanNode) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s PlanNode) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s PlanNode) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s PlanNode) Name() (string, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return p.Text(), err
+}
+
+func (s PlanNode) HasName() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s PlanNode) NameBytes() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return p.TextBytes(), err
+}
+
+func (s PlanNode) SetName(v string) error {
+	return capnp.Struct(s).SetText(0, v)
+}
+
+func (s PlanNode) Zone() (string, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return p.Text(), err
+}
+
+func (s PlanNode) HasZone() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s PlanNode) ZoneBytes() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return p.TextBytes(), err
+}
+
+func (s PlanNode) SetZone(v string) error {
+	return capnp.Struct(s).SetText(1, v)
+}
+
+func (s PlanNode) Weight() uint32 {
+	return capnp.Struct(s).Uint32(0)
+}
+
+func (s PlanNode) SetWeight(v uint32) {
+	capnp.Struct(s).SetUint32(0, v)
+}
+
+func (s PlanNode) State() (string, error) {
+	p, err := capnp.Struct(s).Ptr(2)
+	return p.Text(), err
+}
+
+func (s PlanNode) HasState() bool {
+	return capnp.Struct(s).HasPtr(2)
+}
+
+func (s PlanNode) StateBytes() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(2)
+	return p.TextBytes(), err
+}
+
+func (s PlanNode) SetState(v string) error {
+	return capnp.Struct(s).SetText(2, v)
+}
+
+func (s PlanNode) Before() uint32 {
+	return capnp.Struct(s).Uint32(4)
+}
+
+func (s PlanNode) SetBefore(v uint32) {
+	capnp.Struct(s).SetUint32(4, v)
+}
+
+func (s PlanNode) After() uint32 {
+	return capnp.Struct(s).Uint32(8)
+}
+
+func (s PlanNode) SetAfter(v uint32) {
+	capnp.Struct(s).SetUint32(8, v)
+}
+
+func (s PlanNode) Gained() uint32 {
+	return capnp.Struct(s).Uint32(12)
+}
+
+func (s PlanNode) SetGained(v uint32) {
+	capnp.Struct(s).SetUint32(12, v)
+}
+
+func (s PlanNode) Ideal() float64 {
+	return math.Float64frombits(capnp.Struct(s).Uint64(16))
+}
+
+func (s PlanNode) SetIdeal(v float64) {
+	capnp.Struct(s).SetUint64(16, math.Float64bits(v))
+}
+
+// PlanNode_List is a list of PlanNode.
+type PlanNode_List = capnp.StructList[PlanNode]
+
+// NewPlanNode creates a new list of PlanNode.
+func NewPlanNode_List(s *capnp.Segment, sz int32) (PlanNode_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 24, PointerCount: 3}, sz)
+	return capnp.StructList[PlanNode](l), err
+}
+
+// PlanNode_Future is a wrapper for a PlanNode promised by a client call.
+type PlanNode_Future struct{ *capnp.Future }
+
+func (f PlanNode_Future) Struct() (PlanNode, error) {
+	p, err := f.Future.Ptr()
+	return PlanNode(p.Struct()), err
+}
+
+type Plan capnp.Struct
+
+// Plan_TypeID is the unique identifier for the type Plan.
+const Plan_TypeID = 0xd036ef7b9a15c842
+
+func NewPlan(s *capnp.Segment) (Plan, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 104, PointerCount: 3})
+	return Plan(st), err
+}
+
+func NewRootPlan(s *capnp.Segment) (Plan, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 104, PointerCount: 3})
+	return Plan(st), err
+}
+
+func ReadRootPlan(msg *capnp.Message) (Plan, error) {
+	root, err := msg.Root()
+	return Plan(root.Struct()), err
+}
+
+func (s Plan) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Plan) DecodeFromPtr(p capnp.Ptr) Plan {
+	return Plan(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Plan) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Plan) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Plan) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Plan) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Plan) Epoch() uint64 {
+	return capnp.Struct(s).Uint64(0)
+}
+
+func (s Plan) SetEpoch(v uint64) {
+	capnp.Struct(s).SetUint64(0, v)
+}
+
+func (s Plan) Hash() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return []byte(p.Data()), err
+}
+
+func (s Plan) HasHash() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Plan) SetHash(v []byte) error {
+	return capnp.Struct(s).SetData(0, v)
+}
+
+func (s Plan) PartitionBits() uint8 {
+	return capnp.Struct(s).Uint8(8)
+}
+
+func (s Plan) SetPartitionBits(v uint8) {
+	capnp.Struct(s).SetUint8(8, v)
+}
+
+func (s Plan) Replicas() uint8 {
+	return capnp.Struct(s).Uint8(9)
+}
+
+func (s Plan) SetReplicas(v uint8) {
+	capnp.Struct(s).SetUint8(9, v)
+}
+
+func (s Plan) Slots() uint64 {
+	return capnp.Struct(s).Uint64(16)
+}
+
+func (s Plan) SetSlots(v uint64) {
+	capnp.Struct(s).SetUint64(16, v)
+}
+
+func (s Plan) Moved() uint64 {
+	return capnp.Struct(s).Uint64(24)
+}
+
+func (s Plan) SetMoved(v uint64) {
+	capnp.Struct(s).SetUint64(24, v)
+}
+
+func (s Plan) MovedBound() uint64 {
+	return capnp.Struct(s).Uint64(32)
+}
+
+func (s Plan) SetMovedBound(v uint64) {
+	capnp.Struct(s).SetUint64(32, v)
+}
+
+func (s Plan) MovedBytes() uint64 {
+	return capnp.Struct(s).Uint64(40)
+}
+
+func (s Plan) SetMovedBytes(v uint64) {
+	capnp.Struct(s).SetUint64(40, v)
+}
+
+func (s Plan) BalanceMax() float64 {
+	return math.Float64frombits(capnp.Struct(s).Uint64(48))
+}
+
+func (s Plan) SetBalanceMax(v float64) {
+	capnp.Struct(s).SetUint64(48, math.Float64bits(v))
+}
+
+func (s Plan) BalanceMin() float64 {
+	return math.Float64frombits(capnp.Struct(s).Uint64(56))
+}
+
+func (s Plan) SetBalanceMin(v float64) {
+	capnp.Struct(s).SetUint64(56, math.Float64bits(v))
+}
+
+func (s Plan) BalanceMaxBefore() float64 {
+	return math.Float64frombits(capnp.Struct(s).Uint64(64))
+}
+
+func (s Plan) SetBalanceMaxBefore(v float64) {
+	capnp.Struct(s).SetUint64(64, math.Float64bits(v))
+}
+
+func (s Plan) BalanceMinBefore() float64 {
+	return math.Float64frombits(capnp.Struct(s).Uint64(72))
+}
+
+func (s Plan) SetBalanceMinBefore(v float64) {
+	capnp.Struct(s).SetUint64(72, math.Float64bits(v))
+}
+
+func (s Plan) BalanceMaxByWeight() float64 {
+	return math.Float64frombits(capnp.Struct(s).Uint64(80))
+}
+
+func (s Plan) SetBalanceMaxByWeight(v float64) {
+	capnp.Struct(s).SetUint64(80, math.Float64bits(v))
+}
+
+func (s Plan) BalanceMinByWeight() float64 {
+	return math.Float64frombits(capnp.Struct(s).Uint64(88))
+}
+
+func (s Plan) SetBalanceMinByWeight(v float64) {
+	capnp.Struct(s).SetUint64(88, math.Float64bits(v))
+}
+
+func (s Plan) BelowQuorum() uint32 {
+	return capnp.Struct(s).Uint32(12)
+}
+
+func (s Plan) SetBelowQuorum(v uint32) {
+	capnp.Struct(s).SetUint32(12, v)
+}
+
+func (s Plan) Orphaned() uint32 {
+	return capnp.Struct(s).Uint32(96)
+}
+
+func (s Plan) SetOrphaned(v uint32) {
+	capnp.Struct(s).SetUint32(96, v)
+}
+
+func (s Plan) Nodes() (PlanNode_List, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return PlanNode_List(p.List()), err
+}
+
+func (s Plan) HasNodes() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s Plan) SetNodes(v PlanNode_List) error {
+	return capnp.Struct(s).SetPtr(1, v.ToPtr())
+}
+
+// NewNodes sets the nodes field to a newly
+// allocated PlanNode_List, preferring placement in s's segment.
+func (s Plan) NewNodes(n int32) (PlanNode_List, error) {
+	l, err := NewPlanNode_List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return PlanNode_List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, l.ToPtr())
+	return l, err
+}
+func (s Plan) Warnings() (capnp.TextList, error) {
+	p, err := capnp.Struct(s).Ptr(2)
+	return capnp.TextList(p.List()), err
+}
+
+func (s Plan) HasWarnings() bool {
+	return capnp.Struct(s).HasPtr(2)
+}
+
+func (s Plan) SetWarnings(v capnp.TextList) error {
+	return capnp.Struct(s).SetPtr(2, v.ToPtr())
+}
+
+// NewWarnings sets the warnings field to a newly
+// allocated capnp.TextList, preferring placement in s's segment.
+func (s Plan) NewWarnings(n int32) (capnp.TextList, error) {
+	l, err := capnp.NewTextList(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return capnp.TextList{}, err
+	}
+	err = capnp.Struct(s).SetPtr(2, l.ToPtr())
+	return l, err
+}
+
+// Plan_List is a list of Plan.
+type Plan_List = capnp.StructList[Plan]
+
+// NewPlan creates a new list of Plan.
+func NewPlan_List(s *capnp.Segment, sz int32) (Plan_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 104, PointerCount: 3}, sz)
+	return capnp.StructList[Plan](l), err
+}
+
+// Plan_Future is a wrapper for a Plan promised by a client call.
+type Plan_Future struct{ *capnp.Future }
+
+func (f Plan_Future) Struct() (Plan, error) {
+	p, err := f.Future.Ptr()
+	return Plan(p.Struct()), err
+}
+
+type PlanReply capnp.Struct
+
+// PlanReply_TypeID is the unique identifier for the type PlanReply.
+const PlanReply_TypeID = 0xba7104e5c6f3d928
+
+func NewPlanReply(s *capnp.Segment) (PlanReply, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 5})
+	return PlanReply(st), err
+}
+
+func NewRootPlanReply(s *capnp.Segment) (PlanReply, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 5})
+	return PlanReply(st), err
+}
+
+func ReadRootPlanReply(msg *capnp.Message) (PlanReply, error) {
+	root, err := msg.Root()
+	return PlanReply(root.Struct()), err
+}
+
+func (s PlanReply) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (PlanReply) DecodeFromPtr(p capnp.Ptr) PlanReply {
+	return PlanReply(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s PlanReply) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s PlanReply) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s PlanReply) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s PlanReply) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s PlanReply) Header() (common.ReplyHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.ReplyHeader(p.Struct()), err
+}
+
+func (s PlanReply) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s PlanReply) SetHeader(v common.ReplyHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.ReplyHeader struct, preferring placement in s's segment.
+func (s PlanReply) NewHeader() (common.ReplyHeader, error) {
+	ss, err := common.NewReplyHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.ReplyHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s PlanReply) Error() (common.Error, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return common.Error(p.Struct()), err
+}
+
+func (s PlanReply) HasError() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s PlanReply) SetError(v common.Error) error {
+	return capnp.Struct(s).SetPtr(1, capnp.Struct(v).ToPtr())
+}
+
+// NewError sets the error field to a newly
+// allocated common.Error struct, preferring placement in s's segment.
+func (s PlanReply) NewError() (common.Error, error) {
+	ss, err := common.NewError(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.Error{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s PlanReply) Epoch() uint64 {
+	return capnp.Struct(s).Uint64(0)
+}
+
+func (s PlanReply) SetEpoch(v uint64) {
+	capnp.Struct(s).SetUint64(0, v)
+}
+
+func (s PlanReply) Staged() (RingChange_List, error) {
+	p, err := capnp.Struct(s).Ptr(2)
+	return RingChange_List(p.List()), err
+}
+
+func (s PlanReply) HasStaged() bool {
+	return capnp.Struct(s).HasPtr(2)
+}
+
+func (s PlanReply) SetStaged(v RingChange_List) error {
+	return capnp.Struct(s).SetPtr(2, v.ToPtr())
+}
+
+// NewStaged sets the staged field to a newly
+// allocated RingChange_List, preferring placement in s's segment.
+func (s PlanReply) NewStaged(n int32) (RingChange_List, error) {
+	l, err := NewRingChange_List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return RingChange_List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(2, l.ToPtr())
+	return l, err
+}
+func (s PlanReply) Plan() (Plan, error) {
+	p, err := capnp.Struct(s).Ptr(3)
+	return Plan(p.Struct()), err
+}
+
+func (s PlanReply) HasPlan() bool {
+	return capnp.Struct(s).HasPtr(3)
+}
+
+func (s PlanReply) SetPlan(v Plan) error {
+	return capnp.Struct(s).SetPtr(3, capnp.Struct(v).ToPtr())
+}
+
+// NewPlan sets the plan field to a newly
+// allocated Plan struct, preferring placement in s's segment.
+func (s PlanReply) NewPlan() (Plan, error) {
+	ss, err := NewPlan(capnp.Struct(s).Segment())
+	if err != nil {
+		return Plan{}, err
+	}
+	err = capnp.Struct(s).SetPtr(3, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s PlanReply) Moving() uint32 {
+	return capnp.Struct(s).Uint32(8)
+}
+
+func (s PlanReply) SetMoving(v uint32) {
+	capnp.Struct(s).SetUint32(8, v)
+}
+
+func (s PlanReply) Away() (capnp.TextList, error) {
+	p, err := capnp.Struct(s).Ptr(4)
+	return capnp.TextList(p.List()), err
+}
+
+func (s PlanReply) HasAway() bool {
+	return capnp.Struct(s).HasPtr(4)
+}
+
+func (s PlanReply) SetAway(v capnp.TextList) error {
+	return capnp.Struct(s).SetPtr(4, v.ToPtr())
+}
+
+// NewAway sets the away field to a newly
+// allocated capnp.TextList, preferring placement in s's segment.
+func (s PlanReply) NewAway(n int32) (capnp.TextList, error) {
+	l, err := capnp.NewTextList(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return capnp.TextList{}, err
+	}
+	err = capnp.Struct(s).SetPtr(4, l.ToPtr())
+	return l, err
+}
+func (s PlanReply) Bytes() uint64 {
+	return capnp.Struct(s).Uint64(16)
+}
+
+func (s PlanReply) SetBytes(v uint64) {
+	capnp.Struct(s).SetUint64(16, v)
+}
+
+// PlanReply_List is a list of PlanReply.
+type PlanReply_List = capnp.StructList[PlanReply]
+
+// NewPlanReply creates a new list of PlanReply.
+func NewPlanReply_List(s *capnp.Segment, sz int32) (PlanReply_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 24, PointerCount: 5}, sz)
+	return capnp.StructList[PlanReply](l), err
+}
+
+// PlanReply_Future is a wrapper for a PlanReply promised by a client call.
+type PlanReply_Future struct{ *capnp.Future }
+
+func (f PlanReply_Future) Struct() (PlanReply, error) {
+	p, err := f.Future.Ptr()
+	return PlanReply(p.Struct()), err
+}
+func (p PlanReply_Future) Header() common.ReplyHeader_Future {
+	return common.ReplyHeader_Future{Future: p.Future.Field(0, nil)}
+}
+func (p PlanReply_Future) Error() common.Error_Future {
+	return common.Error_Future{Future: p.Future.Field(1, nil)}
+}
+func (p PlanReply_Future) Plan() Plan_Future {
+	return Plan_Future{Future: p.Future.Field(3, nil)}
+}
+
+type CommitRequest capnp.Struct
+
+// CommitRequest_TypeID is the unique identifier for the type CommitRequest.
+const CommitRequest_TypeID = 0x9f5b60d3e82ca714
+
+func NewCommitRequest(s *capnp.Segment) (CommitRequest, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 2})
+	return CommitRequest(st), err
+}
+
+func NewRootCommitRequest(s *capnp.Segment) (CommitRequest, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 2})
+	return CommitRequest(st), err
+}
+
+func ReadRootCommitRequest(msg *capnp.Message) (CommitRequest, error) {
+	root, err := msg.Root()
+	return CommitRequest(root.Struct()), err
+}
+
+func (s CommitRequest) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (CommitRequest) DecodeFromPtr(p capnp.Ptr) CommitRequest {
+	return CommitRequest(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s CommitRequest) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s CommitRequest) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s CommitRequest) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s CommitRequest) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s CommitRequest) Header() (common.RequestHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.RequestHeader(p.Struct()), err
+}
+
+func (s CommitRequest) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s CommitRequest) SetHeader(v common.RequestHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.RequestHeader struct, preferring placement in s's segment.
+func (s CommitRequest) NewHeader() (common.RequestHeader, error) {
+	ss, err := common.NewRequestHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.RequestHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s CommitRequest) Epoch() uint64 {
+	return capnp.Struct(s).Uint64(0)
+}
+
+func (s CommitRequest) SetEpoch(v uint64) {
+	capnp.Struct(s).SetUint64(0, v)
+}
+
+func (s CommitRequest) Plan() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return []byte(p.Data()), err
+}
+
+func (s CommitRequest) HasPlan() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s CommitRequest) SetPlan(v []byte) error {
+	return capnp.Struct(s).SetData(1, v)
+}
+
+func (s CommitRequest) AcceptLoss() bool {
+	return capnp.Struct(s).Bit(64)
+}
+
+func (s CommitRequest) SetAcceptLoss(v bool) {
+	capnp.Struct(s).SetBit(64, v)
+}
+
+// CommitRequest_List is a list of CommitRequest.
+type CommitRequest_List = capnp.StructList[CommitRequest]
+
+// NewCommitRequest creates a new list of CommitRequest.
+func NewCommitRequest_List(s *capnp.Segment, sz int32) (CommitRequest_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 16, PointerCount: 2}, sz)
+	return capnp.StructList[CommitRequest](l), err
+}
+
+// CommitRequest_Future is a wrapper for a CommitRequest promised by a client call.
+type CommitRequest_Future struct{ *capnp.Future }
+
+func (f CommitRequest_Future) Struct() (CommitRequest, error) {
+	p, err := f.Future.Ptr()
+	return CommitRequest(p.Struct()), err
+}
+func (p CommitRequest_Future) Header() common.RequestHeader_Future {
+	return common.RequestHeader_Future{Future: p.Future.Field(0, nil)}
+}
+
+type CommitReply capnp.Struct
+
+// CommitReply_TypeID is the unique identifier for the type CommitReply.
+const CommitReply_TypeID = 0xc4d8f32b7e105a96
+
+func NewCommitReply(s *capnp.Segment) (CommitReply, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 4})
+	return CommitReply(st), err
+}
+
+func NewRootCommitReply(s *capnp.Segment) (CommitReply, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 4})
+	return CommitReply(st), err
+}
+
+func ReadRootCommitReply(msg *capnp.Message) (CommitReply, error) {
+	root, err := msg.Root()
+	return CommitReply(root.Struct()), err
+}
+
+func (s CommitReply) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (CommitReply) DecodeFromPtr(p capnp.Ptr) CommitReply {
+	return CommitReply(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s CommitReply) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s CommitReply) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s CommitReply) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s CommitReply) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s CommitReply) Header() (common.ReplyHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.ReplyHeader(p.Struct()), err
+}
+
+func (s CommitReply) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s CommitReply) SetHeader(v common.ReplyHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.ReplyHeader struct, preferring placement in s's segment.
+func (s CommitReply) NewHeader() (common.ReplyHeader, error) {
+	ss, err := common.NewReplyHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.ReplyHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s CommitReply) Error() (common.Error, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return common.Error(p.Struct()), err
+}
+
+func (s CommitReply) HasError() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s CommitReply) SetError(v common.Error) error {
+	return capnp.Struct(s).SetPtr(1, capnp.Struct(v).ToPtr())
+}
+
+// NewError sets the error field to a newly
+// allocated common.Error struct, preferring placement in s's segment.
+func (s CommitReply) NewError() (common.Error, error) {
+	ss, err := common.NewError(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.Error{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s CommitReply) Epoch() uint64 {
+	return capnp.Struct(s).Uint64(0)
+}
+
+func (s CommitReply) SetEpoch(v uint64) {
+	capnp.Struct(s).SetUint64(0, v)
+}
+
+func (s CommitReply) Hash() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(2)
+	return []byte(p.Data()), err
+}
+
+func (s CommitReply) HasHash() bool {
+	return capnp.Struct(s).HasPtr(2)
+}
+
+func (s CommitReply) SetHash(v []byte) error {
+	return capnp.Struct(s).SetData(2, v)
+}
+
+func (s CommitReply) Conflict() bool {
+	return capnp.Struct(s).Bit(64)
+}
+
+func (s CommitReply) SetConflict(v bool) {
+	capnp.Struct(s).SetBit(64, v)
+}
+
+func (s CommitReply) Changes() (capnp.TextList, error) {
+	p, err := capnp.Struct(s).Ptr(3)
+	return capnp.TextList(p.List()), err
+}
+
+func (s CommitReply) HasChanges() bool {
+	return capnp.Struct(s).HasPtr(3)
+}
+
+func (s CommitReply) SetChanges(v capnp.TextList) error {
+	return capnp.Struct(s).SetPtr(3, v.ToPtr())
+}
+
+// NewChanges sets the changes field to a newly
+// allocated capnp.TextList, preferring placement in s's segment.
+func (s CommitReply) NewChanges(n int32) (capnp.TextList, error) {
+	l, err := capnp.NewTextList(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return capnp.TextList{}, err
+	}
+	err = capnp.Struct(s).SetPtr(3, l.ToPtr())
+	return l, err
+}
+
+// CommitReply_List is a list of CommitReply.
+type CommitReply_List = capnp.StructList[CommitReply]
+
+// NewCommitReply creates a new list of CommitReply.
+func NewCommitReply_List(s *capnp.Segment, sz int32) (CommitReply_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 16, PointerCount: 4}, sz)
+	return capnp.StructList[CommitReply](l), err
+}
+
+// CommitReply_Future is a wrapper for a CommitReply promised by a client call.
+type CommitReply_Future struct{ *capnp.Future }
+
+func (f CommitReply_Future) Struct() (CommitReply, error) {
+	p, err := f.Future.Ptr()
+	return CommitReply(p.Struct()), err
+}
+func (p CommitReply_Future) Header() common.ReplyHeader_Future {
+	return common.ReplyHeader_Future{Future: p.Future.Field(0, nil)}
+}
+func (p CommitReply_Future) Error() common.Error_Future {
+	return common.Error_Future{Future: p.Future.Field(1, nil)}
+}
+
+type HistoryRequest capnp.Struct
+
+// HistoryRequest_TypeID is the unique identifier for the type HistoryRequest.
+const HistoryRequest_TypeID = 0xa92f8be107d6c543
+
+func NewHistoryRequest(s *capnp.Segment) (HistoryRequest, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return HistoryRequest(st), err
+}
+
+func NewRootHistoryRequest(s *capnp.Segment) (HistoryRequest, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return HistoryRequest(st), err
+}
+
+func ReadRootHistoryRequest(msg *capnp.Message) (HistoryRequest, error) {
+	root, err := msg.Root()
+	return HistoryRequest(root.Struct()), err
+}
+
+func (s HistoryRequest) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (HistoryRequest) DecodeFromPtr(p capnp.Ptr) HistoryRequest {
+	return HistoryRequest(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s HistoryRequest) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s HistoryRequest) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s HistoryRequest) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s HistoryRequest) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s HistoryRequest) Header() (common.RequestHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.RequestHeader(p.Struct()), err
+}
+
+func (s HistoryRequest) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s HistoryRequest) SetHeader(v common.RequestHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.RequestHeader struct, preferring placement in s's segment.
+func (s HistoryRequest) NewHeader() (common.RequestHeader, error) {
+	ss, err := common.NewRequestHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.RequestHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// HistoryRequest_List is a list of HistoryRequest.
+type HistoryRequest_List = capnp.StructList[HistoryRequest]
+
+// NewHistoryRequest creates a new list of HistoryRequest.
+func NewHistoryRequest_List(s *capnp.Segment, sz int32) (HistoryRequest_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[HistoryRequest](l), err
+}
+
+// HistoryRequest_Future is a wrapper for a HistoryRequest promised by a client call.
+type HistoryRequest_Future struct{ *capnp.Future }
+
+func (f HistoryRequest_Future) Struct() (HistoryRequest, error) {
+	p, err := f.Future.Ptr()
+	return HistoryRequest(p.Struct()), err
+}
+func (p HistoryRequest_Future) Header() common.RequestHeader_Future {
+	return common.RequestHeader_Future{Future: p.Future.Field(0, nil)}
+}
+
+type HistoryEntry capnp.Struct
+
+// HistoryEntry_TypeID is the unique identifier for the type HistoryEntry.
+const HistoryEntry_TypeID = 0xf01e5ac49b87d263
+
+func NewHistoryEntry(s *capnp.Segment) (HistoryEntry, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 32, PointerCount: 2})
+	return HistoryEntry(st), err
+}
+
+func NewRootHistoryEntry(s *capnp.Segment) (HistoryEntry, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 32, PointerCount: 2})
+	return HistoryEntry(st), err
+}
+
+func ReadRootHistoryEntry(msg *capnp.Message) (HistoryEntry, error) {
+	root, err := msg.Root()
+	return HistoryEntry(root.Struct()), err
+}
+
+func (s HistoryEntry) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (HistoryEntry) DecodeFromPtr(p capnp.Ptr) HistoryEntry {
+	return HistoryEntry(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s HistoryEntry) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s HistoryEntry) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s HistoryEntry) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s HistoryEntry) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s HistoryEntry) Epoch() uint64 {
+	return capnp.Struct(s).Uint64(0)
+}
+
+func (s HistoryEntry) SetEpoch(v uint64) {
+	capnp.Struct(s).SetUint64(0, v)
+}
+
+func (s HistoryEntry) Hash() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return []byte(p.Data()), err
+}
+
+func (s HistoryEntry) HasHash() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s HistoryEntry) SetHash(v []byte) error {
+	return capnp.Struct(s).SetData(0, v)
+}
+
+func (s HistoryEntry) LearnedMs() uint64 {
+	return capnp.Struct(s).Uint64(8)
+}
+
+func (s HistoryEntry) SetLearnedMs(v uint64) {
+	capnp.Struct(s).SetUint64(8, v)
+}
+
+func (s HistoryEntry) Nodes() uint32 {
+	return capnp.Struct(s).Uint32(16)
+}
+
+func (s HistoryEntry) SetNodes(v uint32) {
+	capnp.Struct(s).SetUint32(16, v)
+}
+
+func (s HistoryEntry) PartitionBits() uint8 {
+	return capnp.Struct(s).Uint8(20)
+}
+
+func (s HistoryEntry) SetPartitionBits(v uint8) {
+	capnp.Struct(s).SetUint8(20, v)
+}
+
+func (s HistoryEntry) Replicas() uint8 {
+	return capnp.Struct(s).Uint8(21)
+}
+
+func (s HistoryEntry) SetReplicas(v uint8) {
+	capnp.Struct(s).SetUint8(21, v)
+}
+
+func (s HistoryEntry) Changes() (capnp.TextList, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return capnp.TextList(p.List()), err
+}
+
+func (s HistoryEntry) HasChanges() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s HistoryEntry) SetChanges(v capnp.TextList) error {
+	return capnp.Struct(s).SetPtr(1, v.ToPtr())
+}
+
+// NewChanges sets the changes field to a newly
+// allocated capnp.TextList, preferring placement in s's segment.
+func (s HistoryEntry) NewChanges(n int32) (capnp.TextList, error) {
+	l, err := capnp.NewTextList(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return capnp.TextList{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, l.ToPtr())
+	return l, err
+}
+func (s HistoryEntry) ChangedPartitions() uint32 {
+	return capnp.Struct(s).Uint32(24)
+}
+
+func (s HistoryEntry) SetChangedPartitions(v uint32) {
+	capnp.Struct(s).SetUint32(24, v)
+}
+
+// HistoryEntry_List is a list of HistoryEntry.
+type HistoryEntry_List = capnp.StructList[HistoryEntry]
+
+// NewHistoryEntry creates a new list of HistoryEntry.
+func NewHistoryEntry_List(s *capnp.Segment, sz int32) (HistoryEntry_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 32, PointerCount: 2}, sz)
+	return capnp.StructList[HistoryEntry](l), err
+}
+
+// HistoryEntry_Future is a wrapper for a HistoryEntry promised by a client call.
+type HistoryEntry_Future struct{ *capnp.Future }
+
+func (f HistoryEntry_Future) Struct() (HistoryEntry, error) {
+	p, err := f.Future.Ptr()
+	return HistoryEntry(p.Struct()), err
+}
+
+type HistoryReply capnp.Struct
+
+// HistoryReply_TypeID is the unique identifier for the type HistoryReply.
+const HistoryReply_TypeID = 0x96c3d8407ab2ef15
+
+func NewHistoryReply(s *capnp.Segment) (HistoryReply, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 3})
+	return HistoryReply(st), err
+}
+
+func NewRootHistoryReply(s *capnp.Segment) (HistoryReply, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 3})
+	return HistoryReply(st), err
+}
+
+func ReadRootHistoryReply(msg *capnp.Message) (HistoryReply, error) {
+	root, err := msg.Root()
+	return HistoryReply(root.Struct()), err
+}
+
+func (s HistoryReply) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (HistoryReply) DecodeFromPtr(p capnp.Ptr) HistoryReply {
+	return HistoryReply(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s HistoryReply) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s HistoryReply) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s HistoryReply) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s HistoryReply) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s HistoryReply) Header() (common.ReplyHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.ReplyHeader(p.Struct()), err
+}
+
+func (s HistoryReply) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s HistoryReply) SetHeader(v common.ReplyHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.ReplyHeader struct, preferring placement in s's segment.
+func (s HistoryReply) NewHeader() (common.ReplyHeader, error) {
+	ss, err := common.NewReplyHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.ReplyHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s HistoryReply) Error() (common.Error, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return common.Error(p.Struct()), err
+}
+
+func (s HistoryReply) HasError() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s HistoryReply) SetError(v common.Error) error {
+	return capnp.Struct(s).SetPtr(1, capnp.Struct(v).ToPtr())
+}
+
+// NewError sets the error field to a newly
+// allocated common.Error struct, preferring placement in s's segment.
+func (s HistoryReply) NewError() (common.Error, error) {
+	ss, err := common.NewError(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.Error{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s HistoryReply) Entries() (HistoryEntry_List, error) {
+	p, err := capnp.Struct(s).Ptr(2)
+	return HistoryEntry_List(p.List()), err
+}
+
+func (s HistoryReply) HasEntries() bool {
+	return capnp.Struct(s).HasPtr(2)
+}
+
+func (s HistoryReply) SetEntries(v HistoryEntry_List) error {
+	return capnp.Struct(s).SetPtr(2, v.ToPtr())
+}
+
+// NewEntries sets the entries field to a newly
+// allocated HistoryEntry_List, preferring placement in s's segment.
+func (s HistoryReply) NewEntries(n int32) (HistoryEntry_List, error) {
+	l, err := NewHistoryEntry_List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return HistoryEntry_List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(2, l.ToPtr())
+	return l, err
+}
+
+// HistoryReply_List is a list of HistoryReply.
+type HistoryReply_List = capnp.StructList[HistoryReply]
+
+// NewHistoryReply creates a new list of HistoryReply.
+func NewHistoryReply_List(s *capnp.Segment, sz int32) (HistoryReply_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 3}, sz)
+	return capnp.StructList[HistoryReply](l), err
+}
+
+// HistoryReply_Future is a wrapper for a HistoryReply promised by a client call.
+type HistoryReply_Future struct{ *capnp.Future }
+
+func (f HistoryReply_Future) Struct() (HistoryReply, error) {
+	p, err := f.Future.Ptr()
+	return HistoryReply(p.Struct()), err
+}
+func (p HistoryReply_Future) Header() common.ReplyHeader_Future {
+	return common.ReplyHeader_Future{Future: p.Future.Field(0, nil)}
+}
+func (p HistoryReply_Future) Error() common.Error_Future {
+	return common.Error_Future{Future: p.Future.Field(1, nil)}
+}
+
+type TransfersRequest capnp.Struct
+
+// TransfersRequest_TypeID is the unique identifier for the type TransfersRequest.
+const TransfersRequest_TypeID = 0xe8d4106cb9f75a23
+
+func NewTransfersRequest(s *capnp.Segment) (TransfersRequest, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return TransfersRequest(st), err
+}
+
+func NewRootTransfersRequest(s *capnp.Segment) (TransfersRequest, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return TransfersRequest(st), err
+}
+
+func ReadRootTransfersRequest(msg *capnp.Message) (TransfersRequest, error) {
+	root, err := msg.Root()
+	return TransfersRequest(root.Struct()), err
+}
+
+func (s TransfersRequest) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (TransfersRequest) DecodeFromPtr(p capnp.Ptr) TransfersRequest {
+	return TransfersRequest(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s TransfersRequest) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s TransfersRequest) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s TransfersRequest) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s TransfersRequest) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s TransfersRequest) Header() (common.RequestHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.RequestHeader(p.Struct()), err
+}
+
+func (s TransfersRequest) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s TransfersRequest) SetHeader(v common.RequestHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.RequestHeader struct, preferring placement in s's segment.
+func (s TransfersRequest) NewHeader() (common.RequestHeader, error) {
+	ss, err := common.NewRequestHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.RequestHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// TransfersRequest_List is a list of TransfersRequest.
+type TransfersRequest_List = capnp.StructList[TransfersRequest]
+
+// NewTransfersRequest creates a new list of TransfersRequest.
+func NewTransfersRequest_List(s *capnp.Segment, sz int32) (TransfersRequest_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[TransfersRequest](l), err
+}
+
+// TransfersRequest_Future is a wrapper for a TransfersRequest promised by a client call.
+type TransfersRequest_Future struct{ *capnp.Future }
+
+func (f TransfersRequest_Future) Struct() (TransfersRequest, error) {
+	p, err := f.Future.Ptr()
+	return TransfersRequest(p.Struct()), err
+}
+func (p TransfersRequest_Future) Header() common.RequestHeader_Future {
+	return common.RequestHeader_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Transfer capnp.Struct
+
+// Transfer_TypeID is the unique identifier for the type Transfer.
+const Transfer_TypeID = 0x8ab6e59d1f70c342
+
+func NewTransfer(s *capnp.Segment) (Transfer, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 48, PointerCount: 3})
+	return Transfer(st), err
+}
+
+func NewRootTransfer(s *capnp.Segment) (Transfer, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 48, PointerCount: 3})
+	return Transfer(st), err
+}
+
+func ReadRootTransfer(msg *capnp.Message) (Transfer, error) {
+	root, err := msg.Root()
+	return Transfer(root.Struct()), err
+}
+
+func (s Transfer) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Transfer) DecodeFromPtr(p capnp.Ptr) Transfer {
+	return Transfer(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Transfer) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Transfer) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Transfer) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Transfer) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Transfer) Partition() uint32 {
+	return capnp.Struct(s).Uint32(0)
+}
+
+func (s Transfer) SetPartition(v uint32) {
+	capnp.Struct(s).SetUint32(0, v)
+}
+
+func (s Transfer) Bits() uint8 {
+	return capnp.Struct(s).Uint8(4)
+}
+
+func (s Transfer) SetBits(v uint8) {
+	capnp.Struct(s).SetUint8(4, v)
+}
+
+func (s Transfer) State() (string, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return p.Text(), err
+}
+
+func (s Transfer) HasState() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Transfer) StateBytes() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return p.TextBytes(), err
+}
+
+func (s Transfer) SetState(v string) error {
+	return capnp.Struct(s).SetText(0, v)
+}
+
+func (s Transfer) Peer() (string, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return p.Text(), err
+}
+
+func (s Transfer) HasPeer() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s Transfer) PeerBytes() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return p.TextBytes(), err
+}
+
+func (s Transfer) SetPeer(v string) error {
+	return capnp.Struct(s).SetText(1, v)
+}
+
+func (s Transfer) Records() uint64 {
+	return capnp.Struct(s).Uint64(8)
+}
+
+func (s Transfer) SetRecords(v uint64) {
+	capnp.Struct(s).SetUint64(8, v)
+}
+
+func (s Transfer) RecordsTotal() uint64 {
+	return capnp.Struct(s).Uint64(16)
+}
+
+func (s Transfer) SetRecordsTotal(v uint64) {
+	capnp.Struct(s).SetUint64(16, v)
+}
+
+func (s Transfer) Bytes() uint64 {
+	return capnp.Struct(s).Uint64(24)
+}
+
+func (s Transfer) SetBytes(v uint64) {
+	capnp.Struct(s).SetUint64(24, v)
+}
+
+func (s Transfer) Lo() uint64 {
+	return capnp.Struct(s).Uint64(32)
+}
+
+func (s Transfer) SetLo(v uint64) {
+	capnp.Struct(s).SetUint64(32, v)
+}
+
+func (s Transfer) Hi() uint64 {
+	return capnp.Struct(s).Uint64(40)
+}
+
+func (s Transfer) SetHi(v uint64) {
+	capnp.Struct(s).SetUint64(40, v)
+}
+
+func (s Transfer) Trouble() (string, error) {
+	p, err := capnp.Struct(s).Ptr(2)
+	return p.Text(), err
+}
+
+func (s Transfer) HasTrouble() bool {
+	return capnp.Struct(s).HasPtr(2)
+}
+
+func (s Transfer) TroubleBytes() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(2)
+	return p.TextBytes(), err
+}
+
+func (s Transfer) SetTrouble(v string) error {
+	return capnp.Struct(s).SetText(2, v)
+}
+
+// Transfer_List is a list of Transfer.
+type Transfer_List = capnp.StructList[Transfer]
+
+// NewTransfer creates a new list of Transfer.
+func NewTransfer_List(s *capnp.Segment, sz int32) (Transfer_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 48, PointerCount: 3}, sz)
+	return capnp.StructList[Transfer](l), err
+}
+
+// Transfer_Future is a wrapper for a Transfer promised by a client call.
+type Transfer_Future struct{ *capnp.Future }
+
+func (f Transfer_Future) Struct() (Transfer, error) {
+	p, err := f.Future.Ptr()
+	return Transfer(p.Struct()), err
+}
+
+type TransfersReply capnp.Struct
+
+// TransfersReply_TypeID is the unique identifier for the type TransfersReply.
+const TransfersReply_TypeID = 0xd75f04b8c92e6a13
+
+func NewTransfersReply(s *capnp.Segment) (TransfersReply, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 40, PointerCount: 3})
+	return TransfersReply(st), err
+}
+
+func NewRootTransfersReply(s *capnp.Segment) (TransfersReply, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 40, PointerCount: 3})
+	return TransfersReply(st), err
+}
+
+func ReadRootTransfersReply(msg *capnp.Message) (TransfersReply, error) {
+	root, err := msg.Root()
+	return TransfersReply(root.Struct()), err
+}
+
+func (s TransfersReply) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (TransfersReply) DecodeFromPtr(p capnp.Ptr) TransfersReply {
+	return TransfersReply(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s TransfersReply) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s TransfersReply) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s TransfersReply) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s TransfersReply) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s TransfersReply) Header() (common.ReplyHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.ReplyHeader(p.Struct()), err
+}
+
+func (s TransfersReply) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s TransfersReply) SetHeader(v common.ReplyHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.ReplyHeader struct, preferring placement in s's segment.
+func (s TransfersReply) NewHeader() (common.ReplyHeader, error) {
+	ss, err := common.NewReplyHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.ReplyHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s TransfersReply) Error() (common.Error, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return common.Error(p.Struct()), err
+}
+
+func (s TransfersReply) HasError() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s TransfersReply) SetError(v common.Error) error {
+	return capnp.Struct(s).SetPtr(1, capnp.Struct(v).ToPtr())
+}
+
+// NewError sets the error field to a newly
+// allocated common.Error struct, preferring placement in s's segment.
+func (s TransfersReply) NewError() (common.Error, error) {
+	ss, err := common.NewError(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.Error{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s TransfersReply) Epoch() uint64 {
+	return capnp.Struct(s).Uint64(0)
+}
+
+func (s TransfersReply) SetEpoch(v uint64) {
+	capnp.Struct(s).SetUint64(0, v)
+}
+
+func (s TransfersReply) Coming() uint32 {
+	return capnp.Struct(s).Uint32(8)
+}
+
+func (s TransfersReply) SetComing(v uint32) {
+	capnp.Struct(s).SetUint32(8, v)
+}
+
+func (s TransfersReply) Going() uint32 {
+	return capnp.Struct(s).Uint32(12)
+}
+
+func (s TransfersReply) SetGoing(v uint32) {
+	capnp.Struct(s).SetUint32(12, v)
+}
+
+func (s TransfersReply) Unsettled() uint32 {
+	return capnp.Struct(s).Uint32(16)
+}
+
+func (s TransfersReply) SetUnsettled(v uint32) {
+	capnp.Struct(s).SetUint32(16, v)
+}
+
+func (s TransfersReply) BytesIn() uint64 {
+	return capnp.Struct(s).Uint64(24)
+}
+
+func (s TransfersReply) SetBytesIn(v uint64) {
+	capnp.Struct(s).SetUint64(24, v)
+}
+
+func (s TransfersReply) BytesPerSecond() uint64 {
+	return capnp.Struct(s).Uint64(32)
+}
+
+func (s TransfersReply) SetBytesPerSecond(v uint64) {
+	capnp.Struct(s).SetUint64(32, v)
+}
+
+func (s TransfersReply) Transfers() (Transfer_List, error) {
+	p, err := capnp.Struct(s).Ptr(2)
+	return Transfer_List(p.List()), err
+}
+
+func (s TransfersReply) HasTransfers() bool {
+	return capnp.Struct(s).HasPtr(2)
+}
+
+func (s TransfersReply) SetTransfers(v Transfer_List) error {
+	return capnp.Struct(s).SetPtr(2, v.ToPtr())
+}
+
+// NewTransfers sets the transfers field to a newly
+// allocated Transfer_List, preferring placement in s's segment.
+func (s TransfersReply) NewTransfers(n int32) (Transfer_List, error) {
+	l, err := NewTransfer_List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return Transfer_List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(2, l.ToPtr())
+	return l, err
+}
+func (s TransfersReply) Throttle() float32 {
+	return math.Float32frombits(capnp.Struct(s).Uint32(20))
+}
+
+func (s TransfersReply) SetThrottle(v float32) {
+	capnp.Struct(s).SetUint32(20, math.Float32bits(v))
+}
+
+// TransfersReply_List is a list of TransfersReply.
+type TransfersReply_List = capnp.StructList[TransfersReply]
+
+// NewTransfersReply creates a new list of TransfersReply.
+func NewTransfersReply_List(s *capnp.Segment, sz int32) (TransfersReply_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 40, PointerCount: 3}, sz)
+	return capnp.StructList[TransfersReply](l), err
+}
+
+// TransfersReply_Future is a wrapper for a TransfersReply promised by a client call.
+type TransfersReply_Future struct{ *capnp.Future }
+
+func (f TransfersReply_Future) Struct() (TransfersReply, error) {
+	p, err := f.Future.Ptr()
+	return TransfersReply(p.Struct()), err
+}
+func (p TransfersReply_Future) Header() common.ReplyHeader_Future {
+	return common.ReplyHeader_Future{Future: p.Future.Field(0, nil)}
+}
+func (p TransfersReply_Future) Error() common.Error_Future {
+	return common.Error_Future{Future: p.Future.Field(1, nil)}
+}
+
+type DrainRequest capnp.Struct
+
+// DrainRequest_TypeID is the unique identifier for the type DrainRequest.
+const DrainRequest_TypeID = 0xac18e7f0495bd362
+
+func NewDrainRequest(s *capnp.Segment) (DrainRequest, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return DrainRequest(st), err
+}
+
+func NewRootDrainRequest(s *capnp.Segment) (DrainRequest, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return DrainRequest(st), err
+}
+
+func ReadRootDrainRequest(msg *capnp.Message) (DrainRequest, error) {
+	root, err := msg.Root()
+	return DrainRequest(root.Struct()), err
+}
+
+func (s DrainRequest) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (DrainRequest) DecodeFromPtr(p capnp.Ptr) DrainRequest {
+	return DrainRequest(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s DrainRequest) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s DrainRequest) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s DrainRequest) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s DrainRequest) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s DrainRequest) Header() (common.RequestHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.RequestHeader(p.Struct()), err
+}
+
+func (s DrainRequest) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s DrainRequest) SetHeader(v common.RequestHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.RequestHeader struct, preferring placement in s's segment.
+func (s DrainRequest) NewHeader() (common.RequestHeader, error) {
+	ss, err := common.NewRequestHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.RequestHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s DrainRequest) Undo() bool {
+	return capnp.Struct(s).Bit(0)
+}
+
+func (s DrainRequest) SetUndo(v bool) {
+	capnp.Struct(s).SetBit(0, v)
+}
+
+// DrainRequest_List is a list of DrainRequest.
+type DrainRequest_List = capnp.StructList[DrainRequest]
+
+// NewDrainRequest creates a new list of DrainRequest.
+func NewDrainRequest_List(s *capnp.Segment, sz int32) (DrainRequest_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1}, sz)
+	return capnp.StructList[DrainRequest](l), err
+}
+
+// DrainRequest_Future is a wrapper for a DrainRequest promised by a client call.
+type DrainRequest_Future struct{ *capnp.Future }
+
+func (f DrainRequest_Future) Struct() (DrainRequest, error) {
+	p, err := f.Future.Ptr()
+	return DrainRequest(p.Struct()), err
+}
+func (p DrainRequest_Future) Header() common.RequestHeader_Future {
+	return common.RequestHeader_Future{Future: p.Future.Field(0, nil)}
+}
+
+type DrainReply capnp.Struct
+
+// DrainReply_TypeID is the unique identifier for the type DrainReply.
+const DrainReply_TypeID = 0x90f2c4d7ae6b5183
+
+func NewDrainReply(s *capnp.Segment) (DrainReply, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 2})
+	return DrainReply(st), err
+}
+
+func NewRootDrainReply(s *capnp.Segment) (DrainReply, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 2})
+	return DrainReply(st), err
+}
+
+func ReadRootDrainReply(msg *capnp.Message) (DrainReply, error) {
+	root, err := msg.Root()
+	return DrainReply(root.Struct()), err
+}
+
+func (s DrainReply) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (DrainReply) DecodeFromPtr(p capnp.Ptr) DrainReply {
+	return DrainReply(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s DrainReply) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s DrainReply) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s DrainReply) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s DrainReply) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s DrainReply) Header() (common.ReplyHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.ReplyHeader(p.Struct()), err
+}
+
+func (s DrainReply) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s DrainReply) SetHeader(v common.ReplyHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.ReplyHeader struct, preferring placement in s's segment.
+func (s DrainReply) NewHeader() (common.ReplyHeader, error) {
+	ss, err := common.NewReplyHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.ReplyHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s DrainReply) Error() (common.Error, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return common.Error(p.Struct()), err
+}
+
+func (s DrainReply) HasError() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s DrainReply) SetError(v common.Error) error {
+	return capnp.Struct(s).SetPtr(1, capnp.Struct(v).ToPtr())
+}
+
+// NewError sets the error field to a newly
+// allocated common.Error struct, preferring placement in s's segment.
+func (s DrainReply) NewError() (common.Error, error) {
+	ss, err := common.NewError(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.Error{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s DrainReply) InFlight() uint64 {
+	return capnp.Struct(s).Uint64(0)
+}
+
+func (s DrainReply) SetInFlight(v uint64) {
+	capnp.Struct(s).SetUint64(0, v)
+}
+
+// DrainReply_List is a list of DrainReply.
+type DrainReply_List = capnp.StructList[DrainReply]
+
+// NewDrainReply creates a new list of DrainReply.
+func NewDrainReply_List(s *capnp.Segment, sz int32) (DrainReply_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 2}, sz)
+	return capnp.StructList[DrainReply](l), err
+}
+
+// DrainReply_Future is a wrapper for a DrainReply promised by a client call.
+type DrainReply_Future struct{ *capnp.Future }
+
+func (f DrainReply_Future) Struct() (DrainReply, error) {
+	p, err := f.Future.Ptr()
+	return DrainReply(p.Struct()), err
+}
+func (p DrainReply_Future) Header() common.ReplyHeader_Future {
+	return common.ReplyHeader_Future{Future: p.Future.Field(0, nil)}
+}
+func (p DrainReply_Future) Error() common.Error_Future {
+	return common.Error_Future{Future: p.Future.Field(1, nil)}
 }
 
 type RepairStatusRequest capnp.Struct

@@ -3640,12 +3640,12 @@ type RingRequest capnp.Struct
 const RingRequest_TypeID = 0x97ab6ce0d14f8325
 
 func NewRingRequest(s *capnp.Segment) (RingRequest, error) {
-	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 3})
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 3})
 	return RingRequest(st), err
 }
 
 func NewRootRingRequest(s *capnp.Segment) (RingRequest, error) {
-	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 3})
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 3})
 	return RingRequest(st), err
 }
 
@@ -3744,13 +3744,20 @@ func (s RingRequest) NewPages(n int32) (capnp.UInt32List, error) {
 	err = capnp.Struct(s).SetPtr(2, l.ToPtr())
 	return l, err
 }
+func (s RingRequest) Deltas() bool {
+	return capnp.Struct(s).Bit(64)
+}
+
+func (s RingRequest) SetDeltas(v bool) {
+	capnp.Struct(s).SetBit(64, v)
+}
 
 // RingRequest_List is a list of RingRequest.
 type RingRequest_List = capnp.StructList[RingRequest]
 
 // NewRingRequest creates a new list of RingRequest.
 func NewRingRequest_List(s *capnp.Segment, sz int32) (RingRequest_List, error) {
-	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 3}, sz)
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 16, PointerCount: 3}, sz)
 	return capnp.StructList[RingRequest](l), err
 }
 
@@ -3763,6 +3770,437 @@ func (f RingRequest_Future) Struct() (RingRequest, error) {
 }
 func (p RingRequest_Future) Header() common.RequestHeader_Future {
 	return common.RequestHeader_Future{Future: p.Future.Field(0, nil)}
+}
+
+type NodeChange capnp.Struct
+
+// NodeChange_TypeID is the unique identifier for the type NodeChange.
+const NodeChange_TypeID = 0xcd0952e8b1f7a364
+
+func NewNodeChange(s *capnp.Segment) (NodeChange, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return NodeChange(st), err
+}
+
+func NewRootNodeChange(s *capnp.Segment) (NodeChange, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return NodeChange(st), err
+}
+
+func ReadRootNodeChange(msg *capnp.Message) (NodeChange, error) {
+	root, err := msg.Root()
+	return NodeChange(root.Struct()), err
+}
+
+func (s NodeChange) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (NodeChange) DecodeFromPtr(p capnp.Ptr) NodeChange {
+	return NodeChange(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s NodeChange) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s NodeChange) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s NodeChange) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s NodeChange) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s NodeChange) Position() uint16 {
+	return capnp.Struct(s).Uint16(0)
+}
+
+func (s NodeChange) SetPosition(v uint16) {
+	capnp.Struct(s).SetUint16(0, v)
+}
+
+func (s NodeChange) Node() (Node, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return Node(p.Struct()), err
+}
+
+func (s NodeChange) HasNode() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s NodeChange) SetNode(v Node) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewNode sets the node field to a newly
+// allocated Node struct, preferring placement in s's segment.
+func (s NodeChange) NewNode() (Node, error) {
+	ss, err := NewNode(capnp.Struct(s).Segment())
+	if err != nil {
+		return Node{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// NodeChange_List is a list of NodeChange.
+type NodeChange_List = capnp.StructList[NodeChange]
+
+// NewNodeChange creates a new list of NodeChange.
+func NewNodeChange_List(s *capnp.Segment, sz int32) (NodeChange_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1}, sz)
+	return capnp.StructList[NodeChange](l), err
+}
+
+// NodeChange_Future is a wrapper for a NodeChange promised by a client call.
+type NodeChange_Future struct{ *capnp.Future }
+
+func (f NodeChange_Future) Struct() (NodeChange, error) {
+	p, err := f.Future.Ptr()
+	return NodeChange(p.Struct()), err
+}
+func (p NodeChange_Future) Node() Node_Future {
+	return Node_Future{Future: p.Future.Field(0, nil)}
+}
+
+type SlotChange capnp.Struct
+
+// SlotChange_TypeID is the unique identifier for the type SlotChange.
+const SlotChange_TypeID = 0x9b37f60de5c2a481
+
+func NewSlotChange(s *capnp.Segment) (SlotChange, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return SlotChange(st), err
+}
+
+func NewRootSlotChange(s *capnp.Segment) (SlotChange, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return SlotChange(st), err
+}
+
+func ReadRootSlotChange(msg *capnp.Message) (SlotChange, error) {
+	root, err := msg.Root()
+	return SlotChange(root.Struct()), err
+}
+
+func (s SlotChange) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (SlotChange) DecodeFromPtr(p capnp.Ptr) SlotChange {
+	return SlotChange(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s SlotChange) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s SlotChange) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s SlotChange) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s SlotChange) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s SlotChange) Partition() uint32 {
+	return capnp.Struct(s).Uint32(0)
+}
+
+func (s SlotChange) SetPartition(v uint32) {
+	capnp.Struct(s).SetUint32(0, v)
+}
+
+func (s SlotChange) Slots() (capnp.UInt16List, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return capnp.UInt16List(p.List()), err
+}
+
+func (s SlotChange) HasSlots() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s SlotChange) SetSlots(v capnp.UInt16List) error {
+	return capnp.Struct(s).SetPtr(0, v.ToPtr())
+}
+
+// NewSlots sets the slots field to a newly
+// allocated capnp.UInt16List, preferring placement in s's segment.
+func (s SlotChange) NewSlots(n int32) (capnp.UInt16List, error) {
+	l, err := capnp.NewUInt16List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return capnp.UInt16List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, l.ToPtr())
+	return l, err
+}
+
+// SlotChange_List is a list of SlotChange.
+type SlotChange_List = capnp.StructList[SlotChange]
+
+// NewSlotChange creates a new list of SlotChange.
+func NewSlotChange_List(s *capnp.Segment, sz int32) (SlotChange_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1}, sz)
+	return capnp.StructList[SlotChange](l), err
+}
+
+// SlotChange_Future is a wrapper for a SlotChange promised by a client call.
+type SlotChange_Future struct{ *capnp.Future }
+
+func (f SlotChange_Future) Struct() (SlotChange, error) {
+	p, err := f.Future.Ptr()
+	return SlotChange(p.Struct()), err
+}
+
+type RingDelta capnp.Struct
+
+// RingDelta_TypeID is the unique identifier for the type RingDelta.
+const RingDelta_TypeID = 0xf2c61a7d08b9e354
+
+func NewRingDelta(s *capnp.Segment) (RingDelta, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 8})
+	return RingDelta(st), err
+}
+
+func NewRootRingDelta(s *capnp.Segment) (RingDelta, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 8})
+	return RingDelta(st), err
+}
+
+func ReadRootRingDelta(msg *capnp.Message) (RingDelta, error) {
+	root, err := msg.Root()
+	return RingDelta(root.Struct()), err
+}
+
+func (s RingDelta) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (RingDelta) DecodeFromPtr(p capnp.Ptr) RingDelta {
+	return RingDelta(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s RingDelta) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s RingDelta) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s RingDelta) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s RingDelta) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s RingDelta) FromEpoch() uint64 {
+	return capnp.Struct(s).Uint64(0)
+}
+
+func (s RingDelta) SetFromEpoch(v uint64) {
+	capnp.Struct(s).SetUint64(0, v)
+}
+
+func (s RingDelta) FromHash() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return []byte(p.Data()), err
+}
+
+func (s RingDelta) HasFromHash() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s RingDelta) SetFromHash(v []byte) error {
+	return capnp.Struct(s).SetData(0, v)
+}
+
+func (s RingDelta) Epoch() uint64 {
+	return capnp.Struct(s).Uint64(8)
+}
+
+func (s RingDelta) SetEpoch(v uint64) {
+	capnp.Struct(s).SetUint64(8, v)
+}
+
+func (s RingDelta) Hash() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return []byte(p.Data()), err
+}
+
+func (s RingDelta) HasHash() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s RingDelta) SetHash(v []byte) error {
+	return capnp.Struct(s).SetData(1, v)
+}
+
+func (s RingDelta) ParentHash() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(2)
+	return []byte(p.Data()), err
+}
+
+func (s RingDelta) HasParentHash() bool {
+	return capnp.Struct(s).HasPtr(2)
+}
+
+func (s RingDelta) SetParentHash(v []byte) error {
+	return capnp.Struct(s).SetData(2, v)
+}
+
+func (s RingDelta) NodeCount() uint32 {
+	return capnp.Struct(s).Uint32(16)
+}
+
+func (s RingDelta) SetNodeCount(v uint32) {
+	capnp.Struct(s).SetUint32(16, v)
+}
+
+func (s RingDelta) Nodes() (NodeChange_List, error) {
+	p, err := capnp.Struct(s).Ptr(3)
+	return NodeChange_List(p.List()), err
+}
+
+func (s RingDelta) HasNodes() bool {
+	return capnp.Struct(s).HasPtr(3)
+}
+
+func (s RingDelta) SetNodes(v NodeChange_List) error {
+	return capnp.Struct(s).SetPtr(3, v.ToPtr())
+}
+
+// NewNodes sets the nodes field to a newly
+// allocated NodeChange_List, preferring placement in s's segment.
+func (s RingDelta) NewNodes(n int32) (NodeChange_List, error) {
+	l, err := NewNodeChange_List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return NodeChange_List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(3, l.ToPtr())
+	return l, err
+}
+func (s RingDelta) Electors() (capnp.UInt16List, error) {
+	p, err := capnp.Struct(s).Ptr(4)
+	return capnp.UInt16List(p.List()), err
+}
+
+func (s RingDelta) HasElectors() bool {
+	return capnp.Struct(s).HasPtr(4)
+}
+
+func (s RingDelta) SetElectors(v capnp.UInt16List) error {
+	return capnp.Struct(s).SetPtr(4, v.ToPtr())
+}
+
+// NewElectors sets the electors field to a newly
+// allocated capnp.UInt16List, preferring placement in s's segment.
+func (s RingDelta) NewElectors(n int32) (capnp.UInt16List, error) {
+	l, err := capnp.NewUInt16List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return capnp.UInt16List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(4, l.ToPtr())
+	return l, err
+}
+func (s RingDelta) BucketsChanged() bool {
+	return capnp.Struct(s).Bit(160)
+}
+
+func (s RingDelta) SetBucketsChanged(v bool) {
+	capnp.Struct(s).SetBit(160, v)
+}
+
+func (s RingDelta) Buckets() (BucketProperties_List, error) {
+	p, err := capnp.Struct(s).Ptr(5)
+	return BucketProperties_List(p.List()), err
+}
+
+func (s RingDelta) HasBuckets() bool {
+	return capnp.Struct(s).HasPtr(5)
+}
+
+func (s RingDelta) SetBuckets(v BucketProperties_List) error {
+	return capnp.Struct(s).SetPtr(5, v.ToPtr())
+}
+
+// NewBuckets sets the buckets field to a newly
+// allocated BucketProperties_List, preferring placement in s's segment.
+func (s RingDelta) NewBuckets(n int32) (BucketProperties_List, error) {
+	l, err := NewBucketProperties_List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return BucketProperties_List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(5, l.ToPtr())
+	return l, err
+}
+func (s RingDelta) Slots() (SlotChange_List, error) {
+	p, err := capnp.Struct(s).Ptr(6)
+	return SlotChange_List(p.List()), err
+}
+
+func (s RingDelta) HasSlots() bool {
+	return capnp.Struct(s).HasPtr(6)
+}
+
+func (s RingDelta) SetSlots(v SlotChange_List) error {
+	return capnp.Struct(s).SetPtr(6, v.ToPtr())
+}
+
+// NewSlots sets the slots field to a newly
+// allocated SlotChange_List, preferring placement in s's segment.
+func (s RingDelta) NewSlots(n int32) (SlotChange_List, error) {
+	l, err := NewSlotChange_List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return SlotChange_List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(6, l.ToPtr())
+	return l, err
+}
+func (s RingDelta) Spans() (Span_List, error) {
+	p, err := capnp.Struct(s).Ptr(7)
+	return Span_List(p.List()), err
+}
+
+func (s RingDelta) HasSpans() bool {
+	return capnp.Struct(s).HasPtr(7)
+}
+
+func (s RingDelta) SetSpans(v Span_List) error {
+	return capnp.Struct(s).SetPtr(7, v.ToPtr())
+}
+
+// NewSpans sets the spans field to a newly
+// allocated Span_List, preferring placement in s's segment.
+func (s RingDelta) NewSpans(n int32) (Span_List, error) {
+	l, err := NewSpan_List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return Span_List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(7, l.ToPtr())
+	return l, err
+}
+
+// RingDelta_List is a list of RingDelta.
+type RingDelta_List = capnp.StructList[RingDelta]
+
+// NewRingDelta creates a new list of RingDelta.
+func NewRingDelta_List(s *capnp.Segment, sz int32) (RingDelta_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 24, PointerCount: 8}, sz)
+	return capnp.StructList[RingDelta](l), err
+}
+
+// RingDelta_Future is a wrapper for a RingDelta promised by a client call.
+type RingDelta_Future struct{ *capnp.Future }
+
+func (f RingDelta_Future) Struct() (RingDelta, error) {
+	p, err := f.Future.Ptr()
+	return RingDelta(p.Struct()), err
 }
 
 type Node capnp.Struct
@@ -3895,6 +4333,22 @@ func (s Node) SetLeaving(v bool) {
 	capnp.Struct(s).SetBit(32, v)
 }
 
+func (s Node) Lost() bool {
+	return capnp.Struct(s).Bit(33)
+}
+
+func (s Node) SetLost(v bool) {
+	capnp.Struct(s).SetBit(33, v)
+}
+
+func (s Node) Gone() bool {
+	return capnp.Struct(s).Bit(34)
+}
+
+func (s Node) SetGone(v bool) {
+	capnp.Struct(s).SetBit(34, v)
+}
+
 // Node_List is a list of Node.
 type Node_List = capnp.StructList[Node]
 
@@ -3918,12 +4372,12 @@ type Page capnp.Struct
 const Page_TypeID = 0x8f94a2d6e7b01c35
 
 func NewPage(s *capnp.Segment) (Page, error) {
-	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 2})
 	return Page(st), err
 }
 
 func NewRootPage(s *capnp.Segment) (Page, error) {
-	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 2})
 	return Page(st), err
 }
 
@@ -3985,13 +4439,36 @@ func (s Page) NewSlots(n int32) (capnp.UInt16List, error) {
 	err = capnp.Struct(s).SetPtr(0, l.ToPtr())
 	return l, err
 }
+func (s Page) Spans() (Span_List, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return Span_List(p.List()), err
+}
+
+func (s Page) HasSpans() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s Page) SetSpans(v Span_List) error {
+	return capnp.Struct(s).SetPtr(1, v.ToPtr())
+}
+
+// NewSpans sets the spans field to a newly
+// allocated Span_List, preferring placement in s's segment.
+func (s Page) NewSpans(n int32) (Span_List, error) {
+	l, err := NewSpan_List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return Span_List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, l.ToPtr())
+	return l, err
+}
 
 // Page_List is a list of Page.
 type Page_List = capnp.StructList[Page]
 
 // NewPage creates a new list of Page.
 func NewPage_List(s *capnp.Segment, sz int32) (Page_List, error) {
-	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1}, sz)
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 2}, sz)
 	return capnp.StructList[Page](l), err
 }
 
@@ -4001,6 +4478,89 @@ type Page_Future struct{ *capnp.Future }
 func (f Page_Future) Struct() (Page, error) {
 	p, err := f.Future.Ptr()
 	return Page(p.Struct()), err
+}
+
+type Span capnp.Struct
+
+// Span_TypeID is the unique identifier for the type Span.
+const Span_TypeID = 0xeb62f07a9c41d835
+
+func NewSpan(s *capnp.Segment) (Span, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 0})
+	return Span(st), err
+}
+
+func NewRootSpan(s *capnp.Segment) (Span, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 0})
+	return Span(st), err
+}
+
+func ReadRootSpan(msg *capnp.Message) (Span, error) {
+	root, err := msg.Root()
+	return Span(root.Struct()), err
+}
+
+func (s Span) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Span) DecodeFromPtr(p capnp.Ptr) Span {
+	return Span(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Span) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Span) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Span) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Span) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Span) First() uint32 {
+	return capnp.Struct(s).Uint32(0)
+}
+
+func (s Span) SetFirst(v uint32) {
+	capnp.Struct(s).SetUint32(0, v)
+}
+
+func (s Span) Since() uint64 {
+	return capnp.Struct(s).Uint64(8)
+}
+
+func (s Span) SetSince(v uint64) {
+	capnp.Struct(s).SetUint64(8, v)
+}
+
+func (s Span) Oldest() uint64 {
+	return capnp.Struct(s).Uint64(16)
+}
+
+func (s Span) SetOldest(v uint64) {
+	capnp.Struct(s).SetUint64(16, v)
+}
+
+// Span_List is a list of Span.
+type Span_List = capnp.StructList[Span]
+
+// NewSpan creates a new list of Span.
+func NewSpan_List(s *capnp.Segment, sz int32) (Span_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 24, PointerCount: 0}, sz)
+	return capnp.StructList[Span](l), err
+}
+
+// Span_Future is a wrapper for a Span promised by a client call.
+type Span_Future struct{ *capnp.Future }
+
+func (f Span_Future) Struct() (Span, error) {
+	p, err := f.Future.Ptr()
+	return Span(p.Struct()), err
 }
 
 type ConflictRule uint16
@@ -4397,10 +4957,11 @@ const (
 	RingReply_Which_error     RingReply_Which = 0
 	RingReply_Which_unchanged RingReply_Which = 1
 	RingReply_Which_ring      RingReply_Which = 2
+	RingReply_Which_delta     RingReply_Which = 3
 )
 
 func (w RingReply_Which) String() string {
-	const s = "errorunchangedring"
+	const s = "errorunchangedringdelta"
 	switch w {
 	case RingReply_Which_error:
 		return s[0:5]
@@ -4408,6 +4969,8 @@ func (w RingReply_Which) String() string {
 		return s[5:14]
 	case RingReply_Which_ring:
 		return s[14:18]
+	case RingReply_Which_delta:
+		return s[18:23]
 
 	}
 	return "RingReply_Which(" + strconv.FormatUint(uint64(w), 10) + ")"
@@ -4550,6 +5113,38 @@ func (s RingReply) NewRing() (Ring, error) {
 	return ss, err
 }
 
+func (s RingReply) Delta() (RingDelta, error) {
+	if capnp.Struct(s).Uint16(0) != 3 {
+		panic("Which() != delta")
+	}
+	p, err := capnp.Struct(s).Ptr(1)
+	return RingDelta(p.Struct()), err
+}
+
+func (s RingReply) HasDelta() bool {
+	if capnp.Struct(s).Uint16(0) != 3 {
+		return false
+	}
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s RingReply) SetDelta(v RingDelta) error {
+	capnp.Struct(s).SetUint16(0, 3)
+	return capnp.Struct(s).SetPtr(1, capnp.Struct(v).ToPtr())
+}
+
+// NewDelta sets the delta field to a newly
+// allocated RingDelta struct, preferring placement in s's segment.
+func (s RingReply) NewDelta() (RingDelta, error) {
+	capnp.Struct(s).SetUint16(0, 3)
+	ss, err := NewRingDelta(capnp.Struct(s).Segment())
+	if err != nil {
+		return RingDelta{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
 // RingReply_List is a list of RingReply.
 type RingReply_List = capnp.StructList[RingReply]
 
@@ -4574,6 +5169,9 @@ func (p RingReply_Future) Error() common.Error_Future {
 }
 func (p RingReply_Future) Ring() Ring_Future {
 	return Ring_Future{Future: p.Future.Field(1, nil)}
+}
+func (p RingReply_Future) Delta() RingDelta_Future {
+	return RingDelta_Future{Future: p.Future.Field(1, nil)}
 }
 
 type ScanRequest capnp.Struct

@@ -56,6 +56,106 @@ func (c Peer) Tree(ctx context.Context, params func(Peer_tree_Params) error) (Pe
 
 }
 
+func (c Peer) Move(ctx context.Context, params func(Peer_move_Params) error) (Peer_move_Results_Future, capnp.ReleaseFunc) {
+
+	s := capnp.Send{
+		Method: capnp.Method{
+			InterfaceID:   0xe5a7c42f90d8b163,
+			MethodID:      2,
+			InterfaceName: "peer.capnp:Peer",
+			MethodName:    "move",
+		},
+	}
+	if params != nil {
+		s.ArgsSize = capnp.ObjectSize{DataSize: 0, PointerCount: 1}
+		s.PlaceArgs = func(s capnp.Struct) error { return params(Peer_move_Params(s)) }
+	}
+
+	ans, release := capnp.Client(c).SendCall(ctx, s)
+	return Peer_move_Results_Future{Future: ans.Future()}, release
+
+}
+
+func (c Peer) Prepare(ctx context.Context, params func(Peer_prepare_Params) error) (Peer_prepare_Results_Future, capnp.ReleaseFunc) {
+
+	s := capnp.Send{
+		Method: capnp.Method{
+			InterfaceID:   0xe5a7c42f90d8b163,
+			MethodID:      3,
+			InterfaceName: "peer.capnp:Peer",
+			MethodName:    "prepare",
+		},
+	}
+	if params != nil {
+		s.ArgsSize = capnp.ObjectSize{DataSize: 0, PointerCount: 1}
+		s.PlaceArgs = func(s capnp.Struct) error { return params(Peer_prepare_Params(s)) }
+	}
+
+	ans, release := capnp.Client(c).SendCall(ctx, s)
+	return Peer_prepare_Results_Future{Future: ans.Future()}, release
+
+}
+
+func (c Peer) Accept(ctx context.Context, params func(Peer_accept_Params) error) (Peer_accept_Results_Future, capnp.ReleaseFunc) {
+
+	s := capnp.Send{
+		Method: capnp.Method{
+			InterfaceID:   0xe5a7c42f90d8b163,
+			MethodID:      4,
+			InterfaceName: "peer.capnp:Peer",
+			MethodName:    "accept",
+		},
+	}
+	if params != nil {
+		s.ArgsSize = capnp.ObjectSize{DataSize: 0, PointerCount: 1}
+		s.PlaceArgs = func(s capnp.Struct) error { return params(Peer_accept_Params(s)) }
+	}
+
+	ans, release := capnp.Client(c).SendCall(ctx, s)
+	return Peer_accept_Results_Future{Future: ans.Future()}, release
+
+}
+
+func (c Peer) Layout(ctx context.Context, params func(Peer_layout_Params) error) (Peer_layout_Results_Future, capnp.ReleaseFunc) {
+
+	s := capnp.Send{
+		Method: capnp.Method{
+			InterfaceID:   0xe5a7c42f90d8b163,
+			MethodID:      5,
+			InterfaceName: "peer.capnp:Peer",
+			MethodName:    "layout",
+		},
+	}
+	if params != nil {
+		s.ArgsSize = capnp.ObjectSize{DataSize: 0, PointerCount: 1}
+		s.PlaceArgs = func(s capnp.Struct) error { return params(Peer_layout_Params(s)) }
+	}
+
+	ans, release := capnp.Client(c).SendCall(ctx, s)
+	return Peer_layout_Results_Future{Future: ans.Future()}, release
+
+}
+
+func (c Peer) Stage(ctx context.Context, params func(Peer_stage_Params) error) (Peer_stage_Results_Future, capnp.ReleaseFunc) {
+
+	s := capnp.Send{
+		Method: capnp.Method{
+			InterfaceID:   0xe5a7c42f90d8b163,
+			MethodID:      6,
+			InterfaceName: "peer.capnp:Peer",
+			MethodName:    "stage",
+		},
+	}
+	if params != nil {
+		s.ArgsSize = capnp.ObjectSize{DataSize: 0, PointerCount: 1}
+		s.PlaceArgs = func(s capnp.Struct) error { return params(Peer_stage_Params(s)) }
+	}
+
+	ans, release := capnp.Client(c).SendCall(ctx, s)
+	return Peer_stage_Results_Future{Future: ans.Future()}, release
+
+}
+
 func (c Peer) WaitStreaming() error {
 	return capnp.Client(c).WaitStreaming()
 }
@@ -132,6 +232,16 @@ type Peer_Server interface {
 	Execute(context.Context, Peer_execute) error
 
 	Tree(context.Context, Peer_tree) error
+
+	Move(context.Context, Peer_move) error
+
+	Prepare(context.Context, Peer_prepare) error
+
+	Accept(context.Context, Peer_accept) error
+
+	Layout(context.Context, Peer_layout) error
+
+	Stage(context.Context, Peer_stage) error
 }
 
 // Peer_NewServer creates a new Server from an implementation of Peer_Server.
@@ -150,7 +260,7 @@ func Peer_ServerToClient(s Peer_Server) Peer {
 // This can be used to create a more complicated Server.
 func Peer_Methods(methods []server.Method, s Peer_Server) []server.Method {
 	if cap(methods) == 0 {
-		methods = make([]server.Method, 0, 2)
+		methods = make([]server.Method, 0, 7)
 	}
 
 	methods = append(methods, server.Method{
@@ -174,6 +284,66 @@ func Peer_Methods(methods []server.Method, s Peer_Server) []server.Method {
 		},
 		Impl: func(ctx context.Context, call *server.Call) error {
 			return s.Tree(ctx, Peer_tree{call})
+		},
+	})
+
+	methods = append(methods, server.Method{
+		Method: capnp.Method{
+			InterfaceID:   0xe5a7c42f90d8b163,
+			MethodID:      2,
+			InterfaceName: "peer.capnp:Peer",
+			MethodName:    "move",
+		},
+		Impl: func(ctx context.Context, call *server.Call) error {
+			return s.Move(ctx, Peer_move{call})
+		},
+	})
+
+	methods = append(methods, server.Method{
+		Method: capnp.Method{
+			InterfaceID:   0xe5a7c42f90d8b163,
+			MethodID:      3,
+			InterfaceName: "peer.capnp:Peer",
+			MethodName:    "prepare",
+		},
+		Impl: func(ctx context.Context, call *server.Call) error {
+			return s.Prepare(ctx, Peer_prepare{call})
+		},
+	})
+
+	methods = append(methods, server.Method{
+		Method: capnp.Method{
+			InterfaceID:   0xe5a7c42f90d8b163,
+			MethodID:      4,
+			InterfaceName: "peer.capnp:Peer",
+			MethodName:    "accept",
+		},
+		Impl: func(ctx context.Context, call *server.Call) error {
+			return s.Accept(ctx, Peer_accept{call})
+		},
+	})
+
+	methods = append(methods, server.Method{
+		Method: capnp.Method{
+			InterfaceID:   0xe5a7c42f90d8b163,
+			MethodID:      5,
+			InterfaceName: "peer.capnp:Peer",
+			MethodName:    "layout",
+		},
+		Impl: func(ctx context.Context, call *server.Call) error {
+			return s.Layout(ctx, Peer_layout{call})
+		},
+	})
+
+	methods = append(methods, server.Method{
+		Method: capnp.Method{
+			InterfaceID:   0xe5a7c42f90d8b163,
+			MethodID:      6,
+			InterfaceName: "peer.capnp:Peer",
+			MethodName:    "stage",
+		},
+		Impl: func(ctx context.Context, call *server.Call) error {
+			return s.Stage(ctx, Peer_stage{call})
 		},
 	})
 
@@ -212,6 +382,91 @@ func (c Peer_tree) Args() Peer_tree_Params {
 func (c Peer_tree) AllocResults() (Peer_tree_Results, error) {
 	r, err := c.Call.AllocResults(capnp.ObjectSize{DataSize: 0, PointerCount: 1})
 	return Peer_tree_Results(r), err
+}
+
+// Peer_move holds the state for a server call to Peer.move.
+// See server.Call for documentation.
+type Peer_move struct {
+	*server.Call
+}
+
+// Args returns the call's arguments.
+func (c Peer_move) Args() Peer_move_Params {
+	return Peer_move_Params(c.Call.Args())
+}
+
+// AllocResults allocates the results struct.
+func (c Peer_move) AllocResults() (Peer_move_Results, error) {
+	r, err := c.Call.AllocResults(capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_move_Results(r), err
+}
+
+// Peer_prepare holds the state for a server call to Peer.prepare.
+// See server.Call for documentation.
+type Peer_prepare struct {
+	*server.Call
+}
+
+// Args returns the call's arguments.
+func (c Peer_prepare) Args() Peer_prepare_Params {
+	return Peer_prepare_Params(c.Call.Args())
+}
+
+// AllocResults allocates the results struct.
+func (c Peer_prepare) AllocResults() (Peer_prepare_Results, error) {
+	r, err := c.Call.AllocResults(capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_prepare_Results(r), err
+}
+
+// Peer_accept holds the state for a server call to Peer.accept.
+// See server.Call for documentation.
+type Peer_accept struct {
+	*server.Call
+}
+
+// Args returns the call's arguments.
+func (c Peer_accept) Args() Peer_accept_Params {
+	return Peer_accept_Params(c.Call.Args())
+}
+
+// AllocResults allocates the results struct.
+func (c Peer_accept) AllocResults() (Peer_accept_Results, error) {
+	r, err := c.Call.AllocResults(capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_accept_Results(r), err
+}
+
+// Peer_layout holds the state for a server call to Peer.layout.
+// See server.Call for documentation.
+type Peer_layout struct {
+	*server.Call
+}
+
+// Args returns the call's arguments.
+func (c Peer_layout) Args() Peer_layout_Params {
+	return Peer_layout_Params(c.Call.Args())
+}
+
+// AllocResults allocates the results struct.
+func (c Peer_layout) AllocResults() (Peer_layout_Results, error) {
+	r, err := c.Call.AllocResults(capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_layout_Results(r), err
+}
+
+// Peer_stage holds the state for a server call to Peer.stage.
+// See server.Call for documentation.
+type Peer_stage struct {
+	*server.Call
+}
+
+// Args returns the call's arguments.
+func (c Peer_stage) Args() Peer_stage_Params {
+	return Peer_stage_Params(c.Call.Args())
+}
+
+// AllocResults allocates the results struct.
+func (c Peer_stage) AllocResults() (Peer_stage_Results, error) {
+	r, err := c.Call.AllocResults(capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_stage_Results(r), err
 }
 
 // Peer_List is a list of Peer.
@@ -565,6 +820,3024 @@ func (f Peer_tree_Results_Future) Struct() (Peer_tree_Results, error) {
 }
 func (p Peer_tree_Results_Future) Reply() TreeReply_Future {
 	return TreeReply_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Peer_move_Params capnp.Struct
+
+// Peer_move_Params_TypeID is the unique identifier for the type Peer_move_Params.
+const Peer_move_Params_TypeID = 0xded9cb3223975ef5
+
+func NewPeer_move_Params(s *capnp.Segment) (Peer_move_Params, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_move_Params(st), err
+}
+
+func NewRootPeer_move_Params(s *capnp.Segment) (Peer_move_Params, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_move_Params(st), err
+}
+
+func ReadRootPeer_move_Params(msg *capnp.Message) (Peer_move_Params, error) {
+	root, err := msg.Root()
+	return Peer_move_Params(root.Struct()), err
+}
+
+func (s Peer_move_Params) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Peer_move_Params) DecodeFromPtr(p capnp.Ptr) Peer_move_Params {
+	return Peer_move_Params(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Peer_move_Params) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Peer_move_Params) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Peer_move_Params) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Peer_move_Params) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Peer_move_Params) Request() (MoveRequest, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return MoveRequest(p.Struct()), err
+}
+
+func (s Peer_move_Params) HasRequest() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Peer_move_Params) SetRequest(v MoveRequest) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewRequest sets the request field to a newly
+// allocated MoveRequest struct, preferring placement in s's segment.
+func (s Peer_move_Params) NewRequest() (MoveRequest, error) {
+	ss, err := NewMoveRequest(capnp.Struct(s).Segment())
+	if err != nil {
+		return MoveRequest{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Peer_move_Params_List is a list of Peer_move_Params.
+type Peer_move_Params_List = capnp.StructList[Peer_move_Params]
+
+// NewPeer_move_Params creates a new list of Peer_move_Params.
+func NewPeer_move_Params_List(s *capnp.Segment, sz int32) (Peer_move_Params_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Peer_move_Params](l), err
+}
+
+// Peer_move_Params_Future is a wrapper for a Peer_move_Params promised by a client call.
+type Peer_move_Params_Future struct{ *capnp.Future }
+
+func (f Peer_move_Params_Future) Struct() (Peer_move_Params, error) {
+	p, err := f.Future.Ptr()
+	return Peer_move_Params(p.Struct()), err
+}
+func (p Peer_move_Params_Future) Request() MoveRequest_Future {
+	return MoveRequest_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Peer_move_Results capnp.Struct
+
+// Peer_move_Results_TypeID is the unique identifier for the type Peer_move_Results.
+const Peer_move_Results_TypeID = 0x95bddef353bba564
+
+func NewPeer_move_Results(s *capnp.Segment) (Peer_move_Results, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_move_Results(st), err
+}
+
+func NewRootPeer_move_Results(s *capnp.Segment) (Peer_move_Results, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_move_Results(st), err
+}
+
+func ReadRootPeer_move_Results(msg *capnp.Message) (Peer_move_Results, error) {
+	root, err := msg.Root()
+	return Peer_move_Results(root.Struct()), err
+}
+
+func (s Peer_move_Results) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Peer_move_Results) DecodeFromPtr(p capnp.Ptr) Peer_move_Results {
+	return Peer_move_Results(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Peer_move_Results) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Peer_move_Results) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Peer_move_Results) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Peer_move_Results) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Peer_move_Results) Reply() (MoveReply, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return MoveReply(p.Struct()), err
+}
+
+func (s Peer_move_Results) HasReply() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Peer_move_Results) SetReply(v MoveReply) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewReply sets the reply field to a newly
+// allocated MoveReply struct, preferring placement in s's segment.
+func (s Peer_move_Results) NewReply() (MoveReply, error) {
+	ss, err := NewMoveReply(capnp.Struct(s).Segment())
+	if err != nil {
+		return MoveReply{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Peer_move_Results_List is a list of Peer_move_Results.
+type Peer_move_Results_List = capnp.StructList[Peer_move_Results]
+
+// NewPeer_move_Results creates a new list of Peer_move_Results.
+func NewPeer_move_Results_List(s *capnp.Segment, sz int32) (Peer_move_Results_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Peer_move_Results](l), err
+}
+
+// Peer_move_Results_Future is a wrapper for a Peer_move_Results promised by a client call.
+type Peer_move_Results_Future struct{ *capnp.Future }
+
+func (f Peer_move_Results_Future) Struct() (Peer_move_Results, error) {
+	p, err := f.Future.Ptr()
+	return Peer_move_Results(p.Struct()), err
+}
+func (p Peer_move_Results_Future) Reply() MoveReply_Future {
+	return MoveReply_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Peer_prepare_Params capnp.Struct
+
+// Peer_prepare_Params_TypeID is the unique identifier for the type Peer_prepare_Params.
+const Peer_prepare_Params_TypeID = 0xf333373b41a27394
+
+func NewPeer_prepare_Params(s *capnp.Segment) (Peer_prepare_Params, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_prepare_Params(st), err
+}
+
+func NewRootPeer_prepare_Params(s *capnp.Segment) (Peer_prepare_Params, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_prepare_Params(st), err
+}
+
+func ReadRootPeer_prepare_Params(msg *capnp.Message) (Peer_prepare_Params, error) {
+	root, err := msg.Root()
+	return Peer_prepare_Params(root.Struct()), err
+}
+
+func (s Peer_prepare_Params) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Peer_prepare_Params) DecodeFromPtr(p capnp.Ptr) Peer_prepare_Params {
+	return Peer_prepare_Params(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Peer_prepare_Params) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Peer_prepare_Params) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Peer_prepare_Params) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Peer_prepare_Params) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Peer_prepare_Params) Request() (PrepareRequest, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return PrepareRequest(p.Struct()), err
+}
+
+func (s Peer_prepare_Params) HasRequest() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Peer_prepare_Params) SetRequest(v PrepareRequest) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewRequest sets the request field to a newly
+// allocated PrepareRequest struct, preferring placement in s's segment.
+func (s Peer_prepare_Params) NewRequest() (PrepareRequest, error) {
+	ss, err := NewPrepareRequest(capnp.Struct(s).Segment())
+	if err != nil {
+		return PrepareRequest{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Peer_prepare_Params_List is a list of Peer_prepare_Params.
+type Peer_prepare_Params_List = capnp.StructList[Peer_prepare_Params]
+
+// NewPeer_prepare_Params creates a new list of Peer_prepare_Params.
+func NewPeer_prepare_Params_List(s *capnp.Segment, sz int32) (Peer_prepare_Params_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Peer_prepare_Params](l), err
+}
+
+// Peer_prepare_Params_Future is a wrapper for a Peer_prepare_Params promised by a client call.
+type Peer_prepare_Params_Future struct{ *capnp.Future }
+
+func (f Peer_prepare_Params_Future) Struct() (Peer_prepare_Params, error) {
+	p, err := f.Future.Ptr()
+	return Peer_prepare_Params(p.Struct()), err
+}
+func (p Peer_prepare_Params_Future) Request() PrepareRequest_Future {
+	return PrepareRequest_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Peer_prepare_Results capnp.Struct
+
+// Peer_prepare_Results_TypeID is the unique identifier for the type Peer_prepare_Results.
+const Peer_prepare_Results_TypeID = 0x979ecdd93d09f0df
+
+func NewPeer_prepare_Results(s *capnp.Segment) (Peer_prepare_Results, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_prepare_Results(st), err
+}
+
+func NewRootPeer_prepare_Results(s *capnp.Segment) (Peer_prepare_Results, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_prepare_Results(st), err
+}
+
+func ReadRootPeer_prepare_Results(msg *capnp.Message) (Peer_prepare_Results, error) {
+	root, err := msg.Root()
+	return Peer_prepare_Results(root.Struct()), err
+}
+
+func (s Peer_prepare_Results) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Peer_prepare_Results) DecodeFromPtr(p capnp.Ptr) Peer_prepare_Results {
+	return Peer_prepare_Results(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Peer_prepare_Results) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Peer_prepare_Results) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Peer_prepare_Results) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Peer_prepare_Results) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Peer_prepare_Results) Reply() (BallotReply, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return BallotReply(p.Struct()), err
+}
+
+func (s Peer_prepare_Results) HasReply() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Peer_prepare_Results) SetReply(v BallotReply) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewReply sets the reply field to a newly
+// allocated BallotReply struct, preferring placement in s's segment.
+func (s Peer_prepare_Results) NewReply() (BallotReply, error) {
+	ss, err := NewBallotReply(capnp.Struct(s).Segment())
+	if err != nil {
+		return BallotReply{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Peer_prepare_Results_List is a list of Peer_prepare_Results.
+type Peer_prepare_Results_List = capnp.StructList[Peer_prepare_Results]
+
+// NewPeer_prepare_Results creates a new list of Peer_prepare_Results.
+func NewPeer_prepare_Results_List(s *capnp.Segment, sz int32) (Peer_prepare_Results_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Peer_prepare_Results](l), err
+}
+
+// Peer_prepare_Results_Future is a wrapper for a Peer_prepare_Results promised by a client call.
+type Peer_prepare_Results_Future struct{ *capnp.Future }
+
+func (f Peer_prepare_Results_Future) Struct() (Peer_prepare_Results, error) {
+	p, err := f.Future.Ptr()
+	return Peer_prepare_Results(p.Struct()), err
+}
+func (p Peer_prepare_Results_Future) Reply() BallotReply_Future {
+	return BallotReply_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Peer_accept_Params capnp.Struct
+
+// Peer_accept_Params_TypeID is the unique identifier for the type Peer_accept_Params.
+const Peer_accept_Params_TypeID = 0xa819358289beb469
+
+func NewPeer_accept_Params(s *capnp.Segment) (Peer_accept_Params, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_accept_Params(st), err
+}
+
+func NewRootPeer_accept_Params(s *capnp.Segment) (Peer_accept_Params, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_accept_Params(st), err
+}
+
+func ReadRootPeer_accept_Params(msg *capnp.Message) (Peer_accept_Params, error) {
+	root, err := msg.Root()
+	return Peer_accept_Params(root.Struct()), err
+}
+
+func (s Peer_accept_Params) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Peer_accept_Params) DecodeFromPtr(p capnp.Ptr) Peer_accept_Params {
+	return Peer_accept_Params(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Peer_accept_Params) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Peer_accept_Params) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Peer_accept_Params) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Peer_accept_Params) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Peer_accept_Params) Request() (AcceptRequest, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return AcceptRequest(p.Struct()), err
+}
+
+func (s Peer_accept_Params) HasRequest() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Peer_accept_Params) SetRequest(v AcceptRequest) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewRequest sets the request field to a newly
+// allocated AcceptRequest struct, preferring placement in s's segment.
+func (s Peer_accept_Params) NewRequest() (AcceptRequest, error) {
+	ss, err := NewAcceptRequest(capnp.Struct(s).Segment())
+	if err != nil {
+		return AcceptRequest{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Peer_accept_Params_List is a list of Peer_accept_Params.
+type Peer_accept_Params_List = capnp.StructList[Peer_accept_Params]
+
+// NewPeer_accept_Params creates a new list of Peer_accept_Params.
+func NewPeer_accept_Params_List(s *capnp.Segment, sz int32) (Peer_accept_Params_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Peer_accept_Params](l), err
+}
+
+// Peer_accept_Params_Future is a wrapper for a Peer_accept_Params promised by a client call.
+type Peer_accept_Params_Future struct{ *capnp.Future }
+
+func (f Peer_accept_Params_Future) Struct() (Peer_accept_Params, error) {
+	p, err := f.Future.Ptr()
+	return Peer_accept_Params(p.Struct()), err
+}
+func (p Peer_accept_Params_Future) Request() AcceptRequest_Future {
+	return AcceptRequest_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Peer_accept_Results capnp.Struct
+
+// Peer_accept_Results_TypeID is the unique identifier for the type Peer_accept_Results.
+const Peer_accept_Results_TypeID = 0xfc2b67e512a50fae
+
+func NewPeer_accept_Results(s *capnp.Segment) (Peer_accept_Results, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_accept_Results(st), err
+}
+
+func NewRootPeer_accept_Results(s *capnp.Segment) (Peer_accept_Results, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_accept_Results(st), err
+}
+
+func ReadRootPeer_accept_Results(msg *capnp.Message) (Peer_accept_Results, error) {
+	root, err := msg.Root()
+	return Peer_accept_Results(root.Struct()), err
+}
+
+func (s Peer_accept_Results) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Peer_accept_Results) DecodeFromPtr(p capnp.Ptr) Peer_accept_Results {
+	return Peer_accept_Results(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Peer_accept_Results) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Peer_accept_Results) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Peer_accept_Results) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Peer_accept_Results) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Peer_accept_Results) Reply() (BallotReply, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return BallotReply(p.Struct()), err
+}
+
+func (s Peer_accept_Results) HasReply() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Peer_accept_Results) SetReply(v BallotReply) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewReply sets the reply field to a newly
+// allocated BallotReply struct, preferring placement in s's segment.
+func (s Peer_accept_Results) NewReply() (BallotReply, error) {
+	ss, err := NewBallotReply(capnp.Struct(s).Segment())
+	if err != nil {
+		return BallotReply{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Peer_accept_Results_List is a list of Peer_accept_Results.
+type Peer_accept_Results_List = capnp.StructList[Peer_accept_Results]
+
+// NewPeer_accept_Results creates a new list of Peer_accept_Results.
+func NewPeer_accept_Results_List(s *capnp.Segment, sz int32) (Peer_accept_Results_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Peer_accept_Results](l), err
+}
+
+// Peer_accept_Results_Future is a wrapper for a Peer_accept_Results promised by a client call.
+type Peer_accept_Results_Future struct{ *capnp.Future }
+
+func (f Peer_accept_Results_Future) Struct() (Peer_accept_Results, error) {
+	p, err := f.Future.Ptr()
+	return Peer_accept_Results(p.Struct()), err
+}
+func (p Peer_accept_Results_Future) Reply() BallotReply_Future {
+	return BallotReply_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Peer_layout_Params capnp.Struct
+
+// Peer_layout_Params_TypeID is the unique identifier for the type Peer_layout_Params.
+const Peer_layout_Params_TypeID = 0x90663e4bf0eb176a
+
+func NewPeer_layout_Params(s *capnp.Segment) (Peer_layout_Params, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_layout_Params(st), err
+}
+
+func NewRootPeer_layout_Params(s *capnp.Segment) (Peer_layout_Params, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_layout_Params(st), err
+}
+
+func ReadRootPeer_layout_Params(msg *capnp.Message) (Peer_layout_Params, error) {
+	root, err := msg.Root()
+	return Peer_layout_Params(root.Struct()), err
+}
+
+func (s Peer_layout_Params) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Peer_layout_Params) DecodeFromPtr(p capnp.Ptr) Peer_layout_Params {
+	return Peer_layout_Params(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Peer_layout_Params) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Peer_layout_Params) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Peer_layout_Params) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Peer_layout_Params) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Peer_layout_Params) Request() (LayoutRequest, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return LayoutRequest(p.Struct()), err
+}
+
+func (s Peer_layout_Params) HasRequest() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Peer_layout_Params) SetRequest(v LayoutRequest) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewRequest sets the request field to a newly
+// allocated LayoutRequest struct, preferring placement in s's segment.
+func (s Peer_layout_Params) NewRequest() (LayoutRequest, error) {
+	ss, err := NewLayoutRequest(capnp.Struct(s).Segment())
+	if err != nil {
+		return LayoutRequest{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Peer_layout_Params_List is a list of Peer_layout_Params.
+type Peer_layout_Params_List = capnp.StructList[Peer_layout_Params]
+
+// NewPeer_layout_Params creates a new list of Peer_layout_Params.
+func NewPeer_layout_Params_List(s *capnp.Segment, sz int32) (Peer_layout_Params_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Peer_layout_Params](l), err
+}
+
+// Peer_layout_Params_Future is a wrapper for a Peer_layout_Params promised by a client call.
+type Peer_layout_Params_Future struct{ *capnp.Future }
+
+func (f Peer_layout_Params_Future) Struct() (Peer_layout_Params, error) {
+	p, err := f.Future.Ptr()
+	return Peer_layout_Params(p.Struct()), err
+}
+func (p Peer_layout_Params_Future) Request() LayoutRequest_Future {
+	return LayoutRequest_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Peer_layout_Results capnp.Struct
+
+// Peer_layout_Results_TypeID is the unique identifier for the type Peer_layout_Results.
+const Peer_layout_Results_TypeID = 0xbbd2e23d2e911d9b
+
+func NewPeer_layout_Results(s *capnp.Segment) (Peer_layout_Results, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_layout_Results(st), err
+}
+
+func NewRootPeer_layout_Results(s *capnp.Segment) (Peer_layout_Results, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_layout_Results(st), err
+}
+
+func ReadRootPeer_layout_Results(msg *capnp.Message) (Peer_layout_Results, error) {
+	root, err := msg.Root()
+	return Peer_layout_Results(root.Struct()), err
+}
+
+func (s Peer_layout_Results) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Peer_layout_Results) DecodeFromPtr(p capnp.Ptr) Peer_layout_Results {
+	return Peer_layout_Results(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Peer_layout_Results) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Peer_layout_Results) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Peer_layout_Results) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Peer_layout_Results) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Peer_layout_Results) Reply() (LayoutReply, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return LayoutReply(p.Struct()), err
+}
+
+func (s Peer_layout_Results) HasReply() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Peer_layout_Results) SetReply(v LayoutReply) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewReply sets the reply field to a newly
+// allocated LayoutReply struct, preferring placement in s's segment.
+func (s Peer_layout_Results) NewReply() (LayoutReply, error) {
+	ss, err := NewLayoutReply(capnp.Struct(s).Segment())
+	if err != nil {
+		return LayoutReply{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Peer_layout_Results_List is a list of Peer_layout_Results.
+type Peer_layout_Results_List = capnp.StructList[Peer_layout_Results]
+
+// NewPeer_layout_Results creates a new list of Peer_layout_Results.
+func NewPeer_layout_Results_List(s *capnp.Segment, sz int32) (Peer_layout_Results_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Peer_layout_Results](l), err
+}
+
+// Peer_layout_Results_Future is a wrapper for a Peer_layout_Results promised by a client call.
+type Peer_layout_Results_Future struct{ *capnp.Future }
+
+func (f Peer_layout_Results_Future) Struct() (Peer_layout_Results, error) {
+	p, err := f.Future.Ptr()
+	return Peer_layout_Results(p.Struct()), err
+}
+func (p Peer_layout_Results_Future) Reply() LayoutReply_Future {
+	return LayoutReply_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Peer_stage_Params capnp.Struct
+
+// Peer_stage_Params_TypeID is the unique identifier for the type Peer_stage_Params.
+const Peer_stage_Params_TypeID = 0xd03f00b1e74692f9
+
+func NewPeer_stage_Params(s *capnp.Segment) (Peer_stage_Params, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_stage_Params(st), err
+}
+
+func NewRootPeer_stage_Params(s *capnp.Segment) (Peer_stage_Params, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_stage_Params(st), err
+}
+
+func ReadRootPeer_stage_Params(msg *capnp.Message) (Peer_stage_Params, error) {
+	root, err := msg.Root()
+	return Peer_stage_Params(root.Struct()), err
+}
+
+func (s Peer_stage_Params) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Peer_stage_Params) DecodeFromPtr(p capnp.Ptr) Peer_stage_Params {
+	return Peer_stage_Params(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Peer_stage_Params) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Peer_stage_Params) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Peer_stage_Params) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Peer_stage_Params) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Peer_stage_Params) Request() (StageRequest, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return StageRequest(p.Struct()), err
+}
+
+func (s Peer_stage_Params) HasRequest() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Peer_stage_Params) SetRequest(v StageRequest) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewRequest sets the request field to a newly
+// allocated StageRequest struct, preferring placement in s's segment.
+func (s Peer_stage_Params) NewRequest() (StageRequest, error) {
+	ss, err := NewStageRequest(capnp.Struct(s).Segment())
+	if err != nil {
+		return StageRequest{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Peer_stage_Params_List is a list of Peer_stage_Params.
+type Peer_stage_Params_List = capnp.StructList[Peer_stage_Params]
+
+// NewPeer_stage_Params creates a new list of Peer_stage_Params.
+func NewPeer_stage_Params_List(s *capnp.Segment, sz int32) (Peer_stage_Params_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Peer_stage_Params](l), err
+}
+
+// Peer_stage_Params_Future is a wrapper for a Peer_stage_Params promised by a client call.
+type Peer_stage_Params_Future struct{ *capnp.Future }
+
+func (f Peer_stage_Params_Future) Struct() (Peer_stage_Params, error) {
+	p, err := f.Future.Ptr()
+	return Peer_stage_Params(p.Struct()), err
+}
+func (p Peer_stage_Params_Future) Request() StageRequest_Future {
+	return StageRequest_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Peer_stage_Results capnp.Struct
+
+// Peer_stage_Results_TypeID is the unique identifier for the type Peer_stage_Results.
+const Peer_stage_Results_TypeID = 0xfd76d1fbc51da005
+
+func NewPeer_stage_Results(s *capnp.Segment) (Peer_stage_Results, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_stage_Results(st), err
+}
+
+func NewRootPeer_stage_Results(s *capnp.Segment) (Peer_stage_Results, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Peer_stage_Results(st), err
+}
+
+func ReadRootPeer_stage_Results(msg *capnp.Message) (Peer_stage_Results, error) {
+	root, err := msg.Root()
+	return Peer_stage_Results(root.Struct()), err
+}
+
+func (s Peer_stage_Results) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Peer_stage_Results) DecodeFromPtr(p capnp.Ptr) Peer_stage_Results {
+	return Peer_stage_Results(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Peer_stage_Results) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Peer_stage_Results) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Peer_stage_Results) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Peer_stage_Results) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Peer_stage_Results) Reply() (StageReply, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return StageReply(p.Struct()), err
+}
+
+func (s Peer_stage_Results) HasReply() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Peer_stage_Results) SetReply(v StageReply) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewReply sets the reply field to a newly
+// allocated StageReply struct, preferring placement in s's segment.
+func (s Peer_stage_Results) NewReply() (StageReply, error) {
+	ss, err := NewStageReply(capnp.Struct(s).Segment())
+	if err != nil {
+		return StageReply{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Peer_stage_Results_List is a list of Peer_stage_Results.
+type Peer_stage_Results_List = capnp.StructList[Peer_stage_Results]
+
+// NewPeer_stage_Results creates a new list of Peer_stage_Results.
+func NewPeer_stage_Results_List(s *capnp.Segment, sz int32) (Peer_stage_Results_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Peer_stage_Results](l), err
+}
+
+// Peer_stage_Results_Future is a wrapper for a Peer_stage_Results promised by a client call.
+type Peer_stage_Results_Future struct{ *capnp.Future }
+
+func (f Peer_stage_Results_Future) Struct() (Peer_stage_Results, error) {
+	p, err := f.Future.Ptr()
+	return Peer_stage_Results(p.Struct()), err
+}
+func (p Peer_stage_Results_Future) Reply() StageReply_Future {
+	return StageReply_Future{Future: p.Future.Field(0, nil)}
+}
+
+type MoveRequest capnp.Struct
+
+// MoveRequest_TypeID is the unique identifier for the type MoveRequest.
+const MoveRequest_TypeID = 0x8fe0b6c27d195a43
+
+func NewMoveRequest(s *capnp.Segment) (MoveRequest, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 2})
+	return MoveRequest(st), err
+}
+
+func NewRootMoveRequest(s *capnp.Segment) (MoveRequest, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 2})
+	return MoveRequest(st), err
+}
+
+func ReadRootMoveRequest(msg *capnp.Message) (MoveRequest, error) {
+	root, err := msg.Root()
+	return MoveRequest(root.Struct()), err
+}
+
+func (s MoveRequest) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (MoveRequest) DecodeFromPtr(p capnp.Ptr) MoveRequest {
+	return MoveRequest(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s MoveRequest) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s MoveRequest) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s MoveRequest) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s MoveRequest) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s MoveRequest) Header() (common.RequestHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.RequestHeader(p.Struct()), err
+}
+
+func (s MoveRequest) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s MoveRequest) SetHeader(v common.RequestHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.RequestHeader struct, preferring placement in s's segment.
+func (s MoveRequest) NewHeader() (common.RequestHeader, error) {
+	ss, err := common.NewRequestHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.RequestHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s MoveRequest) Questions() (MoveQuestion_List, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return MoveQuestion_List(p.List()), err
+}
+
+func (s MoveRequest) HasQuestions() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s MoveRequest) SetQuestions(v MoveQuestion_List) error {
+	return capnp.Struct(s).SetPtr(1, v.ToPtr())
+}
+
+// NewQuestions sets the questions field to a newly
+// allocated MoveQuestion_List, preferring placement in s's segment.
+func (s MoveRequest) NewQuestions(n int32) (MoveQuestion_List, error) {
+	l, err := NewMoveQuestion_List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return MoveQuestion_List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, l.ToPtr())
+	return l, err
+}
+
+// MoveRequest_List is a list of MoveRequest.
+type MoveRequest_List = capnp.StructList[MoveRequest]
+
+// NewMoveRequest creates a new list of MoveRequest.
+func NewMoveRequest_List(s *capnp.Segment, sz int32) (MoveRequest_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 2}, sz)
+	return capnp.StructList[MoveRequest](l), err
+}
+
+// MoveRequest_Future is a wrapper for a MoveRequest promised by a client call.
+type MoveRequest_Future struct{ *capnp.Future }
+
+func (f MoveRequest_Future) Struct() (MoveRequest, error) {
+	p, err := f.Future.Ptr()
+	return MoveRequest(p.Struct()), err
+}
+func (p MoveRequest_Future) Header() common.RequestHeader_Future {
+	return common.RequestHeader_Future{Future: p.Future.Field(0, nil)}
+}
+
+type MoveQuestion capnp.Struct
+type MoveQuestion_Which uint16
+
+const (
+	MoveQuestion_Which_standing MoveQuestion_Which = 0
+	MoveQuestion_Which_adopt    MoveQuestion_Which = 1
+	MoveQuestion_Which_range    MoveQuestion_Which = 2
+)
+
+func (w MoveQuestion_Which) String() string {
+	const s = "standingadoptrange"
+	switch w {
+	case MoveQuestion_Which_standing:
+		return s[0:8]
+	case MoveQuestion_Which_adopt:
+		return s[8:13]
+	case MoveQuestion_Which_range:
+		return s[13:18]
+
+	}
+	return "MoveQuestion_Which(" + strconv.FormatUint(uint64(w), 10) + ")"
+}
+
+// MoveQuestion_TypeID is the unique identifier for the type MoveQuestion.
+const MoveQuestion_TypeID = 0xd4a19f0c6e7b3825
+
+func NewMoveQuestion(s *capnp.Segment) (MoveQuestion, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 2})
+	return MoveQuestion(st), err
+}
+
+func NewRootMoveQuestion(s *capnp.Segment) (MoveQuestion, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 2})
+	return MoveQuestion(st), err
+}
+
+func ReadRootMoveQuestion(msg *capnp.Message) (MoveQuestion, error) {
+	root, err := msg.Root()
+	return MoveQuestion(root.Struct()), err
+}
+
+func (s MoveQuestion) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (MoveQuestion) DecodeFromPtr(p capnp.Ptr) MoveQuestion {
+	return MoveQuestion(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s MoveQuestion) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+
+func (s MoveQuestion) Which() MoveQuestion_Which {
+	return MoveQuestion_Which(capnp.Struct(s).Uint16(0))
+}
+func (s MoveQuestion) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s MoveQuestion) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s MoveQuestion) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s MoveQuestion) View() (View, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return View(p.Struct()), err
+}
+
+func (s MoveQuestion) HasView() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s MoveQuestion) SetView(v View) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewView sets the view field to a newly
+// allocated View struct, preferring placement in s's segment.
+func (s MoveQuestion) NewView() (View, error) {
+	ss, err := NewView(capnp.Struct(s).Segment())
+	if err != nil {
+		return View{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s MoveQuestion) SetStanding() {
+	capnp.Struct(s).SetUint16(0, 0)
+
+}
+
+func (s MoveQuestion) SetAdopt() {
+	capnp.Struct(s).SetUint16(0, 1)
+
+}
+
+func (s MoveQuestion) Range() (MoveRange, error) {
+	if capnp.Struct(s).Uint16(0) != 2 {
+		panic("Which() != range")
+	}
+	p, err := capnp.Struct(s).Ptr(1)
+	return MoveRange(p.Struct()), err
+}
+
+func (s MoveQuestion) HasRange() bool {
+	if capnp.Struct(s).Uint16(0) != 2 {
+		return false
+	}
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s MoveQuestion) SetRange(v MoveRange) error {
+	capnp.Struct(s).SetUint16(0, 2)
+	return capnp.Struct(s).SetPtr(1, capnp.Struct(v).ToPtr())
+}
+
+// NewRange sets the range field to a newly
+// allocated MoveRange struct, preferring placement in s's segment.
+func (s MoveQuestion) NewRange() (MoveRange, error) {
+	capnp.Struct(s).SetUint16(0, 2)
+	ss, err := NewMoveRange(capnp.Struct(s).Segment())
+	if err != nil {
+		return MoveRange{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// MoveQuestion_List is a list of MoveQuestion.
+type MoveQuestion_List = capnp.StructList[MoveQuestion]
+
+// NewMoveQuestion creates a new list of MoveQuestion.
+func NewMoveQuestion_List(s *capnp.Segment, sz int32) (MoveQuestion_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 2}, sz)
+	return capnp.StructList[MoveQuestion](l), err
+}
+
+// MoveQuestion_Future is a wrapper for a MoveQuestion promised by a client call.
+type MoveQuestion_Future struct{ *capnp.Future }
+
+func (f MoveQuestion_Future) Struct() (MoveQuestion, error) {
+	p, err := f.Future.Ptr()
+	return MoveQuestion(p.Struct()), err
+}
+func (p MoveQuestion_Future) View() View_Future {
+	return View_Future{Future: p.Future.Field(0, nil)}
+}
+func (p MoveQuestion_Future) Range() MoveRange_Future {
+	return MoveRange_Future{Future: p.Future.Field(1, nil)}
+}
+
+type MoveRange capnp.Struct
+
+// MoveRange_TypeID is the unique identifier for the type MoveRange.
+const MoveRange_TypeID = 0xa07bd25c94e8f613
+
+func NewMoveRange(s *capnp.Segment) (MoveRange, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return MoveRange(st), err
+}
+
+func NewRootMoveRange(s *capnp.Segment) (MoveRange, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return MoveRange(st), err
+}
+
+func ReadRootMoveRange(msg *capnp.Message) (MoveRange, error) {
+	root, err := msg.Root()
+	return MoveRange(root.Struct()), err
+}
+
+func (s MoveRange) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (MoveRange) DecodeFromPtr(p capnp.Ptr) MoveRange {
+	return MoveRange(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s MoveRange) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s MoveRange) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s MoveRange) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s MoveRange) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s MoveRange) After() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return []byte(p.Data()), err
+}
+
+func (s MoveRange) HasAfter() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s MoveRange) SetAfter(v []byte) error {
+	return capnp.Struct(s).SetData(0, v)
+}
+
+func (s MoveRange) BytesMax() uint32 {
+	return capnp.Struct(s).Uint32(0)
+}
+
+func (s MoveRange) SetBytesMax(v uint32) {
+	capnp.Struct(s).SetUint32(0, v)
+}
+
+// MoveRange_List is a list of MoveRange.
+type MoveRange_List = capnp.StructList[MoveRange]
+
+// NewMoveRange creates a new list of MoveRange.
+func NewMoveRange_List(s *capnp.Segment, sz int32) (MoveRange_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1}, sz)
+	return capnp.StructList[MoveRange](l), err
+}
+
+// MoveRange_Future is a wrapper for a MoveRange promised by a client call.
+type MoveRange_Future struct{ *capnp.Future }
+
+func (f MoveRange_Future) Struct() (MoveRange, error) {
+	p, err := f.Future.Ptr()
+	return MoveRange(p.Struct()), err
+}
+
+type Standing capnp.Struct
+
+// Standing_TypeID is the unique identifier for the type Standing.
+const Standing_TypeID = 0xbb5e830f7ad2c196
+
+func NewStanding(s *capnp.Segment) (Standing, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 1})
+	return Standing(st), err
+}
+
+func NewRootStanding(s *capnp.Segment) (Standing, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 1})
+	return Standing(st), err
+}
+
+func ReadRootStanding(msg *capnp.Message) (Standing, error) {
+	root, err := msg.Root()
+	return Standing(root.Struct()), err
+}
+
+func (s Standing) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Standing) DecodeFromPtr(p capnp.Ptr) Standing {
+	return Standing(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Standing) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Standing) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Standing) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Standing) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Standing) View() (View, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return View(p.Struct()), err
+}
+
+func (s Standing) HasView() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Standing) SetView(v View) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewView sets the view field to a newly
+// allocated View struct, preferring placement in s's segment.
+func (s Standing) NewView() (View, error) {
+	ss, err := NewView(capnp.Struct(s).Segment())
+	if err != nil {
+		return View{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s Standing) Full() uint64 {
+	return capnp.Struct(s).Uint64(0)
+}
+
+func (s Standing) SetFull(v uint64) {
+	capnp.Struct(s).SetUint64(0, v)
+}
+
+func (s Standing) IsMoved() bool {
+	return capnp.Struct(s).Bit(64)
+}
+
+func (s Standing) SetIsMoved(v bool) {
+	capnp.Struct(s).SetBit(64, v)
+}
+
+func (s Standing) Records() uint64 {
+	return capnp.Struct(s).Uint64(16)
+}
+
+func (s Standing) SetRecords(v uint64) {
+	capnp.Struct(s).SetUint64(16, v)
+}
+
+// Standing_List is a list of Standing.
+type Standing_List = capnp.StructList[Standing]
+
+// NewStanding creates a new list of Standing.
+func NewStanding_List(s *capnp.Segment, sz int32) (Standing_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 24, PointerCount: 1}, sz)
+	return capnp.StructList[Standing](l), err
+}
+
+// Standing_Future is a wrapper for a Standing promised by a client call.
+type Standing_Future struct{ *capnp.Future }
+
+func (f Standing_Future) Struct() (Standing, error) {
+	p, err := f.Future.Ptr()
+	return Standing(p.Struct()), err
+}
+func (p Standing_Future) View() View_Future {
+	return View_Future{Future: p.Future.Field(0, nil)}
+}
+
+type MoveRecord capnp.Struct
+
+// MoveRecord_TypeID is the unique identifier for the type MoveRecord.
+const MoveRecord_TypeID = 0x87c42d1ae6f05b93
+
+func NewMoveRecord(s *capnp.Segment) (MoveRecord, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 2})
+	return MoveRecord(st), err
+}
+
+func NewRootMoveRecord(s *capnp.Segment) (MoveRecord, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 2})
+	return MoveRecord(st), err
+}
+
+func ReadRootMoveRecord(msg *capnp.Message) (MoveRecord, error) {
+	root, err := msg.Root()
+	return MoveRecord(root.Struct()), err
+}
+
+func (s MoveRecord) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (MoveRecord) DecodeFromPtr(p capnp.Ptr) MoveRecord {
+	return MoveRecord(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s MoveRecord) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s MoveRecord) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s MoveRecord) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s MoveRecord) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s MoveRecord) StoreKey() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return []byte(p.Data()), err
+}
+
+func (s MoveRecord) HasStoreKey() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s MoveRecord) SetStoreKey(v []byte) error {
+	return capnp.Struct(s).SetData(0, v)
+}
+
+func (s MoveRecord) Record() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return []byte(p.Data()), err
+}
+
+func (s MoveRecord) HasRecord() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s MoveRecord) SetRecord(v []byte) error {
+	return capnp.Struct(s).SetData(1, v)
+}
+
+// MoveRecord_List is a list of MoveRecord.
+type MoveRecord_List = capnp.StructList[MoveRecord]
+
+// NewMoveRecord creates a new list of MoveRecord.
+func NewMoveRecord_List(s *capnp.Segment, sz int32) (MoveRecord_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 2}, sz)
+	return capnp.StructList[MoveRecord](l), err
+}
+
+// MoveRecord_Future is a wrapper for a MoveRecord promised by a client call.
+type MoveRecord_Future struct{ *capnp.Future }
+
+func (f MoveRecord_Future) Struct() (MoveRecord, error) {
+	p, err := f.Future.Ptr()
+	return MoveRecord(p.Struct()), err
+}
+
+type MoveRecords capnp.Struct
+
+// MoveRecords_TypeID is the unique identifier for the type MoveRecords.
+const MoveRecords_TypeID = 0xe59f13b07c8ad264
+
+func NewMoveRecords(s *capnp.Segment) (MoveRecords, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return MoveRecords(st), err
+}
+
+func NewRootMoveRecords(s *capnp.Segment) (MoveRecords, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return MoveRecords(st), err
+}
+
+func ReadRootMoveRecords(msg *capnp.Message) (MoveRecords, error) {
+	root, err := msg.Root()
+	return MoveRecords(root.Struct()), err
+}
+
+func (s MoveRecords) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (MoveRecords) DecodeFromPtr(p capnp.Ptr) MoveRecords {
+	return MoveRecords(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s MoveRecords) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s MoveRecords) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s MoveRecords) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s MoveRecords) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s MoveRecords) Records() (MoveRecord_List, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return MoveRecord_List(p.List()), err
+}
+
+func (s MoveRecords) HasRecords() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s MoveRecords) SetRecords(v MoveRecord_List) error {
+	return capnp.Struct(s).SetPtr(0, v.ToPtr())
+}
+
+// NewRecords sets the records field to a newly
+// allocated MoveRecord_List, preferring placement in s's segment.
+func (s MoveRecords) NewRecords(n int32) (MoveRecord_List, error) {
+	l, err := NewMoveRecord_List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return MoveRecord_List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, l.ToPtr())
+	return l, err
+}
+func (s MoveRecords) More() bool {
+	return capnp.Struct(s).Bit(0)
+}
+
+func (s MoveRecords) SetMore(v bool) {
+	capnp.Struct(s).SetBit(0, v)
+}
+
+// MoveRecords_List is a list of MoveRecords.
+type MoveRecords_List = capnp.StructList[MoveRecords]
+
+// NewMoveRecords creates a new list of MoveRecords.
+func NewMoveRecords_List(s *capnp.Segment, sz int32) (MoveRecords_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1}, sz)
+	return capnp.StructList[MoveRecords](l), err
+}
+
+// MoveRecords_Future is a wrapper for a MoveRecords promised by a client call.
+type MoveRecords_Future struct{ *capnp.Future }
+
+func (f MoveRecords_Future) Struct() (MoveRecords, error) {
+	p, err := f.Future.Ptr()
+	return MoveRecords(p.Struct()), err
+}
+
+type MoveAnswer capnp.Struct
+type MoveAnswer_Which uint16
+
+const (
+	MoveAnswer_Which_error    MoveAnswer_Which = 0
+	MoveAnswer_Which_standing MoveAnswer_Which = 1
+	MoveAnswer_Which_unknown  MoveAnswer_Which = 2
+	MoveAnswer_Which_range    MoveAnswer_Which = 3
+)
+
+func (w MoveAnswer_Which) String() string {
+	const s = "errorstandingunknownrange"
+	switch w {
+	case MoveAnswer_Which_error:
+		return s[0:5]
+	case MoveAnswer_Which_standing:
+		return s[5:13]
+	case MoveAnswer_Which_unknown:
+		return s[13:20]
+	case MoveAnswer_Which_range:
+		return s[20:25]
+
+	}
+	return "MoveAnswer_Which(" + strconv.FormatUint(uint64(w), 10) + ")"
+}
+
+// MoveAnswer_TypeID is the unique identifier for the type MoveAnswer.
+const MoveAnswer_TypeID = 0x9d60c8ef4a217b35
+
+func NewMoveAnswer(s *capnp.Segment) (MoveAnswer, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return MoveAnswer(st), err
+}
+
+func NewRootMoveAnswer(s *capnp.Segment) (MoveAnswer, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return MoveAnswer(st), err
+}
+
+func ReadRootMoveAnswer(msg *capnp.Message) (MoveAnswer, error) {
+	root, err := msg.Root()
+	return MoveAnswer(root.Struct()), err
+}
+
+func (s MoveAnswer) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (MoveAnswer) DecodeFromPtr(p capnp.Ptr) MoveAnswer {
+	return MoveAnswer(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s MoveAnswer) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+
+func (s MoveAnswer) Which() MoveAnswer_Which {
+	return MoveAnswer_Which(capnp.Struct(s).Uint16(0))
+}
+func (s MoveAnswer) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s MoveAnswer) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s MoveAnswer) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s MoveAnswer) Error() (common.Error, error) {
+	if capnp.Struct(s).Uint16(0) != 0 {
+		panic("Which() != error")
+	}
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.Error(p.Struct()), err
+}
+
+func (s MoveAnswer) HasError() bool {
+	if capnp.Struct(s).Uint16(0) != 0 {
+		return false
+	}
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s MoveAnswer) SetError(v common.Error) error {
+	capnp.Struct(s).SetUint16(0, 0)
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewError sets the error field to a newly
+// allocated common.Error struct, preferring placement in s's segment.
+func (s MoveAnswer) NewError() (common.Error, error) {
+	capnp.Struct(s).SetUint16(0, 0)
+	ss, err := common.NewError(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.Error{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s MoveAnswer) Standing() (Standing, error) {
+	if capnp.Struct(s).Uint16(0) != 1 {
+		panic("Which() != standing")
+	}
+	p, err := capnp.Struct(s).Ptr(0)
+	return Standing(p.Struct()), err
+}
+
+func (s MoveAnswer) HasStanding() bool {
+	if capnp.Struct(s).Uint16(0) != 1 {
+		return false
+	}
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s MoveAnswer) SetStanding(v Standing) error {
+	capnp.Struct(s).SetUint16(0, 1)
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewStanding sets the standing field to a newly
+// allocated Standing struct, preferring placement in s's segment.
+func (s MoveAnswer) NewStanding() (Standing, error) {
+	capnp.Struct(s).SetUint16(0, 1)
+	ss, err := NewStanding(capnp.Struct(s).Segment())
+	if err != nil {
+		return Standing{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s MoveAnswer) SetUnknown() {
+	capnp.Struct(s).SetUint16(0, 2)
+
+}
+
+func (s MoveAnswer) Range() (MoveRecords, error) {
+	if capnp.Struct(s).Uint16(0) != 3 {
+		panic("Which() != range")
+	}
+	p, err := capnp.Struct(s).Ptr(0)
+	return MoveRecords(p.Struct()), err
+}
+
+func (s MoveAnswer) HasRange() bool {
+	if capnp.Struct(s).Uint16(0) != 3 {
+		return false
+	}
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s MoveAnswer) SetRange(v MoveRecords) error {
+	capnp.Struct(s).SetUint16(0, 3)
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewRange sets the range field to a newly
+// allocated MoveRecords struct, preferring placement in s's segment.
+func (s MoveAnswer) NewRange() (MoveRecords, error) {
+	capnp.Struct(s).SetUint16(0, 3)
+	ss, err := NewMoveRecords(capnp.Struct(s).Segment())
+	if err != nil {
+		return MoveRecords{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// MoveAnswer_List is a list of MoveAnswer.
+type MoveAnswer_List = capnp.StructList[MoveAnswer]
+
+// NewMoveAnswer creates a new list of MoveAnswer.
+func NewMoveAnswer_List(s *capnp.Segment, sz int32) (MoveAnswer_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1}, sz)
+	return capnp.StructList[MoveAnswer](l), err
+}
+
+// MoveAnswer_Future is a wrapper for a MoveAnswer promised by a client call.
+type MoveAnswer_Future struct{ *capnp.Future }
+
+func (f MoveAnswer_Future) Struct() (MoveAnswer, error) {
+	p, err := f.Future.Ptr()
+	return MoveAnswer(p.Struct()), err
+}
+func (p MoveAnswer_Future) Error() common.Error_Future {
+	return common.Error_Future{Future: p.Future.Field(0, nil)}
+}
+func (p MoveAnswer_Future) Standing() Standing_Future {
+	return Standing_Future{Future: p.Future.Field(0, nil)}
+}
+func (p MoveAnswer_Future) Range() MoveRecords_Future {
+	return MoveRecords_Future{Future: p.Future.Field(0, nil)}
+}
+
+type MoveReply capnp.Struct
+
+// MoveReply_TypeID is the unique identifier for the type MoveReply.
+const MoveReply_TypeID = 0xc3f7a90e5d184b62
+
+func NewMoveReply(s *capnp.Segment) (MoveReply, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 3})
+	return MoveReply(st), err
+}
+
+func NewRootMoveReply(s *capnp.Segment) (MoveReply, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 3})
+	return MoveReply(st), err
+}
+
+func ReadRootMoveReply(msg *capnp.Message) (MoveReply, error) {
+	root, err := msg.Root()
+	return MoveReply(root.Struct()), err
+}
+
+func (s MoveReply) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (MoveReply) DecodeFromPtr(p capnp.Ptr) MoveReply {
+	return MoveReply(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s MoveReply) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s MoveReply) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s MoveReply) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s MoveReply) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s MoveReply) Header() (common.ReplyHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.ReplyHeader(p.Struct()), err
+}
+
+func (s MoveReply) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s MoveReply) SetHeader(v common.ReplyHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.ReplyHeader struct, preferring placement in s's segment.
+func (s MoveReply) NewHeader() (common.ReplyHeader, error) {
+	ss, err := common.NewReplyHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.ReplyHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s MoveReply) Answers() (MoveAnswer_List, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return MoveAnswer_List(p.List()), err
+}
+
+func (s MoveReply) HasAnswers() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s MoveReply) SetAnswers(v MoveAnswer_List) error {
+	return capnp.Struct(s).SetPtr(1, v.ToPtr())
+}
+
+// NewAnswers sets the answers field to a newly
+// allocated MoveAnswer_List, preferring placement in s's segment.
+func (s MoveReply) NewAnswers(n int32) (MoveAnswer_List, error) {
+	l, err := NewMoveAnswer_List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return MoveAnswer_List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, l.ToPtr())
+	return l, err
+}
+func (s MoveReply) Positions() (capnp.UInt64List, error) {
+	p, err := capnp.Struct(s).Ptr(2)
+	return capnp.UInt64List(p.List()), err
+}
+
+func (s MoveReply) HasPositions() bool {
+	return capnp.Struct(s).HasPtr(2)
+}
+
+func (s MoveReply) SetPositions(v capnp.UInt64List) error {
+	return capnp.Struct(s).SetPtr(2, v.ToPtr())
+}
+
+// NewPositions sets the positions field to a newly
+// allocated capnp.UInt64List, preferring placement in s's segment.
+func (s MoveReply) NewPositions(n int32) (capnp.UInt64List, error) {
+	l, err := capnp.NewUInt64List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return capnp.UInt64List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(2, l.ToPtr())
+	return l, err
+}
+
+// MoveReply_List is a list of MoveReply.
+type MoveReply_List = capnp.StructList[MoveReply]
+
+// NewMoveReply creates a new list of MoveReply.
+func NewMoveReply_List(s *capnp.Segment, sz int32) (MoveReply_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 3}, sz)
+	return capnp.StructList[MoveReply](l), err
+}
+
+// MoveReply_Future is a wrapper for a MoveReply promised by a client call.
+type MoveReply_Future struct{ *capnp.Future }
+
+func (f MoveReply_Future) Struct() (MoveReply, error) {
+	p, err := f.Future.Ptr()
+	return MoveReply(p.Struct()), err
+}
+func (p MoveReply_Future) Header() common.ReplyHeader_Future {
+	return common.ReplyHeader_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Ballot capnp.Struct
+
+// Ballot_TypeID is the unique identifier for the type Ballot.
+const Ballot_TypeID = 0xaf9e24c0d7b61853
+
+func NewBallot(s *capnp.Segment) (Ballot, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return Ballot(st), err
+}
+
+func NewRootBallot(s *capnp.Segment) (Ballot, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return Ballot(st), err
+}
+
+func ReadRootBallot(msg *capnp.Message) (Ballot, error) {
+	root, err := msg.Root()
+	return Ballot(root.Struct()), err
+}
+
+func (s Ballot) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Ballot) DecodeFromPtr(p capnp.Ptr) Ballot {
+	return Ballot(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Ballot) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Ballot) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Ballot) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Ballot) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Ballot) Round() uint64 {
+	return capnp.Struct(s).Uint64(0)
+}
+
+func (s Ballot) SetRound(v uint64) {
+	capnp.Struct(s).SetUint64(0, v)
+}
+
+func (s Ballot) Proposer() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return []byte(p.Data()), err
+}
+
+func (s Ballot) HasProposer() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Ballot) SetProposer(v []byte) error {
+	return capnp.Struct(s).SetData(0, v)
+}
+
+// Ballot_List is a list of Ballot.
+type Ballot_List = capnp.StructList[Ballot]
+
+// NewBallot creates a new list of Ballot.
+func NewBallot_List(s *capnp.Segment, sz int32) (Ballot_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1}, sz)
+	return capnp.StructList[Ballot](l), err
+}
+
+// Ballot_Future is a wrapper for a Ballot promised by a client call.
+type Ballot_Future struct{ *capnp.Future }
+
+func (f Ballot_Future) Struct() (Ballot, error) {
+	p, err := f.Future.Ptr()
+	return Ballot(p.Struct()), err
+}
+
+type PrepareRequest capnp.Struct
+
+// PrepareRequest_TypeID is the unique identifier for the type PrepareRequest.
+const PrepareRequest_TypeID = 0xd8b07ce15fa92436
+
+func NewPrepareRequest(s *capnp.Segment) (PrepareRequest, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 2})
+	return PrepareRequest(st), err
+}
+
+func NewRootPrepareRequest(s *capnp.Segment) (PrepareRequest, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 2})
+	return PrepareRequest(st), err
+}
+
+func ReadRootPrepareRequest(msg *capnp.Message) (PrepareRequest, error) {
+	root, err := msg.Root()
+	return PrepareRequest(root.Struct()), err
+}
+
+func (s PrepareRequest) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (PrepareRequest) DecodeFromPtr(p capnp.Ptr) PrepareRequest {
+	return PrepareRequest(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s PrepareRequest) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s PrepareRequest) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s PrepareRequest) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s PrepareRequest) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s PrepareRequest) Header() (common.RequestHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.RequestHeader(p.Struct()), err
+}
+
+func (s PrepareRequest) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s PrepareRequest) SetHeader(v common.RequestHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.RequestHeader struct, preferring placement in s's segment.
+func (s PrepareRequest) NewHeader() (common.RequestHeader, error) {
+	ss, err := common.NewRequestHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.RequestHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s PrepareRequest) Epoch() uint64 {
+	return capnp.Struct(s).Uint64(0)
+}
+
+func (s PrepareRequest) SetEpoch(v uint64) {
+	capnp.Struct(s).SetUint64(0, v)
+}
+
+func (s PrepareRequest) Ballot() (Ballot, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return Ballot(p.Struct()), err
+}
+
+func (s PrepareRequest) HasBallot() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s PrepareRequest) SetBallot(v Ballot) error {
+	return capnp.Struct(s).SetPtr(1, capnp.Struct(v).ToPtr())
+}
+
+// NewBallot sets the ballot field to a newly
+// allocated Ballot struct, preferring placement in s's segment.
+func (s PrepareRequest) NewBallot() (Ballot, error) {
+	ss, err := NewBallot(capnp.Struct(s).Segment())
+	if err != nil {
+		return Ballot{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// PrepareRequest_List is a list of PrepareRequest.
+type PrepareRequest_List = capnp.StructList[PrepareRequest]
+
+// NewPrepareRequest creates a new list of PrepareRequest.
+func NewPrepareRequest_List(s *capnp.Segment, sz int32) (PrepareRequest_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 2}, sz)
+	return capnp.StructList[PrepareRequest](l), err
+}
+
+// PrepareRequest_Future is a wrapper for a PrepareRequest promised by a client call.
+type PrepareRequest_Future struct{ *capnp.Future }
+
+func (f PrepareRequest_Future) Struct() (PrepareRequest, error) {
+	p, err := f.Future.Ptr()
+	return PrepareRequest(p.Struct()), err
+}
+func (p PrepareRequest_Future) Header() common.RequestHeader_Future {
+	return common.RequestHeader_Future{Future: p.Future.Field(0, nil)}
+}
+func (p PrepareRequest_Future) Ballot() Ballot_Future {
+	return Ballot_Future{Future: p.Future.Field(1, nil)}
+}
+
+type AcceptRequest capnp.Struct
+
+// AcceptRequest_TypeID is the unique identifier for the type AcceptRequest.
+const AcceptRequest_TypeID = 0x92e5d13b8c7f06a4
+
+func NewAcceptRequest(s *capnp.Segment) (AcceptRequest, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 3})
+	return AcceptRequest(st), err
+}
+
+func NewRootAcceptRequest(s *capnp.Segment) (AcceptRequest, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 3})
+	return AcceptRequest(st), err
+}
+
+func ReadRootAcceptRequest(msg *capnp.Message) (AcceptRequest, error) {
+	root, err := msg.Root()
+	return AcceptRequest(root.Struct()), err
+}
+
+func (s AcceptRequest) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (AcceptRequest) DecodeFromPtr(p capnp.Ptr) AcceptRequest {
+	return AcceptRequest(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s AcceptRequest) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s AcceptRequest) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s AcceptRequest) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s AcceptRequest) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s AcceptRequest) Header() (common.RequestHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.RequestHeader(p.Struct()), err
+}
+
+func (s AcceptRequest) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s AcceptRequest) SetHeader(v common.RequestHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.RequestHeader struct, preferring placement in s's segment.
+func (s AcceptRequest) NewHeader() (common.RequestHeader, error) {
+	ss, err := common.NewRequestHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.RequestHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s AcceptRequest) Epoch() uint64 {
+	return capnp.Struct(s).Uint64(0)
+}
+
+func (s AcceptRequest) SetEpoch(v uint64) {
+	capnp.Struct(s).SetUint64(0, v)
+}
+
+func (s AcceptRequest) Ballot() (Ballot, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return Ballot(p.Struct()), err
+}
+
+func (s AcceptRequest) HasBallot() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s AcceptRequest) SetBallot(v Ballot) error {
+	return capnp.Struct(s).SetPtr(1, capnp.Struct(v).ToPtr())
+}
+
+// NewBallot sets the ballot field to a newly
+// allocated Ballot struct, preferring placement in s's segment.
+func (s AcceptRequest) NewBallot() (Ballot, error) {
+	ss, err := NewBallot(capnp.Struct(s).Segment())
+	if err != nil {
+		return Ballot{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s AcceptRequest) Layout() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(2)
+	return []byte(p.Data()), err
+}
+
+func (s AcceptRequest) HasLayout() bool {
+	return capnp.Struct(s).HasPtr(2)
+}
+
+func (s AcceptRequest) SetLayout(v []byte) error {
+	return capnp.Struct(s).SetData(2, v)
+}
+
+// AcceptRequest_List is a list of AcceptRequest.
+type AcceptRequest_List = capnp.StructList[AcceptRequest]
+
+// NewAcceptRequest creates a new list of AcceptRequest.
+func NewAcceptRequest_List(s *capnp.Segment, sz int32) (AcceptRequest_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 3}, sz)
+	return capnp.StructList[AcceptRequest](l), err
+}
+
+// AcceptRequest_Future is a wrapper for a AcceptRequest promised by a client call.
+type AcceptRequest_Future struct{ *capnp.Future }
+
+func (f AcceptRequest_Future) Struct() (AcceptRequest, error) {
+	p, err := f.Future.Ptr()
+	return AcceptRequest(p.Struct()), err
+}
+func (p AcceptRequest_Future) Header() common.RequestHeader_Future {
+	return common.RequestHeader_Future{Future: p.Future.Field(0, nil)}
+}
+func (p AcceptRequest_Future) Ballot() Ballot_Future {
+	return Ballot_Future{Future: p.Future.Field(1, nil)}
+}
+
+type BallotReply capnp.Struct
+type BallotReply_Which uint16
+
+const (
+	BallotReply_Which_error    BallotReply_Which = 0
+	BallotReply_Which_promised BallotReply_Which = 1
+	BallotReply_Which_accepted BallotReply_Which = 2
+	BallotReply_Which_refused  BallotReply_Which = 3
+	BallotReply_Which_decided  BallotReply_Which = 4
+	BallotReply_Which_behind   BallotReply_Which = 5
+)
+
+func (w BallotReply_Which) String() string {
+	const s = "errorpromisedacceptedrefuseddecidedbehind"
+	switch w {
+	case BallotReply_Which_error:
+		return s[0:5]
+	case BallotReply_Which_promised:
+		return s[5:13]
+	case BallotReply_Which_accepted:
+		return s[13:21]
+	case BallotReply_Which_refused:
+		return s[21:28]
+	case BallotReply_Which_decided:
+		return s[28:35]
+	case BallotReply_Which_behind:
+		return s[35:41]
+
+	}
+	return "BallotReply_Which(" + strconv.FormatUint(uint64(w), 10) + ")"
+}
+
+// BallotReply_TypeID is the unique identifier for the type BallotReply.
+const BallotReply_TypeID = 0xe40c6a8d29b5f173
+
+func NewBallotReply(s *capnp.Segment) (BallotReply, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 2})
+	return BallotReply(st), err
+}
+
+func NewRootBallotReply(s *capnp.Segment) (BallotReply, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 2})
+	return BallotReply(st), err
+}
+
+func ReadRootBallotReply(msg *capnp.Message) (BallotReply, error) {
+	root, err := msg.Root()
+	return BallotReply(root.Struct()), err
+}
+
+func (s BallotReply) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (BallotReply) DecodeFromPtr(p capnp.Ptr) BallotReply {
+	return BallotReply(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s BallotReply) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+
+func (s BallotReply) Which() BallotReply_Which {
+	return BallotReply_Which(capnp.Struct(s).Uint16(0))
+}
+func (s BallotReply) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s BallotReply) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s BallotReply) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s BallotReply) Header() (common.ReplyHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.ReplyHeader(p.Struct()), err
+}
+
+func (s BallotReply) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s BallotReply) SetHeader(v common.ReplyHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.ReplyHeader struct, preferring placement in s's segment.
+func (s BallotReply) NewHeader() (common.ReplyHeader, error) {
+	ss, err := common.NewReplyHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.ReplyHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s BallotReply) Error() (common.Error, error) {
+	if capnp.Struct(s).Uint16(0) != 0 {
+		panic("Which() != error")
+	}
+	p, err := capnp.Struct(s).Ptr(1)
+	return common.Error(p.Struct()), err
+}
+
+func (s BallotReply) HasError() bool {
+	if capnp.Struct(s).Uint16(0) != 0 {
+		return false
+	}
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s BallotReply) SetError(v common.Error) error {
+	capnp.Struct(s).SetUint16(0, 0)
+	return capnp.Struct(s).SetPtr(1, capnp.Struct(v).ToPtr())
+}
+
+// NewError sets the error field to a newly
+// allocated common.Error struct, preferring placement in s's segment.
+func (s BallotReply) NewError() (common.Error, error) {
+	capnp.Struct(s).SetUint16(0, 0)
+	ss, err := common.NewError(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.Error{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s BallotReply) Promised() (Accepted, error) {
+	if capnp.Struct(s).Uint16(0) != 1 {
+		panic("Which() != promised")
+	}
+	p, err := capnp.Struct(s).Ptr(1)
+	return Accepted(p.Struct()), err
+}
+
+func (s BallotReply) HasPromised() bool {
+	if capnp.Struct(s).Uint16(0) != 1 {
+		return false
+	}
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s BallotReply) SetPromised(v Accepted) error {
+	capnp.Struct(s).SetUint16(0, 1)
+	return capnp.Struct(s).SetPtr(1, capnp.Struct(v).ToPtr())
+}
+
+// NewPromised sets the promised field to a newly
+// allocated Accepted struct, preferring placement in s's segment.
+func (s BallotReply) NewPromised() (Accepted, error) {
+	capnp.Struct(s).SetUint16(0, 1)
+	ss, err := NewAccepted(capnp.Struct(s).Segment())
+	if err != nil {
+		return Accepted{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s BallotReply) SetAccepted() {
+	capnp.Struct(s).SetUint16(0, 2)
+
+}
+
+func (s BallotReply) Refused() (Ballot, error) {
+	if capnp.Struct(s).Uint16(0) != 3 {
+		panic("Which() != refused")
+	}
+	p, err := capnp.Struct(s).Ptr(1)
+	return Ballot(p.Struct()), err
+}
+
+func (s BallotReply) HasRefused() bool {
+	if capnp.Struct(s).Uint16(0) != 3 {
+		return false
+	}
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s BallotReply) SetRefused(v Ballot) error {
+	capnp.Struct(s).SetUint16(0, 3)
+	return capnp.Struct(s).SetPtr(1, capnp.Struct(v).ToPtr())
+}
+
+// NewRefused sets the refused field to a newly
+// allocated Ballot struct, preferring placement in s's segment.
+func (s BallotReply) NewRefused() (Ballot, error) {
+	capnp.Struct(s).SetUint16(0, 3)
+	ss, err := NewBallot(capnp.Struct(s).Segment())
+	if err != nil {
+		return Ballot{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s BallotReply) Decided() uint64 {
+	if capnp.Struct(s).Uint16(0) != 4 {
+		panic("Which() != decided")
+	}
+	return capnp.Struct(s).Uint64(8)
+}
+
+func (s BallotReply) SetDecided(v uint64) {
+	capnp.Struct(s).SetUint16(0, 4)
+	capnp.Struct(s).SetUint64(8, v)
+}
+
+func (s BallotReply) Behind() uint64 {
+	if capnp.Struct(s).Uint16(0) != 5 {
+		panic("Which() != behind")
+	}
+	return capnp.Struct(s).Uint64(8)
+}
+
+func (s BallotReply) SetBehind(v uint64) {
+	capnp.Struct(s).SetUint16(0, 5)
+	capnp.Struct(s).SetUint64(8, v)
+}
+
+// BallotReply_List is a list of BallotReply.
+type BallotReply_List = capnp.StructList[BallotReply]
+
+// NewBallotReply creates a new list of BallotReply.
+func NewBallotReply_List(s *capnp.Segment, sz int32) (BallotReply_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 16, PointerCount: 2}, sz)
+	return capnp.StructList[BallotReply](l), err
+}
+
+// BallotReply_Future is a wrapper for a BallotReply promised by a client call.
+type BallotReply_Future struct{ *capnp.Future }
+
+func (f BallotReply_Future) Struct() (BallotReply, error) {
+	p, err := f.Future.Ptr()
+	return BallotReply(p.Struct()), err
+}
+func (p BallotReply_Future) Header() common.ReplyHeader_Future {
+	return common.ReplyHeader_Future{Future: p.Future.Field(0, nil)}
+}
+func (p BallotReply_Future) Error() common.Error_Future {
+	return common.Error_Future{Future: p.Future.Field(1, nil)}
+}
+func (p BallotReply_Future) Promised() Accepted_Future {
+	return Accepted_Future{Future: p.Future.Field(1, nil)}
+}
+func (p BallotReply_Future) Refused() Ballot_Future {
+	return Ballot_Future{Future: p.Future.Field(1, nil)}
+}
+
+type Accepted capnp.Struct
+
+// Accepted_TypeID is the unique identifier for the type Accepted.
+const Accepted_TypeID = 0xb1d93f7e60a8c524
+
+func NewAccepted(s *capnp.Segment) (Accepted, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 2})
+	return Accepted(st), err
+}
+
+func NewRootAccepted(s *capnp.Segment) (Accepted, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 2})
+	return Accepted(st), err
+}
+
+func ReadRootAccepted(msg *capnp.Message) (Accepted, error) {
+	root, err := msg.Root()
+	return Accepted(root.Struct()), err
+}
+
+func (s Accepted) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Accepted) DecodeFromPtr(p capnp.Ptr) Accepted {
+	return Accepted(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Accepted) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Accepted) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Accepted) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Accepted) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Accepted) Ballot() (Ballot, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return Ballot(p.Struct()), err
+}
+
+func (s Accepted) HasBallot() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Accepted) SetBallot(v Ballot) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewBallot sets the ballot field to a newly
+// allocated Ballot struct, preferring placement in s's segment.
+func (s Accepted) NewBallot() (Ballot, error) {
+	ss, err := NewBallot(capnp.Struct(s).Segment())
+	if err != nil {
+		return Ballot{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s Accepted) Layout() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return []byte(p.Data()), err
+}
+
+func (s Accepted) HasLayout() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s Accepted) SetLayout(v []byte) error {
+	return capnp.Struct(s).SetData(1, v)
+}
+
+// Accepted_List is a list of Accepted.
+type Accepted_List = capnp.StructList[Accepted]
+
+// NewAccepted creates a new list of Accepted.
+func NewAccepted_List(s *capnp.Segment, sz int32) (Accepted_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 2}, sz)
+	return capnp.StructList[Accepted](l), err
+}
+
+// Accepted_Future is a wrapper for a Accepted promised by a client call.
+type Accepted_Future struct{ *capnp.Future }
+
+func (f Accepted_Future) Struct() (Accepted, error) {
+	p, err := f.Future.Ptr()
+	return Accepted(p.Struct()), err
+}
+func (p Accepted_Future) Ballot() Ballot_Future {
+	return Ballot_Future{Future: p.Future.Field(0, nil)}
+}
+
+type LayoutRequest capnp.Struct
+
+// LayoutRequest_TypeID is the unique identifier for the type LayoutRequest.
+const LayoutRequest_TypeID = 0xfa16c70b8e3d5924
+
+func NewLayoutRequest(s *capnp.Segment) (LayoutRequest, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 1})
+	return LayoutRequest(st), err
+}
+
+func NewRootLayoutRequest(s *capnp.Segment) (LayoutRequest, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 1})
+	return LayoutRequest(st), err
+}
+
+func ReadRootLayoutRequest(msg *capnp.Message) (LayoutRequest, error) {
+	root, err := msg.Root()
+	return LayoutRequest(root.Struct()), err
+}
+
+func (s LayoutRequest) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (LayoutRequest) DecodeFromPtr(p capnp.Ptr) LayoutRequest {
+	return LayoutRequest(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s LayoutRequest) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s LayoutRequest) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s LayoutRequest) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s LayoutRequest) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s LayoutRequest) Header() (common.RequestHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.RequestHeader(p.Struct()), err
+}
+
+func (s LayoutRequest) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s LayoutRequest) SetHeader(v common.RequestHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.RequestHeader struct, preferring placement in s's segment.
+func (s LayoutRequest) NewHeader() (common.RequestHeader, error) {
+	ss, err := common.NewRequestHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.RequestHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s LayoutRequest) Epoch() uint64 {
+	return capnp.Struct(s).Uint64(0)
+}
+
+func (s LayoutRequest) SetEpoch(v uint64) {
+	capnp.Struct(s).SetUint64(0, v)
+}
+
+func (s LayoutRequest) Offset() uint64 {
+	return capnp.Struct(s).Uint64(8)
+}
+
+func (s LayoutRequest) SetOffset(v uint64) {
+	capnp.Struct(s).SetUint64(8, v)
+}
+
+// LayoutRequest_List is a list of LayoutRequest.
+type LayoutRequest_List = capnp.StructList[LayoutRequest]
+
+// NewLayoutRequest creates a new list of LayoutRequest.
+func NewLayoutRequest_List(s *capnp.Segment, sz int32) (LayoutRequest_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 16, PointerCount: 1}, sz)
+	return capnp.StructList[LayoutRequest](l), err
+}
+
+// LayoutRequest_Future is a wrapper for a LayoutRequest promised by a client call.
+type LayoutRequest_Future struct{ *capnp.Future }
+
+func (f LayoutRequest_Future) Struct() (LayoutRequest, error) {
+	p, err := f.Future.Ptr()
+	return LayoutRequest(p.Struct()), err
+}
+func (p LayoutRequest_Future) Header() common.RequestHeader_Future {
+	return common.RequestHeader_Future{Future: p.Future.Field(0, nil)}
+}
+
+type LayoutReply capnp.Struct
+
+// LayoutReply_TypeID is the unique identifier for the type LayoutReply.
+const LayoutReply_TypeID = 0x857bd0e2f94ac631
+
+func NewLayoutReply(s *capnp.Segment) (LayoutReply, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 3})
+	return LayoutReply(st), err
+}
+
+func NewRootLayoutReply(s *capnp.Segment) (LayoutReply, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 3})
+	return LayoutReply(st), err
+}
+
+func ReadRootLayoutReply(msg *capnp.Message) (LayoutReply, error) {
+	root, err := msg.Root()
+	return LayoutReply(root.Struct()), err
+}
+
+func (s LayoutReply) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (LayoutReply) DecodeFromPtr(p capnp.Ptr) LayoutReply {
+	return LayoutReply(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s LayoutReply) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s LayoutReply) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s LayoutReply) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s LayoutReply) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s LayoutReply) Header() (common.ReplyHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.ReplyHeader(p.Struct()), err
+}
+
+func (s LayoutReply) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s LayoutReply) SetHeader(v common.ReplyHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.ReplyHeader struct, preferring placement in s's segment.
+func (s LayoutReply) NewHeader() (common.ReplyHeader, error) {
+	ss, err := common.NewReplyHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.ReplyHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s LayoutReply) Error() (common.Error, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return common.Error(p.Struct()), err
+}
+
+func (s LayoutReply) HasError() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s LayoutReply) SetError(v common.Error) error {
+	return capnp.Struct(s).SetPtr(1, capnp.Struct(v).ToPtr())
+}
+
+// NewError sets the error field to a newly
+// allocated common.Error struct, preferring placement in s's segment.
+func (s LayoutReply) NewError() (common.Error, error) {
+	ss, err := common.NewError(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.Error{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s LayoutReply) Epoch() uint64 {
+	return capnp.Struct(s).Uint64(0)
+}
+
+func (s LayoutReply) SetEpoch(v uint64) {
+	capnp.Struct(s).SetUint64(0, v)
+}
+
+func (s LayoutReply) Newest() uint64 {
+	return capnp.Struct(s).Uint64(8)
+}
+
+func (s LayoutReply) SetNewest(v uint64) {
+	capnp.Struct(s).SetUint64(8, v)
+}
+
+func (s LayoutReply) Total() uint64 {
+	return capnp.Struct(s).Uint64(16)
+}
+
+func (s LayoutReply) SetTotal(v uint64) {
+	capnp.Struct(s).SetUint64(16, v)
+}
+
+func (s LayoutReply) Bytes() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(2)
+	return []byte(p.Data()), err
+}
+
+func (s LayoutReply) HasBytes() bool {
+	return capnp.Struct(s).HasPtr(2)
+}
+
+func (s LayoutReply) SetBytes(v []byte) error {
+	return capnp.Struct(s).SetData(2, v)
+}
+
+// LayoutReply_List is a list of LayoutReply.
+type LayoutReply_List = capnp.StructList[LayoutReply]
+
+// NewLayoutReply creates a new list of LayoutReply.
+func NewLayoutReply_List(s *capnp.Segment, sz int32) (LayoutReply_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 24, PointerCount: 3}, sz)
+	return capnp.StructList[LayoutReply](l), err
+}
+
+// LayoutReply_Future is a wrapper for a LayoutReply promised by a client call.
+type LayoutReply_Future struct{ *capnp.Future }
+
+func (f LayoutReply_Future) Struct() (LayoutReply, error) {
+	p, err := f.Future.Ptr()
+	return LayoutReply(p.Struct()), err
+}
+func (p LayoutReply_Future) Header() common.ReplyHeader_Future {
+	return common.ReplyHeader_Future{Future: p.Future.Field(0, nil)}
+}
+func (p LayoutReply_Future) Error() common.Error_Future {
+	return common.Error_Future{Future: p.Future.Field(1, nil)}
+}
+
+type StageRequest capnp.Struct
+
+// StageRequest_TypeID is the unique identifier for the type StageRequest.
+const StageRequest_TypeID = 0xc6e8940bd7135fa2
+
+func NewStageRequest(s *capnp.Segment) (StageRequest, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 2})
+	return StageRequest(st), err
+}
+
+func NewRootStageRequest(s *capnp.Segment) (StageRequest, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 2})
+	return StageRequest(st), err
+}
+
+func ReadRootStageRequest(msg *capnp.Message) (StageRequest, error) {
+	root, err := msg.Root()
+	return StageRequest(root.Struct()), err
+}
+
+func (s StageRequest) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (StageRequest) DecodeFromPtr(p capnp.Ptr) StageRequest {
+	return StageRequest(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s StageRequest) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s StageRequest) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s StageRequest) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s StageRequest) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s StageRequest) Header() (common.RequestHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.RequestHeader(p.Struct()), err
+}
+
+func (s StageRequest) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s StageRequest) SetHeader(v common.RequestHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.RequestHeader struct, preferring placement in s's segment.
+func (s StageRequest) NewHeader() (common.RequestHeader, error) {
+	ss, err := common.NewRequestHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.RequestHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s StageRequest) Changes() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return []byte(p.Data()), err
+}
+
+func (s StageRequest) HasChanges() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s StageRequest) SetChanges(v []byte) error {
+	return capnp.Struct(s).SetData(1, v)
+}
+
+// StageRequest_List is a list of StageRequest.
+type StageRequest_List = capnp.StructList[StageRequest]
+
+// NewStageRequest creates a new list of StageRequest.
+func NewStageRequest_List(s *capnp.Segment, sz int32) (StageRequest_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 2}, sz)
+	return capnp.StructList[StageRequest](l), err
+}
+
+// StageRequest_Future is a wrapper for a StageRequest promised by a client call.
+type StageRequest_Future struct{ *capnp.Future }
+
+func (f StageRequest_Future) Struct() (StageRequest, error) {
+	p, err := f.Future.Ptr()
+	return StageRequest(p.Struct()), err
+}
+func (p StageRequest_Future) Header() common.RequestHeader_Future {
+	return common.RequestHeader_Future{Future: p.Future.Field(0, nil)}
+}
+
+type StageReply capnp.Struct
+
+// StageReply_TypeID is the unique identifier for the type StageReply.
+const StageReply_TypeID = 0xdb27f5c80e6a4913
+
+func NewStageReply(s *capnp.Segment) (StageReply, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 32, PointerCount: 3})
+	return StageReply(st), err
+}
+
+func NewRootStageReply(s *capnp.Segment) (StageReply, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 32, PointerCount: 3})
+	return StageReply(st), err
+}
+
+func ReadRootStageReply(msg *capnp.Message) (StageReply, error) {
+	root, err := msg.Root()
+	return StageReply(root.Struct()), err
+}
+
+func (s StageReply) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (StageReply) DecodeFromPtr(p capnp.Ptr) StageReply {
+	return StageReply(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s StageReply) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s StageReply) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s StageReply) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s StageReply) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s StageReply) Header() (common.ReplyHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.ReplyHeader(p.Struct()), err
+}
+
+func (s StageReply) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s StageReply) SetHeader(v common.ReplyHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.ReplyHeader struct, preferring placement in s's segment.
+func (s StageReply) NewHeader() (common.ReplyHeader, error) {
+	ss, err := common.NewReplyHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.ReplyHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s StageReply) Error() (common.Error, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return common.Error(p.Struct()), err
+}
+
+func (s StageReply) HasError() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s StageReply) SetError(v common.Error) error {
+	return capnp.Struct(s).SetPtr(1, capnp.Struct(v).ToPtr())
+}
+
+// NewError sets the error field to a newly
+// allocated common.Error struct, preferring placement in s's segment.
+func (s StageReply) NewError() (common.Error, error) {
+	ss, err := common.NewError(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.Error{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s StageReply) Changes() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(2)
+	return []byte(p.Data()), err
+}
+
+func (s StageReply) HasChanges() bool {
+	return capnp.Struct(s).HasPtr(2)
+}
+
+func (s StageReply) SetChanges(v []byte) error {
+	return capnp.Struct(s).SetData(2, v)
+}
+
+func (s StageReply) Epoch() uint64 {
+	return capnp.Struct(s).Uint64(0)
+}
+
+func (s StageReply) SetEpoch(v uint64) {
+	capnp.Struct(s).SetUint64(0, v)
+}
+
+func (s StageReply) Unsettled() uint32 {
+	return capnp.Struct(s).Uint32(8)
+}
+
+func (s StageReply) SetUnsettled(v uint32) {
+	capnp.Struct(s).SetUint32(8, v)
+}
+
+func (s StageReply) Records() uint64 {
+	return capnp.Struct(s).Uint64(16)
+}
+
+func (s StageReply) SetRecords(v uint64) {
+	capnp.Struct(s).SetUint64(16, v)
+}
+
+func (s StageReply) Bytes() uint64 {
+	return capnp.Struct(s).Uint64(24)
+}
+
+func (s StageReply) SetBytes(v uint64) {
+	capnp.Struct(s).SetUint64(24, v)
+}
+
+// StageReply_List is a list of StageReply.
+type StageReply_List = capnp.StructList[StageReply]
+
+// NewStageReply creates a new list of StageReply.
+func NewStageReply_List(s *capnp.Segment, sz int32) (StageReply_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 32, PointerCount: 3}, sz)
+	return capnp.StructList[StageReply](l), err
+}
+
+// StageReply_Future is a wrapper for a StageReply promised by a client call.
+type StageReply_Future struct{ *capnp.Future }
+
+func (f StageReply_Future) Struct() (StageReply, error) {
+	p, err := f.Future.Ptr()
+	return StageReply(p.Struct()), err
+}
+func (p StageReply_Future) Header() common.ReplyHeader_Future {
+	return common.ReplyHeader_Future{Future: p.Future.Field(0, nil)}
+}
+func (p StageReply_Future) Error() common.Error_Future {
+	return common.Error_Future{Future: p.Future.Field(1, nil)}
 }
 
 type View capnp.Struct
