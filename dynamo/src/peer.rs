@@ -101,7 +101,7 @@ pub enum TreeAnswer {
     Failed(Failure),
 }
 
-/// How a replica stands with a partition that may be moving: what a [`crate::replica::PartitionRow`] says, for others.
+/// How a replica stands with a partition that may be moving: what its row says, for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// Which configurations are active, as it durably knows.

@@ -47,9 +47,13 @@ const DYNAMO_RANKS: &[(&str, u8)] = &[
     ("hlc", 0),
     ("layout", 1),
     ("planner", 2),
+    ("ring", 2),
     ("version", 2),
     ("operation", 2),
     ("peer", 3),
+    ("staging", 3),
+    ("acceptor", 3),
+    ("proposer", 4),
     ("record", 3),
     ("token", 3),
     ("quorum", 4),
@@ -61,7 +65,8 @@ const DYNAMO_RANKS: &[(&str, u8)] = &[
     ("exchange", 7),
     ("handoff", 7),
     ("rebuild", 7),
-    ("steward", 8),
+    ("relocation", 8),
+    ("steward", 9),
 ];
 
 /// Lines after which a file wants splitting.

@@ -62,7 +62,9 @@ fn a_quorum_that_needs_nothing_or_more_than_there_is_does_not_exist() {
     assert!(asks(0, 1).is_none());
     assert!(asks(3, 3).is_some());
     assert!(Quorums::new(VIEW, &[]).is_none());
-    assert!(Quorums::new(VIEW, &[Configuration { places: Places::first(1), need: 1 }; CONFIGURATIONS_MAX + 1]).is_none());
+    assert!(
+        Quorums::new(VIEW, &[Configuration { places: Places::first(1), need: 1 }; CONFIGURATIONS_MAX + 1]).is_none()
+    );
 }
 
 #[test]
