@@ -91,8 +91,12 @@ pub(crate) struct Config {
 /// One refresh of the layout at a time, and not one after another either.
 #[derive(Default)]
 pub(crate) struct RefreshState {
+    /// One is under way or will begin soon.
     pub(crate) running: bool,
-    pub(crate) ended: Option<Instant>,
+    /// When the next may ask.
+    pub(crate) not_before: Option<Instant>,
+    /// How many in a row have brought nothing newer.
+    pub(crate) fruitless: u32,
 }
 
 #[derive(Default)]

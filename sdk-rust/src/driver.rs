@@ -225,7 +225,7 @@ impl Driver {
             Effect::Send { call, link, budget } => self.send(call, link, budget),
             Effect::Connect(link) => drop(spawn_local(Rc::clone(self).connect(link))),
             Effect::Disconnect(link) => drop(self.connections.borrow_mut().remove(&link)),
-            Effect::Refresh(link) => self.refresh_from(link),
+            Effect::Refresh { link, epoch } => self.refresh_from(link, epoch),
         }
     }
 

@@ -96,8 +96,8 @@ pub(crate) enum Effect {
     Send { call: u64, link: LinkId, budget: Duration },
     /// Deliver a result.
     Complete { completer: Arc<dyn Completer>, token: u64, result: Result<Reply, Error> },
-    /// A node knows a newer layout.
-    Refresh(LinkId),
+    /// A node knows a layout of this epoch or a newer one.
+    Refresh { link: LinkId, epoch: u64 },
     /// A node can be reached, or can't be any more.
     Health { link: LinkId, up: bool },
 }
@@ -328,8 +328,9 @@ impl Engine {
         let level = operation.consistency.level.unwrap_or_else(|| level_of(&self.layout, &operation.address.bucket));
         let stand_ins = level == Level::Available;
         let route = Route { id: &id, kind: entry.kind, owners_used, stand_ins, tried: &entry.tried };
+        let named = self.named_owner(entry);
         let chosen = match entry.tried.len() < TRIED_MAX {
-            true => routing::coordinator(&self.layout, &self.health, route, &mut self.random),
+            true => named.or_else(|| routing::coordinator(&self.layout, &self.health, route, &mut self.random)),
             false => None,
         };
         // A node that asked to be left alone is, unless a connection is all that is missing.
@@ -340,6 +341,14 @@ impl Engine {
             }
             _ => self.pause(now, ticket, None),
         }
+    }
+
+    /// The owner to go to that the last node named, which knows more of the ring than we do. Positions mean the same in all its layouts.
+    fn named_owner(&self, entry: &Entry) -> Option<NodeIndex> {
+        let named = entry.trouble.as_ref().map_or(&[][..], Trouble::owners).iter().copied();
+        named
+            .filter(|node| !entry.tried.contains(node))
+            .find(|node| self.health.get(usize::from(node.0)).is_some_and(|health| health.usable))
     }
 
     /// Puts an operation on a link.
@@ -372,6 +381,7 @@ impl Engine {
         let waited_enough = || now >= link.last_sent + GATHER_MAX;
         let worth_a_call = link.gathered.len() >= BATCH_WANTED || link.gathered_bytes >= BATCH_BYTES_WANTED;
         link.is_up()
+            && !link.is_outdated
             && !link.gathered.is_empty()
             && has_room
             && link.calls < link.calls_max.min(CALLS_MAX)

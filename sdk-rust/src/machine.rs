@@ -168,7 +168,7 @@ impl Machine {
                 MachineEffect::Send { call, node: self.node(link), operations, budget }
             }
             Effect::Complete { completer: _, token, result } => MachineEffect::Complete { token, result },
-            Effect::Refresh(link) => MachineEffect::Refresh(self.node(link)),
+            Effect::Refresh { link, epoch: _ } => MachineEffect::Refresh(self.node(link)),
             // Nobody has subscribed to the nodes' health.
             Effect::Health { .. } => return None,
         })

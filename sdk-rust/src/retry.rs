@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use dynamo::operation::{ErrorCode, Failure};
+use dynamo::{
+    layout::NodeIndex,
+    operation::{ErrorCode, Failure},
+};
 
 use crate::{random::Random, routing::Kind};
 
@@ -47,6 +50,14 @@ impl Trouble {
         }
     }
 
+    /// Whether the node said where else to go: it serves, but with another layout than ours.
+    pub(crate) fn owners(&self) -> &[NodeIndex] {
+        match self {
+            Self::Refused(failure) if failure.code == ErrorCode::StaleView => &failure.owners,
+            Self::Refused(_) | Self::NotSent | Self::Late | Self::Broken => &[],
+        }
+    }
+
     /// Whether a write may have been stored.
     pub(crate) fn may_have_applied(&self) -> bool {
         match self {
@@ -85,6 +96,9 @@ pub(crate) fn next(kind: Kind, trouble: &Trouble, repeats: u32) -> Next {
     match failure.code {
         ErrorCode::TooLarge if failure.retryable && kind == Kind::Read => Next::Alone,
         _ if !failure.retryable => Next::GiveUp,
+        // The node has done nothing and will not do anything: like one that could not be reached. Every node of a cluster may be
+        // restarted in turn, and no operation shall pay for that.
+        ErrorCode::ShuttingDown if !failure.maybe_applied => Next::Other { cost: 0 },
         ErrorCode::Overloaded | ErrorCode::ShuttingDown => Next::Other { cost: BUDGET_COST_REFUSED },
         ErrorCode::Unavailable | ErrorCode::StaleView | ErrorCode::StorageFull | ErrorCode::Corrupt => {
             Next::Other { cost: BUDGET_COST_REFUSED }

@@ -6,10 +6,12 @@
 //! taken only when no owner can be used: at level `available` the first stand-in, which coordinates in their place, so that all
 //! clients of the key meet at one node; at other levels any, which forwards. When no node at all looks healthy, an owner is tried anyway: the
 //! picture may be wrong, and an error is certain otherwise.
+//!
+//! A member that leaves the ring is asked only when nobody else is left, one that has left or is given up for lost never.
 
 use dynamo::{
     ident::Id,
-    layout::{Layout, NodeIndex},
+    layout::{Layout, MemberState, NodeIndex},
 };
 
 use crate::random::Random;
@@ -70,9 +72,23 @@ pub(crate) fn coordinator(
     };
     choice
         .or_else(stand_in)
-        .or_else(|| any_of(layout, random, |node| untried(node) && usable(node)))
+        .or_else(|| any_of(layout, random, |node| stays(layout, node) && untried(node) && usable(node)))
+        .or_else(|| any_of(layout, random, |node| is_there(layout, node) && untried(node) && usable(node)))
         .or_else(|| owners.clone().find(untried))
-        .or_else(|| any_of(layout, random, untried))
+        .or_else(|| any_of(layout, random, |node| is_there(layout, node) && untried(node)))
+}
+
+/// Whether a node is to be a member in the future.
+fn stays(layout: &Layout, node: &NodeIndex) -> bool {
+    layout.member(*node).is_some_and(|member| member.state == MemberState::Active)
+}
+
+/// Whether a node may still serve.
+fn is_there(layout: &Layout, node: &NodeIndex) -> bool {
+    layout.member(*node).is_some_and(|member| match member.state {
+        MemberState::Active | MemberState::Leaving => true,
+        MemberState::Lost | MemberState::Gone => false,
+    })
 }
 
 /// How unattractive a node is: what a new operation would wait for, roughly.

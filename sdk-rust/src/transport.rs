@@ -50,10 +50,11 @@ pub(crate) async fn connect(
     let mut problem = Error::connection("the node has no address");
     for address in addresses {
         match timeout(connect_timeout, open(address, name, budget)).await {
-            Ok(Ok(connection)) => {
-                check(&connection.hello, expected, address)?;
-                return Ok(connection);
-            }
+            // Another node may have the address by now, and the one that is wanted a different one of these.
+            Ok(Ok(connection)) => match check(&connection.hello, expected, address) {
+                Ok(()) => return Ok(connection),
+                Err(error) => problem = error,
+            },
             Ok(Err(error)) => problem = error,
             Err(_) => problem = Error::connection(format!("{address}: no answer within {connect_timeout:?}")),
         }

@@ -144,7 +144,7 @@ fn make_runtime(_thread: usize) -> Result<LocalRuntime, Error> {
 }
 
 /// Asks the endpoints, in random order and soon at the same time, until one has told the layout.
-async fn find_cluster(config: &Config) -> Result<Layout, Error> {
+pub(super) async fn find_cluster(config: &Config) -> Result<Layout, Error> {
     let mut endpoints = config.endpoints.clone();
     let mut random = Random::from_system();
     for at in (1..endpoints.len()).rev() {

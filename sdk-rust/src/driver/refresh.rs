@@ -14,80 +14,116 @@ use schema::{
 };
 use tokio::{task::spawn_local, time::timeout};
 
-use super::{Driver, call::milliseconds};
+use super::{Driver, bootstrap::find_cluster, call::milliseconds};
 use crate::{Error, engine::link::LinkId, random::Random};
 
-/// A refresh starts up to so much after its cause: clients that learn of a new epoch together do not ask together.
-const JITTER: Duration = Duration::from_millis(50);
+/// A refresh starts up to so much after its cause: clients that learn of a new epoch together do not ask together. Nothing fails
+/// meanwhile: a node that has lost a partition forwards.
+const JITTER: Duration = Duration::from_millis(500);
 
 /// Pause between two refreshes.
 const SPACING: Duration = Duration::from_millis(100);
 
+/// The pause doubles so often at most while refreshes bring nothing newer than what is here: a node that shows an epoch and can't or
+/// won't send its layout is not asked ten times a second by every client.
+const DOUBLINGS_MAX: u32 = 6;
+
 impl Driver {
-    /// A node knows a newer layout: fetch it from there, unless somebody is about to.
-    pub(super) fn refresh_from(self: &Rc<Self>, link: LinkId) {
-        if !self.begin_refresh() {
+    /// A node knows a layout of this epoch: fetch it from there, unless somebody is about to.
+    pub(super) fn refresh_from(self: &Rc<Self>, link: LinkId, epoch: u64) {
+        // Another I/O thread may have fetched it already.
+        if self.shared.layout().epoch >= epoch {
             return;
         }
+        let Some(pause) = self.begin_refresh() else { return };
         let driver = Rc::clone(self);
         spawn_local(async move {
             let mut random = Random::from_system();
-            tokio::time::sleep(Duration::from_micros(random.below(JITTER.as_micros() as u64))).await;
-            driver.refresh(link).await;
-            driver.end_refresh();
+            let jitter = Duration::from_micros(random.below(JITTER.as_micros() as u64));
+            tokio::time::sleep(pause + jitter).await;
+            let is_newer = driver.refresh(link).await;
+            driver.end_refresh(is_newer);
         });
     }
 
-    /// Asks some node every now and then, for a client that hears from none.
+    /// Asks some node every now and then, for a client that hears from none. One that can reach none asks where it once began: the nodes
+    /// that it knows may all have moved.
     pub(super) async fn refresh_now_and_then(self: Rc<Self>) {
         let mut random = Random::from_system();
         loop {
             let interval = self.shared.config.refresh_interval;
             let jitter = Duration::from_millis(random.below(interval.as_millis() as u64 / 4 + 1));
             tokio::time::sleep(interval + jitter).await;
-            let up: Vec<LinkId> = {
+            let (up, is_lost) = {
                 let engine = self.engine.borrow();
-                engine.members().filter(|(_, link, _)| link.is_up()).map(|(id, ..)| id).collect()
+                let up: Vec<LinkId> = engine.members().filter(|(_, link, _)| link.is_up()).map(|(id, ..)| id).collect();
+                let is_lost = up.is_empty() && engine.members().any(|(_, link, _)| link.is_down());
+                (up, is_lost)
             };
-            let chosen = random.below(up.len() as u64) as usize;
-            if let Some(link) = up.get(chosen)
-                && self.begin_refresh()
-            {
-                self.refresh(*link).await;
-                self.end_refresh();
+            let chosen = up.get(random.below(up.len().max(1) as u64) as usize);
+            if (chosen.is_none() && !is_lost) || self.begin_refresh().is_none() {
+                continue;
             }
+            match chosen {
+                Some(link) => _ = self.refresh(*link).await,
+                None => self.begin_anew().await,
+            }
+            // Nothing newer is what it expects to find.
+            self.end_refresh(true);
         }
     }
 
-    async fn refresh(&self, link: LinkId) {
-        let Some(kv) = self.connections.borrow().get(&link).map(|connection| connection.kv.clone()) else { return };
+    /// Asks a node for what it knows better than this client. Says whether it does.
+    async fn refresh(&self, link: LinkId) -> bool {
+        let kv = {
+            let connections = self.connections.borrow();
+            // Whoever showed the newer layout may be gone; then some other node is as good.
+            connections.get(&link).or_else(|| connections.values().next()).map(|connection| connection.kv.clone())
+        };
+        let Some(kv) = kv else { return false };
         self.shared.refreshes.fetch_add(1, Ordering::Relaxed);
         let have = self.shared.layout();
         match timeout(self.shared.config.timeout, fetch(&kv, Some(&have), self.shared.config.timeout)).await {
-            Ok(Ok(Some(layout))) => {
-                let epoch = layout.epoch;
-                if self.shared.publish(layout) {
-                    tracing::debug!(epoch, "the layout was refreshed");
-                } else if epoch == have.epoch {
-                    tracing::warn!(epoch, "two layouts have the same epoch; keeping the one that was here first");
-                }
-            }
+            Ok(Ok(Some(layout))) => return self.follow(layout, have.epoch),
             Ok(Ok(None)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the layout could not be refreshed"),
             Err(_) => tracing::warn!("the layout could not be refreshed in time"),
         }
+        false
     }
 
-    fn begin_refresh(&self) -> bool {
+    async fn begin_anew(&self) {
+        match find_cluster(&self.shared.config).await {
+            Ok(layout) => _ = self.follow(layout, self.shared.layout().epoch),
+            Err(error) => tracing::debug!(%error, "none of the addresses that the client was given answers"),
+        }
+    }
+
+    fn follow(&self, layout: Layout, had: u64) -> bool {
+        let epoch = layout.epoch;
+        let is_other = epoch == had && layout.hash() != self.shared.layout().hash();
+        let is_newer = self.shared.publish(layout);
+        if is_newer {
+            tracing::debug!(epoch, "the layout was refreshed");
+        } else if is_other {
+            tracing::warn!(epoch, "two layouts have the same epoch; keeping the one that was here first");
+        }
+        is_newer
+    }
+
+    /// Says how long the refresh that this begins has to wait; `None` while there is one.
+    fn begin_refresh(&self) -> Option<Duration> {
         let mut state = self.shared.refresh.lock().unwrap_or_else(PoisonError::into_inner);
-        let too_soon = state.ended.is_some_and(|ended| ended.elapsed() < SPACING);
-        !too_soon && !std::mem::replace(&mut state.running, true)
+        let not_before = state.not_before.unwrap_or_else(Instant::now);
+        let is_first = !std::mem::replace(&mut state.running, true);
+        is_first.then(|| not_before.saturating_duration_since(Instant::now()))
     }
 
-    fn end_refresh(&self) {
+    fn end_refresh(&self, was_worth_it: bool) {
         let mut state = self.shared.refresh.lock().unwrap_or_else(PoisonError::into_inner);
         state.running = false;
-        state.ended = Some(Instant::now());
+        state.fruitless = if was_worth_it { 0 } else { state.fruitless.saturating_add(1) };
+        state.not_before = Some(Instant::now() + SPACING * (1 << state.fruitless.min(DOUBLINGS_MAX)));
     }
 }
 

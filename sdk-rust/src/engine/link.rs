@@ -68,6 +68,8 @@ pub(crate) struct Link {
     /// The node asked to be left alone until then.
     pub(super) avoid_until: Option<Instant>,
     pub(super) dirty: bool,
+    /// The connection leads to an address that the node has given up: it is replaced as soon as nothing is under way on it.
+    pub(super) is_outdated: bool,
     lost_in_a_row: u32,
     window_start: Instant,
     window_calls: u32,
@@ -93,6 +95,7 @@ impl Link {
             last_sent: now,
             avoid_until: None,
             dirty: false,
+            is_outdated: false,
             lost_in_a_row: 0,
             window_start: now,
             window_calls: 0,
@@ -116,7 +119,7 @@ impl Link {
             LinkState::Idle | LinkState::Up | LinkState::Connecting { down: false } => true,
             LinkState::Connecting { down: true } | LinkState::Down { .. } => false,
         };
-        sound && self.avoid_until.is_none_or(|until| now >= until)
+        sound && !self.is_outdated && self.avoid_until.is_none_or(|until| now >= until)
     }
 
     /// Whether an operation that was just put here must have a connection opened.
@@ -127,7 +130,28 @@ impl Link {
         }
     }
 
+    /// The node is to be reached elsewhere from now on. Whether it is down is to be found out again, and at once.
+    pub(super) fn moved(&mut self, addresses: &[String], now: Instant) {
+        let before = std::mem::replace(&mut self.addresses, addresses.to_vec());
+        if before.is_empty() || before == addresses {
+            return;
+        }
+        self.failures = 0;
+        match &mut self.state {
+            LinkState::Idle => {}
+            LinkState::Down { until } => *until = now,
+            // One that is being opened may lead to where the node was. If it opens, it is the node's all the same.
+            LinkState::Connecting { .. } | LinkState::Up => self.is_outdated = true,
+        }
+    }
+
+    /// Whether its connection can be closed, because nobody wants it and nothing is under way on it.
+    pub(super) fn is_to_be_closed(&self) -> bool {
+        self.is_up() && self.calls == 0 && (self.is_outdated || self.member.is_none())
+    }
+
     pub(super) fn connecting(&mut self, now: Instant) {
+        self.is_outdated = false;
         let down = !self.is_usable(now);
         self.state = LinkState::Connecting { down };
     }

@@ -85,11 +85,16 @@ impl Engine {
         let failed_at = entry.last;
         let next = retry::next(entry.kind, &trouble, entry.repeats);
         let may_send_again = entry.sent < self.settings.attempts_max;
+        // What a node that shuts down has refused unlooked-at counts as little as what no connection carried.
+        if next == (Next::Other { cost: 0 }) && matches!(entry.stage, Stage::Sent { .. }) {
+            entry.sent = entry.sent.saturating_sub(1);
+        }
         let stale = matches!(&trouble, Trouble::Refused(failure) if failure.code == ErrorCode::StaleView);
         entry.trouble = Some(trouble);
         self.leave_link(ticket);
         if stale {
-            self.effects.extend(failed_at.map(Effect::Refresh));
+            let epoch = self.layout.epoch + 1;
+            self.effects.extend(failed_at.map(|link| Effect::Refresh { link, epoch }));
         }
         self.leave_alone(now, ticket, failed_at);
         match next {
@@ -263,6 +268,7 @@ impl Engine {
         let target = &mut self.links[link.0];
         target.call_answered(now);
         self.mark_dirty(link);
+        self.close_if_unwanted(now, link);
         if let Some(health) = self.health_of(link) {
             health.load = header.load;
             // A node that fails quickly is not a quick node; one that fails slowly is a slow one.
@@ -272,7 +278,7 @@ impl Engine {
             }
         }
         if header.epoch > self.layout.epoch {
-            self.effects.push(Effect::Refresh(link));
+            self.effects.push(Effect::Refresh { link, epoch: header.epoch });
         }
     }
 }

@@ -66,6 +66,7 @@ impl Engine {
         self.tell_health(link, true);
         self.refresh_health(now, link);
         self.mark_dirty(link);
+        self.close_if_unwanted(now, link);
     }
 
     /// No connection was to be had.
@@ -103,7 +104,7 @@ impl Engine {
             let link = &mut self.links[id.0];
             link.member = Some(dynamo::layout::NodeIndex(at));
             link.name.clone_from(&member.name);
-            link.addresses.clone_from(&member.addresses);
+            link.moved(&member.addresses, now);
             let near = self.settings.zone.as_ref().is_some_and(|zone| *zone == member.zone);
             let fresh = Health { usable: true, near, in_flight: 0, latency_micros: 0.0, load: 0 };
             self.health.push(Health {
@@ -115,13 +116,14 @@ impl Engine {
         }
         self.layout = layout;
         self.table.forget_tried();
-        for link in before.into_iter().filter(|link| self.links[link.0].member.is_none()).collect::<Vec<_>>() {
-            self.turn_away(now, link);
-            if self.links[link.0].calls == 0 && self.links[link.0].is_up() {
-                self.retire(link);
+        for link in before {
+            if self.links[link.0].member.is_none() {
+                self.turn_away(now, link);
             }
+            self.close_if_unwanted(now, link);
         }
-        self.note(now + FORGET_LATENCY);
+        // Nodes that have moved are tried where they are now.
+        self.note(now);
     }
 
     pub(super) fn refresh_health(&mut self, now: Instant, link: LinkId) {
@@ -160,7 +162,7 @@ impl Engine {
                     target.connecting(now);
                     self.effects.push(Effect::Connect(link));
                 }
-                LinkState::Up if target.member.is_none() && target.calls == 0 => self.retire(link),
+                LinkState::Up if target.is_to_be_closed() => self.close_if_unwanted(now, link),
                 LinkState::Idle | LinkState::Connecting { .. } | LinkState::Up | LinkState::Down { .. } => {}
             }
             match self.links[at].avoid_until {
@@ -189,8 +191,18 @@ impl Engine {
         }
     }
 
-    fn retire(&mut self, link: LinkId) {
-        self.links[link.0].state = LinkState::Idle;
+    /// Closes the connection of a node that has left or moved, once nothing is under way on it. One that has moved gets another.
+    pub(super) fn close_if_unwanted(&mut self, now: Instant, link: LinkId) {
+        let target = &mut self.links[link.0];
+        if !target.is_to_be_closed() {
+            return;
+        }
+        target.state = LinkState::Idle;
         self.effects.push(Effect::Disconnect(link));
+        if target.member.is_some() {
+            target.connecting(now);
+            self.effects.push(Effect::Connect(link));
+            self.refresh_health(now, link);
+        }
     }
 }

@@ -29,6 +29,16 @@ fn what_was_not_sent_goes_elsewhere_for_nothing() {
 }
 
 #[test]
+fn what_a_node_that_shuts_down_refused_goes_elsewhere_for_nothing() {
+    let undone = refused(ErrorCode::ShuttingDown);
+    assert_eq!(next(Write, &undone, 0), Next::Other { cost: 0 });
+    let Trouble::Refused(failure) = undone else { unreachable!() };
+    let doubtful = Trouble::Refused(Failure { maybe_applied: true, ..failure });
+    assert!(is_other(next(Write, &doubtful, 0)));
+    assert_ne!(next(Write, &doubtful, 0), Next::Other { cost: 0 });
+}
+
+#[test]
 fn what_is_unclear_goes_to_the_same_node_once_if_it_is_a_write() {
     for unclear in [Trouble::Late, Trouble::Broken] {
         assert!(is_other(next(Read, &unclear, 0)));

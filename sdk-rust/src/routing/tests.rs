@@ -118,6 +118,25 @@ fn when_no_owner_is_healthy_another_node_forwards() {
 }
 
 #[test]
+fn nobody_asks_a_member_that_has_left_and_one_that_leaves_only_as_the_last() {
+    let mut layout = layout();
+    (layout.members[0].state, layout.members[4].state) = (MemberState::Gone, MemberState::Leaving);
+    let choose = |layout: &Layout, health: &[Health], tried: &[NodeIndex], seed| {
+        let route = Route { id: &id(), kind: Kind::Write, owners_used: 0, stand_ins: false, tried };
+        coordinator(layout, health, route, &mut Random::new(seed)).map(|node| node.0)
+    };
+    let owners_down = [HEALTHY, DOWN, DOWN, DOWN, HEALTHY];
+    assert!((0..50).all(|seed| choose(&layout, &owners_down, &[], seed) == Some(4)));
+    layout.members[0].state = MemberState::Active;
+    assert!((0..50).all(|seed| choose(&layout, &owners_down, &[], seed) == Some(0)));
+    for state in [MemberState::Gone, MemberState::Lost] {
+        layout.members[0].state = state;
+        let tried = [1, 2, 3, 4].map(NodeIndex);
+        assert_eq!(choose(&layout, &owners_down, &tried, 1), None);
+    }
+}
+
+#[test]
 fn where_stand_ins_may_coordinate_all_clients_choose_the_same_one() {
     let layout = layout();
     let partition = layout.partition(&id());
