@@ -15,6 +15,7 @@ use dynamo::{
     peer::{PeerAction, PeerResult},
     record,
     replica::{Minted, WriteOutcome},
+    ring::Ring,
     tick::Tick,
     token::TokenKey,
     version::{Actor, Content, Dot, Object, Version, put::Seen},
@@ -86,7 +87,11 @@ fn object(bytes: usize) -> Object {
 }
 
 fn coordinator(nodes: u16) -> Coordinator {
-    Coordinator::new(CoordinatorConfig::new(NodeIndex(0), Arc::new(layout(nodes)), TokenKey([7; 32])))
+    Coordinator::new(CoordinatorConfig::new(
+        Some(NodeIndex(0)),
+        Arc::new(Ring::new(Arc::new(layout(nodes)))),
+        TokenKey([7; 32]),
+    ))
 }
 
 /// Runs operations in batches: all requests, then the answers to whatever was asked, until all have replies.

@@ -15,11 +15,12 @@ use crate::{
     bug::{self, Bug},
     hint::HintOperation,
     ident::StoreKey,
-    layout::{Layout, NodeIndex},
+    layout::{NodeIndex, View},
     operation::{Failure, Operation, Outcome, Reply},
     peer::{PeerOperation, PeerResult},
     quorum::Places,
     replica::{Minted, WriteOperation, WriteOutcome},
+    ring::Ring,
     tick::Tick,
     token::TokenKey,
 };
@@ -32,6 +33,7 @@ mod failing;
 mod flight;
 mod forwarding;
 mod hedging;
+mod known;
 mod reading;
 mod route;
 mod substitutes;
@@ -52,10 +54,10 @@ pub struct RequestId(pub u64);
 /// What a coordinator must know of its node's configuration.
 #[derive(Clone, Debug)]
 pub struct CoordinatorConfig {
-    /// This node, by its position in `layout`.
-    pub me: NodeIndex,
-    /// The partition map.
-    pub layout: Arc<Layout>,
+    /// This node, by its position in the ring; `None` while it has none, and everything is forwarded.
+    pub me: Option<NodeIndex>,
+    /// The partition map, and the older ones by which a partition may still have owners.
+    pub ring: Arc<Ring>,
     /// The cluster's key for context tokens.
     pub token_key: TokenKey,
     /// Longest value in bytes a put may carry; the replica's limit is the same.
@@ -78,10 +80,10 @@ pub struct CoordinatorConfig {
 
 impl CoordinatorConfig {
     /// Limits for a server's worker, to be adapted field by field.
-    pub fn new(me: NodeIndex, layout: Arc<Layout>, token_key: TokenKey) -> Self {
+    pub fn new(me: Option<NodeIndex>, ring: Arc<Ring>, token_key: TokenKey) -> Self {
         Self {
             me,
-            layout,
+            ring,
             token_key,
             value_bytes_max: 1 << 20,
             // 64 full batches: beyond that a worker of one core can't answer within a usual budget anyway.
@@ -154,6 +156,11 @@ pub enum Input {
         /// Whether calls to it make sense now.
         reachable: bool,
     },
+    /// A row of this node says, durably, that this is the view of its partition.
+    View {
+        /// The row's view.
+        view: View,
+    },
     /// The time of [`Coordinator::next_deadline`] has come.
     Deadline,
 }
@@ -221,6 +228,12 @@ pub enum Effect {
         /// When it ends.
         deadline: Tick,
     },
+    /// Fetch the layout of this epoch from whoever has it: an operation needs it, or somebody told of it. What comes of it is told by
+    /// [`Coordinator::set_ring`].
+    WantLayout {
+        /// Which.
+        epoch: u64,
+    },
     /// Tell the client. Every [`Input::Client`] has exactly one, at its deadline at the latest.
     Reply {
         /// Which request.
@@ -284,10 +297,11 @@ impl Coordinator {
         Self { shared: Shared::new(config), flights: Slab::new(), deadlines: Deadlines::default() }
     }
 
-    /// Takes another partition map, in which this node stands at `me`. Operations in flight end under the map they began
-    /// under.
-    pub fn set_layout(&mut self, me: NodeIndex, layout: Arc<Layout>) {
-        self.shared.set_layout(me, layout);
+    /// Takes a ring with more layouts, or fewer that are older, in which this node stands at `me`. Operations in flight go on under the
+    /// views they have.
+    pub fn set_ring(&mut self, now: Tick, me: Option<NodeIndex>, ring: Arc<Ring>, _effects: &mut Vec<Effect>) {
+        self.shared.now = now;
+        self.shared.set_ring(me, ring);
     }
 
     /// When to step [`Input::Deadline`] if nothing else happens before; `None` while there is nothing to wait for.
@@ -360,6 +374,7 @@ impl Coordinator {
                 });
             }
             Input::PeerState { node, reachable } => self.shared.set_reachable(node, reachable),
+            Input::View { view } => self.shared.known.raise(view, &self.shared.config.ring),
             Input::Deadline => self.expire(now, effects),
         }
     }

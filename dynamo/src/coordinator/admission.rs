@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
-    Coordinator, CoordinatorConfig, Effect, RequestId,
+    Coordinator, Effect, RequestId,
     demand::Demand,
     failing,
     flight::{Flight, Head, Shared, Stage},
@@ -39,7 +39,7 @@ impl Coordinator {
     /// Begins an operation, or refuses it at once.
     pub(super) fn admit(&mut self, arrival: Arrival, operation: Operation, effects: &mut Vec<Effect>) {
         if let Err(failure) = self.begin(arrival, operation, effects) {
-            let receipt = Receipt { epoch: self.shared.config.layout.epoch, ..Receipt::default() };
+            let receipt = Receipt { epoch: self.shared.config.ring.epoch(), ..Receipt::default() };
             let reply = Reply { outcome: Outcome::Failed(failure), receipt };
             effects.push(Effect::Reply { request: arrival.request, reply });
         }
@@ -55,7 +55,7 @@ impl Coordinator {
             return Err(failing::overloaded());
         }
         check_names(&operation.address)?;
-        let layout = &self.shared.config.layout;
+        let layout = self.shared.layout();
         let bucket = properties(&self.shared, &operation.address);
         let owners = layout.owners(layout.partition(&operation.address.store_key.id())).count();
         let demand = Demand::resolve(&operation.consistency, &bucket, layout.replicas, owners)?;
@@ -100,7 +100,7 @@ fn first_stage(
         };
     }
     // Who forwarded it could reach no owner. That this node may be able to changes nothing: one hop is enough.
-    if head.demand.is_sloppy && !owns(shared, &operation.address) {
+    if head.demand.is_sloppy && shared.config.me.is_some() && !owns(shared, &operation.address) {
         return stand_in(shared, head, operation, effects);
     }
     Err(failing::not_an_owner(head.route.nodes(head.route.owners())))
@@ -113,8 +113,11 @@ pub(super) fn stand_in(
     operation: Operation,
     effects: &mut Vec<Effect>,
 ) -> Result<Stage, Failure> {
+    let Some(me) = shared.config.me else {
+        return Err(failing::not_an_owner(head.route.nodes(head.route.owners())));
+    };
     shared.counters.stood_in += 1;
-    head.route = head.route.standing_in(shared.config.me);
+    head.route = head.route.standing_in(me);
     coordinate(shared, head, operation, effects)
 }
 
@@ -164,8 +167,8 @@ fn coordinate(
 
 /// Whether this node is an owner of the key, in use or not.
 fn owns(shared: &Shared, address: &Address) -> bool {
-    let CoordinatorConfig { me, layout, .. } = &shared.config;
-    layout.owners(layout.partition(&address.store_key.id())).any(|owner| owner == *me)
+    let layout = shared.layout();
+    layout.owners(layout.partition(&address.store_key.id())).any(|owner| Some(owner) == shared.config.me)
 }
 
 /// The clock from which on a value that lives so long is no longer seen; 0 for never.
@@ -175,7 +178,7 @@ fn expiry(now_wall_ms: u64, ttl_ms: u64) -> u64 {
 
 /// The properties of the operation's bucket.
 fn properties(shared: &Shared, address: &Address) -> BucketProperties {
-    let layout = &shared.config.layout;
+    let layout = shared.layout();
     if layout.buckets.is_empty() {
         return BucketProperties::default();
     }

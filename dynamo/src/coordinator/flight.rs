@@ -8,6 +8,7 @@ use super::{
     demand::Demand,
     forwarding::Forwarding,
     hedging::HedgeBudget,
+    known::Known,
     reading::Reading,
     route::Route,
     writing::Writing,
@@ -18,6 +19,7 @@ use crate::{
     operation::{Address, Operation, Outcome, Receipt, Reply},
     quorum::{Place, Places},
     replica::Write,
+    ring::Ring,
     tick::Tick,
 };
 
@@ -85,6 +87,8 @@ pub(super) struct Shared {
     /// By partition: who stands in while just these nodes are unreachable. The walk through a layout that has nobody is a
     /// long one, and every write to such a partition would take it.
     stand_ins: BTreeMap<u32, Vec<NodeIndex>>,
+    /// Which views are known to be newer than the newest layout says.
+    pub(super) known: Known,
     pub(super) counters: Counters,
     pub(super) hedges: HedgeBudget,
     /// The time of the step that is being taken.
@@ -98,10 +102,11 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(config: CoordinatorConfig) -> Self {
-        let unreachable = vec![false; config.layout.members.len()];
+        let unreachable = vec![false; config.ring.newest().members.len()];
         Self {
             config,
             unreachable,
+            known: Known::default(),
             stand_ins: BTreeMap::new(),
             counters: Counters::default(),
             hedges: HedgeBudget::new(),
@@ -118,15 +123,22 @@ impl Shared {
         Calls::new(self.serial, slot)
     }
 
-    /// Nodes keep their state across layouts by who they are, not by their position.
-    pub(super) fn set_layout(&mut self, me: NodeIndex, layout: Arc<Layout>) {
-        let was_unreachable = |id| {
-            let known = self.config.layout.index_of(id);
-            known.is_some_and(|index| self.is_unreachable(index))
-        };
-        self.unreachable = layout.members.iter().map(|member| was_unreachable(member.id)).collect();
+    /// The newest layout.
+    pub(super) fn layout(&self) -> &Layout {
+        self.config.ring.newest()
+    }
+
+    /// Nodes keep their state across layouts by who they are: a newcomer may have the place of one that is gone.
+    pub(super) fn set_ring(&mut self, me: Option<NodeIndex>, ring: Arc<Ring>) {
+        let before = self.config.ring.newest();
+        let unreachable = (0..).map(NodeIndex).zip(&ring.newest().members).map(|(index, member)| {
+            let is_the_same = before.member(index).is_some_and(|known| known.id == member.id);
+            is_the_same && self.is_unreachable(index)
+        });
+        self.unreachable = unreachable.collect();
         self.stand_ins.clear();
-        self.config.layout = layout;
+        self.known.set_ring(&ring);
+        self.config.ring = ring;
         self.config.me = me;
     }
 
@@ -143,13 +155,13 @@ impl Shared {
             self.stand_ins.clear();
         }
         let alive = |node: NodeIndex| !self.unreachable.get(usize::from(node.0)).copied().unwrap_or(true);
-        let layout = &self.config.layout;
+        let layout = self.config.ring.newest();
         self.stand_ins.entry(partition).or_insert_with(|| layout.stand_ins(partition, alive).collect())
     }
 
     /// Who a node is, for ever; `None` if the layout has changed since it got this number.
     pub(super) fn id_of(&self, node: NodeIndex, route: &Route) -> Option<NodeId> {
-        let layout = &self.config.layout;
+        let layout = self.layout();
         if layout.epoch == route.view.hi { layout.member(node).map(|member| member.id) } else { None }
     }
 

@@ -103,7 +103,7 @@ impl Forwarding {
             owner => owner,
         };
         let Some(place) = next else { return Taker::Nobody };
-        if head.route.node(place) == shared.config.me {
+        if Some(head.route.node(place)) == shared.config.me {
             return Taker::Me;
         }
         self.untried.remove(place);

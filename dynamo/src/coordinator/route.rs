@@ -32,12 +32,12 @@ pub(super) struct Route {
 
 impl Route {
     /// The first `demand.owners` owners of the key, seen from `me`.
-    pub(super) fn new(layout: &Layout, me: NodeIndex, store_key: &StoreKey, demand: &Demand) -> Self {
+    pub(super) fn new(layout: &Layout, me: Option<NodeIndex>, store_key: &StoreKey, demand: &Demand) -> Self {
         let partition = layout.partition(&store_key.id());
         let owners = layout.owners(partition);
         let in_use = demand.owners.min(PLACES_MAX);
-        let mine = owners.clone().take(in_use).position(|owner| owner == me);
-        let mut nodes = [me; PLACES_MAX];
+        let mine = owners.clone().take(in_use).position(|owner| Some(owner) == me);
+        let mut nodes = [NodeIndex(0); PLACES_MAX];
         let mut replicas = 0;
         let first = mine.unwrap_or(0);
         for (at, owner) in owners.enumerate() {
@@ -68,7 +68,7 @@ impl Route {
     /// when nobody is left, and when the layout has changed since: its numbers mean other nodes.
     pub(super) fn recruit(&mut self, shared: &mut Shared) -> Option<Place> {
         let place = Place::new(usize::from(self.count))?;
-        if shared.config.layout.epoch != self.view.hi {
+        if shared.layout().epoch != self.view.hi {
             return None;
         }
         let is_new = |node: &&NodeIndex| !self.uses(**node) || bug::is_on(Bug::CountOneNodeTwice);

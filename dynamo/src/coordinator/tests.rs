@@ -12,6 +12,7 @@ use crate::{
     peer::{PeerAction, PeerOperation, PeerResult},
     record,
     replica::{Minted, Write, WriteOperation, WriteOutcome},
+    ring::Ring,
     tick::Tick,
     token::{self, TokenKey},
     version::{Actor, Content, Dot, Object, Version, put::Seen},
@@ -51,6 +52,10 @@ fn layout(nodes: u16, replicas: u8) -> Layout {
         buckets: BTreeMap::new(),
         spans: crate::layout::spans::Spans::settled(4),
     }
+}
+
+fn ring_of(layout: Layout) -> Arc<Ring> {
+    Arc::new(Ring::new(Arc::new(layout)))
 }
 
 fn address() -> Address {
@@ -116,7 +121,7 @@ impl Desk {
     }
 
     fn with(nodes: u16, replicas: u8, change: impl FnOnce(&mut CoordinatorConfig)) -> Self {
-        let mut config = CoordinatorConfig::new(NodeIndex(0), Arc::new(layout(nodes, replicas)), TOKEN_KEY);
+        let mut config = CoordinatorConfig::new(Some(NodeIndex(0)), ring_of(layout(nodes, replicas)), TOKEN_KEY);
         change(&mut config);
         Self { coordinator: Coordinator::new(config), now: Tick(1_000), effects: Vec::new(), requests: 0 }
     }
@@ -171,7 +176,8 @@ impl Desk {
             | Effect::LocalWrite { .. }
             | Effect::LocalHint { .. }
             | Effect::Peer { .. }
-            | Effect::Forward { .. } => None,
+            | Effect::Forward { .. }
+            | Effect::WantLayout { .. } => None,
         })
     }
 
@@ -194,7 +200,8 @@ impl Desk {
             | Effect::LocalWrite { .. }
             | Effect::LocalHint { .. }
             | Effect::Peer { .. }
-            | Effect::Forward { .. } => None,
+            | Effect::Forward { .. }
+            | Effect::WantLayout { .. } => None,
         })
     }
 

@@ -19,6 +19,7 @@ use dynamo::{
     operation::{Address, Operation, Reply},
     peer::PeerOperation,
     replica::{Limits, Nonce, Replica, WriteOperation, WriteOutcome},
+    ring::Ring,
     tick::Tick,
     token::TokenKey,
     version::Dot,
@@ -195,11 +196,12 @@ impl World {
             nonce
         });
         let limits = Limits { value_bytes_max: 1 << 20 };
+        let ring = Arc::new(Ring::new(Arc::clone(&self.layout)));
         let config = CoordinatorConfig {
             operations_max: 3,
             lingering_max: self.random.below(3),
             hedge_after_ms: 40,
-            ..CoordinatorConfig::new(NodeIndex(at as u16), Arc::clone(&self.layout), TokenKey([1; 32]))
+            ..CoordinatorConfig::new(Some(NodeIndex(at as u16)), ring, TokenKey([1; 32]))
         };
         self.nodes[at].process = Some(Process {
             incarnation: self.incarnations,
@@ -333,6 +335,7 @@ impl World {
                     let process = self.nodes[at].process.as_mut().expect("it was just stepped");
                     process.hints.push((Origin::Here(caller(call)), operation));
                 }
+                Effect::WantLayout { epoch } => unreachable!("there is one layout, and {epoch} is not it"),
                 Effect::Reply { request, reply } => self.reply(at, request, reply),
             }
         }

@@ -19,6 +19,7 @@ use dynamo::{
     operation::{Action, Failure, Operation, Outcome, Receipt, Reply},
     peer::{PeerAction, PeerOperation, PeerResult},
     replica::WriteOutcome,
+    ring::Ring,
     tick::Tick,
 };
 use tokio::sync::Notify;
@@ -110,7 +111,8 @@ struct State {
 impl Driver {
     /// A driver without connections.
     pub(crate) fn new(node: Arc<Node>, number: usize) -> Rc<Self> {
-        let mut config = CoordinatorConfig::new(node.me, Arc::clone(&node.layout), node.token_key.clone());
+        let ring = Arc::new(Ring::new(Arc::clone(&node.layout)));
+        let mut config = CoordinatorConfig::new(Some(node.me), ring, node.token_key.clone());
         config.value_bytes_max = u64::from(node.config.value_bytes_max);
         // Admission refuses clients and peers each beyond its own bound; the coordinator's must not be the tighter one.
         config.operations_max = 2 * node.config.admission.operations_max;
@@ -342,6 +344,8 @@ impl Driver {
                 Effect::Forward { call, to, operation, deadline } => {
                     state.links.forward(to, call, *operation, deadline)
                 }
+                // This node's layout never changes yet, so there is none to fetch.
+                Effect::WantLayout { .. } => {}
                 Effect::Reply { request, reply } => self.reply(state, Ticket(request.0), reply),
             }
         }

@@ -40,8 +40,8 @@ fn a_value_is_checked_against_its_hash_and_its_limit() {
 fn stranger() -> Desk {
     let layout = Layout { replicas: 2, slots: vec![0, 1], ..layout(3, 3) };
     Desk::with(3, 3, |config| {
-        config.layout = Arc::new(layout);
-        config.me = NodeIndex(2);
+        config.ring = ring_of(layout);
+        config.me = Some(NodeIndex(2));
     })
 }
 
@@ -74,7 +74,7 @@ fn what_this_node_does_not_own_is_forwarded_once_and_its_reply_passed_on() {
 
 #[test]
 fn an_owner_that_is_not_in_use_forwards_too() {
-    let mut desk = Desk::with(3, 3, |config| config.me = NodeIndex(2));
+    let mut desk = Desk::with(3, 3, |config| config.me = Some(NodeIndex(2)));
     let consistency = Consistency { n: 2, ..Consistency::default() };
     desk.ask_with_hops(0, consistency, put_of("v", Basis::Local));
     assert_eq!(forward(&mut desk).1, NodeIndex(0));

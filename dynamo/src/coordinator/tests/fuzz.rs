@@ -59,8 +59,8 @@ proptest! {
         steps in vec((any::<u8>(), any::<u8>(), any::<Index>(), any::<u64>()), 0..120),
     ) {
         let mut desk = Desk::with(NODES, 3, |config| {
-            config.layout = Arc::new(ring());
-            config.me = NodeIndex(me);
+            config.ring = ring_of(ring());
+            config.me = Some(NodeIndex(me));
             config.operations_max = 8;
             config.lingering_max = 4;
         });
@@ -88,6 +88,7 @@ proptest! {
                     Effect::LocalWrite { call, .. } | Effect::LocalHint { call, .. } | Effect::Peer { call, .. } => {
                         calls.extend(call);
                     }
+                    Effect::WantLayout { epoch } => prop_assert!(epoch > 4, "only what is not known is wanted"),
                     Effect::Reply { request, reply: Reply { receipt, .. } } => {
                         let answered: BTreeSet<_> = receipt.answered.iter().collect();
                         prop_assert_eq!(answered.len(), receipt.answered.len(), "nobody counts twice");

@@ -41,7 +41,7 @@ fn section_4_5_a_get_is_answered_at_r_records_and_digests_go_to_the_others() {
 
 #[test]
 fn the_owners_of_a_partition_ask_each_other_in_turn() {
-    let mut desk = Desk::with(3, 3, |config| config.me = NodeIndex(1));
+    let mut desk = Desk::with(3, 3, |config| config.me = Some(NodeIndex(1)));
     desk.get(Level::Quorum);
     desk.local_read();
     desk.read_at(2);
@@ -360,7 +360,7 @@ fn the_bucket_says_how_concurrent_values_are_shown() {
     let mut layout = layout(1, 1);
     let properties = BucketProperties { conflict_rule: ConflictRule::LastWriterWins, ..BucketProperties::default() };
     layout.buckets.insert("carts".to_string(), properties);
-    let mut desk = Desk::with(1, 1, |config| config.layout = Arc::new(layout));
+    let mut desk = Desk::with(1, 1, |config| config.ring = ring_of(layout));
     let mut both = written(1, "milk");
     let mut later = Object::new();
     later.put(&Seen::default(), version(2, 9, value("eggs")));

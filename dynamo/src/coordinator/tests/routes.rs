@@ -35,7 +35,7 @@ fn any_layout(nodes: u16, replicas: u8, draws: &[Index]) -> Layout {
 }
 
 fn shared_of(layout: &Layout, me: u16, away: &BTreeSet<u16>) -> Shared {
-    let mut shared = Shared::new(CoordinatorConfig::new(NodeIndex(me), Arc::new(layout.clone()), TOKEN_KEY));
+    let mut shared = Shared::new(CoordinatorConfig::new(Some(NodeIndex(me)), ring_of(layout.clone()), TOKEN_KEY));
     away.iter().filter(|&&node| node != me).for_each(|&node| shared.set_reachable(NodeIndex(node), false));
     shared
 }
@@ -60,7 +60,7 @@ proptest! {
         let demand = Demand { owners: in_use, read: 1, write: 1, is_sloppy: true };
         let found_by = |me: u16| {
             let mut shared = shared_of(&layout, me, &away);
-            let mut route = Route::new(&layout, NodeIndex(me), &store_key, &demand);
+            let mut route = Route::new(&layout, Some(NodeIndex(me)), &store_key, &demand);
             (recruits(&mut route, &mut shared), route)
         };
         let mut orders = BTreeSet::new();
@@ -90,7 +90,7 @@ proptest! {
         let demand = Demand { owners: 3, read: 2, write: 2, is_sloppy: true };
         if !owners.contains(&NodeIndex(me)) {
             let mut shared = shared_of(&layout, me, &owners.iter().map(|owner| owner.0).collect());
-            let mut route = Route::new(&layout, NodeIndex(me), &store_key, &demand);
+            let mut route = Route::new(&layout, Some(NodeIndex(me)), &store_key, &demand);
             recruits(&mut route, &mut shared);
             let mut route = route.standing_in(NodeIndex(me));
             prop_assert_eq!(route.nodes(route.places()), [&[NodeIndex(me)], &owners[..]].concat());

@@ -19,8 +19,8 @@ pub(super) fn ring() -> Layout {
 
 fn desk_of(me: u16) -> Desk {
     Desk::with(NODES, OWNERS as u8, |config| {
-        config.layout = Arc::new(ring());
-        config.me = NodeIndex(me);
+        config.ring = ring_of(ring());
+        config.me = Some(NodeIndex(me));
     })
 }
 

@@ -13,6 +13,7 @@ use dynamo::{
     operation::Reply,
     peer::{PeerOperation, PeerResult},
     replica::{Limits, Nonce, Replica, WriteOperation},
+    ring::Ring,
     steward::{self, Steward},
     tick::Tick,
     token::TokenKey,
@@ -154,12 +155,13 @@ impl World {
         self.incarnations += 1;
         self.trace.line(self.now_us, || format!("n{node} starts as process {}", self.incarnations));
         let limits = self.plan.limits;
+        let ring = Arc::new(Ring::new(Arc::clone(&self.layout)));
         let config = CoordinatorConfig {
             value_bytes_max: limits.value_bytes_max,
             operations_max: limits.operations_max,
             lingering_max: limits.lingering_max,
             hedge_after_ms: limits.hedge_after_ms,
-            ..CoordinatorConfig::new(NodeIndex(node as u16), Arc::clone(&self.layout), TokenKey([1; 32]))
+            ..CoordinatorConfig::new(Some(NodeIndex(node as u16)), ring, TokenKey([1; 32]))
         };
         let values = Limits { value_bytes_max: limits.value_bytes_max };
         let replica = Replica::new(self.nonce(), values);
@@ -299,6 +301,8 @@ impl World {
             Effect::Forward { call, to, operation, deadline } => {
                 self.forward(node, usize::from(to.0), call, operation, deadline);
             }
+            // There is one layout so far.
+            Effect::WantLayout { .. } => {}
             Effect::Reply { request, reply } => self.reply(node, request, reply),
         }
     }
