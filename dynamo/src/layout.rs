@@ -2,11 +2,12 @@
 //! epoch. A layout is planned once, checked by everyone, and never recomputed by clients.
 //!
 //! This file says what a layout *is* and how it is read; beneath it are the rules it must keep ([`check`]), its bytes
-//! ([`codec`]), the pages it travels in ([`pages`]) and who stands in for an owner that is away ([`stand_ins`]). How a good
+//! ([`codec`]), the pages it travels in ([`pages`]), its difference to an earlier one ([`delta`]) and who stands in for an owner that is away ([`stand_ins`]). How a good
 //! layout is found is [`crate::planner`]'s business.
 
 pub mod check;
 pub mod codec;
+pub mod delta;
 pub mod pages;
 pub mod spans;
 pub mod stand_ins;
