@@ -157,13 +157,6 @@ struct RingRequest @0x97ab6ce0d14f8325 {
 
 struct NodeChange @0xcd0952e8b1f7a364 { position @0 :UInt16; node @1 :Node; }
 
-struct SlotChange @0x9b37f60de5c2a481 {
-  # The owners of a partition.
-  partition @0 :UInt32;
-  slots @1 :List(UInt16);
-  # All `replicas` of them.
-}
-
 struct RingDelta @0xf2c61a7d08b9e354 {
   # One layout said as its difference to another of the same number of partitions and replicas.
   fromEpoch @0 :UInt64;
@@ -178,10 +171,18 @@ struct RingDelta @0xf2c61a7d08b9e354 {
   bucketsChanged @8 :Bool;
   buckets @9 :List(BucketProperties);
   # All of them, if any has changed.
-  slots @10 :List(SlotChange);
-  spans @11 :List(Span);
-  # All runs, over the whole ring.
+  partitions @10 :List(UInt32);
+  # Partitions whose owners are different, in ascending order ...
+  slots @11 :List(UInt16);
+  # ... and their slots: `replicas` for each in turn.
+  spanFirsts @12 :List(UInt32);
+  # All runs of spans, over the whole ring: the first partition of each ...
+  spanKinds @13 :List(UInt16);
+  # ... and which of `spans` it is,
+  spans @14 :List(SpanKind);
 }
+
+struct SpanKind @0x9b37f60de5c2a481 { since @0 :UInt64; oldest @1 :UInt64; }
 
 struct Node @0xda50f7b81e39c264 {
   id @0 :Data;

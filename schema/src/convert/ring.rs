@@ -1,5 +1,7 @@
 //! The partition map on the wire: everything but the slots in one piece, the slots in pages of 4,096 partitions, so that a
-//! map of any size arrives in frames of bounded size.
+//! map of any size arrives in frames of bounded size. Its difference to an earlier one is in [`delta`].
+
+mod delta;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +17,8 @@ use dynamo::{
     },
     operation::{Consistency, Failure},
 };
+
+pub use delta::{decode_delta, encode_delta};
 
 use super::{
     failure::{decode_consistency, encode_consistency},

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dynamo::{layout::Layout, operation::Failure};
+use dynamo::{
+    layout::{Layout, delta::Delta},
+    operation::Failure,
+};
 use schema::{
     convert::{PartialLayout, RequestHeader},
     kv_capnp::{kv, ring_reply},
@@ -127,30 +130,51 @@ impl Driver {
     }
 }
 
-/// Fetches a layout with all its pages; `None` when the node has none newer than `have`.
+/// Fetches a layout, as its difference to `have` where the node offers that, otherwise with all its pages; `None` when the node has none
+/// newer than `have`.
 pub(super) async fn fetch(kv: &kv::Client, have: Option<&Layout>, budget: Duration) -> Result<Option<Layout>, Error> {
-    let Some(mut partial) = ask(kv, have, &[], budget, PartialLayout::decode).await? else {
-        return Ok(None);
+    let mut answer = ask(kv, have, true, &[], budget, PartialLayout::decode).await?;
+    if let (Answer::Delta(delta), Some(have)) = (&answer, have) {
+        match delta.apply(have) {
+            Ok(layout) => return Ok(Some(layout)),
+            Err(error) => tracing::warn!(%error, "the whole layout is fetched instead"),
+        }
+        answer = ask(kv, Some(have), false, &[], budget, PartialLayout::decode).await?;
+    }
+    let mut partial = match answer {
+        Answer::Unchanged => return Ok(None),
+        Answer::Delta(_) => return Err(Error::internal("a node answered with a difference that was not asked for")),
+        Answer::Ring(partial) => partial,
     };
     loop {
         let missing = partial.missing();
         if missing.is_empty() {
             return partial.complete().map(Some).map_err(Error::from_failure);
         }
-        let more = ask(kv, None, &missing, budget, |ring| partial.add_pages(ring)).await?;
-        if more.is_none() || partial.missing().len() == missing.len() {
+        let more = ask(kv, None, false, &missing, budget, |ring| partial.add_pages(ring)).await?;
+        if !matches!(more, Answer::Ring(())) || partial.missing().len() == missing.len() {
             return Err(Error::internal("a node did not send the pages of its layout that were asked for"));
         }
     }
 }
 
+/// What a node says when it is asked for its layout.
+enum Answer<T> {
+    /// It has the same.
+    Unchanged,
+    Delta(Box<Delta>),
+    /// The layout itself, or some of its pages.
+    Ring(T),
+}
+
 async fn ask<T>(
     kv: &kv::Client,
     have: Option<&Layout>,
+    deltas: bool,
     pages: &[u32],
     budget: Duration,
     read: impl FnOnce(schema::kv_capnp::ring::Reader<'_>) -> Result<T, Failure>,
-) -> Result<Option<T>, Error> {
+) -> Result<Answer<T>, Error> {
     let unusable = |error: capnp::Error| Error::connection(format!("the layout could not be fetched: {error}"));
     let mut request = kv.ring_request();
     {
@@ -159,6 +183,7 @@ async fn ask<T>(
         if let Some(have) = have {
             wire.set_have_epoch(have.epoch);
             wire.set_have_hash(&have.hash());
+            wire.set_deltas(deltas);
         }
         wire.set_pages(pages).map_err(unusable)?;
     }
@@ -169,9 +194,12 @@ async fn ask<T>(
             let failure = schema::convert::decode_failure(error.map_err(unusable)?);
             Err(Error::from_failure(failure))
         }
-        Ok(ring_reply::Unchanged(())) => Ok(None),
-        Ok(ring_reply::Delta(_)) => Err(Error::internal("a node answered with a difference that was not asked for")),
-        Ok(ring_reply::Ring(ring)) => read(ring.map_err(unusable)?).map(Some).map_err(Error::from_failure),
+        Ok(ring_reply::Unchanged(())) => Ok(Answer::Unchanged),
+        Ok(ring_reply::Delta(delta)) => {
+            let delta = schema::convert::decode_delta(delta.map_err(unusable)?).map_err(Error::from_failure)?;
+            Ok(Answer::Delta(Box::new(delta)))
+        }
+        Ok(ring_reply::Ring(ring)) => read(ring.map_err(unusable)?).map(Answer::Ring).map_err(Error::from_failure),
         Err(unknown) => Err(Error::internal(format!("a node answered with a layout of unknown kind {}", unknown.0))),
     }
 }

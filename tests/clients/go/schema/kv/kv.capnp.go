@@ -3866,109 +3866,18 @@ func (p NodeChange_Future) Node() Node_Future {
 	return Node_Future{Future: p.Future.Field(0, nil)}
 }
 
-type SlotChange capnp.Struct
-
-// SlotChange_TypeID is the unique identifier for the type SlotChange.
-const SlotChange_TypeID = 0x9b37f60de5c2a481
-
-func NewSlotChange(s *capnp.Segment) (SlotChange, error) {
-	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
-	return SlotChange(st), err
-}
-
-func NewRootSlotChange(s *capnp.Segment) (SlotChange, error) {
-	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
-	return SlotChange(st), err
-}
-
-func ReadRootSlotChange(msg *capnp.Message) (SlotChange, error) {
-	root, err := msg.Root()
-	return SlotChange(root.Struct()), err
-}
-
-func (s SlotChange) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
-	return capnp.Struct(s).EncodeAsPtr(seg)
-}
-
-func (SlotChange) DecodeFromPtr(p capnp.Ptr) SlotChange {
-	return SlotChange(capnp.Struct{}.DecodeFromPtr(p))
-}
-
-func (s SlotChange) ToPtr() capnp.Ptr {
-	return capnp.Struct(s).ToPtr()
-}
-func (s SlotChange) IsValid() bool {
-	return capnp.Struct(s).IsValid()
-}
-
-func (s SlotChange) Message() *capnp.Message {
-	return capnp.Struct(s).Message()
-}
-
-func (s SlotChange) Segment() *capnp.Segment {
-	return capnp.Struct(s).Segment()
-}
-func (s SlotChange) Partition() uint32 {
-	return capnp.Struct(s).Uint32(0)
-}
-
-func (s SlotChange) SetPartition(v uint32) {
-	capnp.Struct(s).SetUint32(0, v)
-}
-
-func (s SlotChange) Slots() (capnp.UInt16List, error) {
-	p, err := capnp.Struct(s).Ptr(0)
-	return capnp.UInt16List(p.List()), err
-}
-
-func (s SlotChange) HasSlots() bool {
-	return capnp.Struct(s).HasPtr(0)
-}
-
-func (s SlotChange) SetSlots(v capnp.UInt16List) error {
-	return capnp.Struct(s).SetPtr(0, v.ToPtr())
-}
-
-// NewSlots sets the slots field to a newly
-// allocated capnp.UInt16List, preferring placement in s's segment.
-func (s SlotChange) NewSlots(n int32) (capnp.UInt16List, error) {
-	l, err := capnp.NewUInt16List(capnp.Struct(s).Segment(), n)
-	if err != nil {
-		return capnp.UInt16List{}, err
-	}
-	err = capnp.Struct(s).SetPtr(0, l.ToPtr())
-	return l, err
-}
-
-// SlotChange_List is a list of SlotChange.
-type SlotChange_List = capnp.StructList[SlotChange]
-
-// NewSlotChange creates a new list of SlotChange.
-func NewSlotChange_List(s *capnp.Segment, sz int32) (SlotChange_List, error) {
-	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1}, sz)
-	return capnp.StructList[SlotChange](l), err
-}
-
-// SlotChange_Future is a wrapper for a SlotChange promised by a client call.
-type SlotChange_Future struct{ *capnp.Future }
-
-func (f SlotChange_Future) Struct() (SlotChange, error) {
-	p, err := f.Future.Ptr()
-	return SlotChange(p.Struct()), err
-}
-
 type RingDelta capnp.Struct
 
 // RingDelta_TypeID is the unique identifier for the type RingDelta.
 const RingDelta_TypeID = 0xf2c61a7d08b9e354
 
 func NewRingDelta(s *capnp.Segment) (RingDelta, error) {
-	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 8})
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 11})
 	return RingDelta(st), err
 }
 
 func NewRootRingDelta(s *capnp.Segment) (RingDelta, error) {
-	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 8})
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 11})
 	return RingDelta(st), err
 }
 
@@ -4139,50 +4048,119 @@ func (s RingDelta) NewBuckets(n int32) (BucketProperties_List, error) {
 	err = capnp.Struct(s).SetPtr(5, l.ToPtr())
 	return l, err
 }
-func (s RingDelta) Slots() (SlotChange_List, error) {
+func (s RingDelta) Partitions() (capnp.UInt32List, error) {
 	p, err := capnp.Struct(s).Ptr(6)
-	return SlotChange_List(p.List()), err
+	return capnp.UInt32List(p.List()), err
 }
 
-func (s RingDelta) HasSlots() bool {
+func (s RingDelta) HasPartitions() bool {
 	return capnp.Struct(s).HasPtr(6)
 }
 
-func (s RingDelta) SetSlots(v SlotChange_List) error {
+func (s RingDelta) SetPartitions(v capnp.UInt32List) error {
 	return capnp.Struct(s).SetPtr(6, v.ToPtr())
 }
 
-// NewSlots sets the slots field to a newly
-// allocated SlotChange_List, preferring placement in s's segment.
-func (s RingDelta) NewSlots(n int32) (SlotChange_List, error) {
-	l, err := NewSlotChange_List(capnp.Struct(s).Segment(), n)
+// NewPartitions sets the partitions field to a newly
+// allocated capnp.UInt32List, preferring placement in s's segment.
+func (s RingDelta) NewPartitions(n int32) (capnp.UInt32List, error) {
+	l, err := capnp.NewUInt32List(capnp.Struct(s).Segment(), n)
 	if err != nil {
-		return SlotChange_List{}, err
+		return capnp.UInt32List{}, err
 	}
 	err = capnp.Struct(s).SetPtr(6, l.ToPtr())
 	return l, err
 }
-func (s RingDelta) Spans() (Span_List, error) {
+func (s RingDelta) Slots() (capnp.UInt16List, error) {
 	p, err := capnp.Struct(s).Ptr(7)
-	return Span_List(p.List()), err
+	return capnp.UInt16List(p.List()), err
 }
 
-func (s RingDelta) HasSpans() bool {
+func (s RingDelta) HasSlots() bool {
 	return capnp.Struct(s).HasPtr(7)
 }
 
-func (s RingDelta) SetSpans(v Span_List) error {
+func (s RingDelta) SetSlots(v capnp.UInt16List) error {
 	return capnp.Struct(s).SetPtr(7, v.ToPtr())
 }
 
-// NewSpans sets the spans field to a newly
-// allocated Span_List, preferring placement in s's segment.
-func (s RingDelta) NewSpans(n int32) (Span_List, error) {
-	l, err := NewSpan_List(capnp.Struct(s).Segment(), n)
+// NewSlots sets the slots field to a newly
+// allocated capnp.UInt16List, preferring placement in s's segment.
+func (s RingDelta) NewSlots(n int32) (capnp.UInt16List, error) {
+	l, err := capnp.NewUInt16List(capnp.Struct(s).Segment(), n)
 	if err != nil {
-		return Span_List{}, err
+		return capnp.UInt16List{}, err
 	}
 	err = capnp.Struct(s).SetPtr(7, l.ToPtr())
+	return l, err
+}
+func (s RingDelta) SpanFirsts() (capnp.UInt32List, error) {
+	p, err := capnp.Struct(s).Ptr(8)
+	return capnp.UInt32List(p.List()), err
+}
+
+func (s RingDelta) HasSpanFirsts() bool {
+	return capnp.Struct(s).HasPtr(8)
+}
+
+func (s RingDelta) SetSpanFirsts(v capnp.UInt32List) error {
+	return capnp.Struct(s).SetPtr(8, v.ToPtr())
+}
+
+// NewSpanFirsts sets the spanFirsts field to a newly
+// allocated capnp.UInt32List, preferring placement in s's segment.
+func (s RingDelta) NewSpanFirsts(n int32) (capnp.UInt32List, error) {
+	l, err := capnp.NewUInt32List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return capnp.UInt32List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(8, l.ToPtr())
+	return l, err
+}
+func (s RingDelta) SpanKinds() (capnp.UInt16List, error) {
+	p, err := capnp.Struct(s).Ptr(9)
+	return capnp.UInt16List(p.List()), err
+}
+
+func (s RingDelta) HasSpanKinds() bool {
+	return capnp.Struct(s).HasPtr(9)
+}
+
+func (s RingDelta) SetSpanKinds(v capnp.UInt16List) error {
+	return capnp.Struct(s).SetPtr(9, v.ToPtr())
+}
+
+// NewSpanKinds sets the spanKinds field to a newly
+// allocated capnp.UInt16List, preferring placement in s's segment.
+func (s RingDelta) NewSpanKinds(n int32) (capnp.UInt16List, error) {
+	l, err := capnp.NewUInt16List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return capnp.UInt16List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(9, l.ToPtr())
+	return l, err
+}
+func (s RingDelta) Spans() (SpanKind_List, error) {
+	p, err := capnp.Struct(s).Ptr(10)
+	return SpanKind_List(p.List()), err
+}
+
+func (s RingDelta) HasSpans() bool {
+	return capnp.Struct(s).HasPtr(10)
+}
+
+func (s RingDelta) SetSpans(v SpanKind_List) error {
+	return capnp.Struct(s).SetPtr(10, v.ToPtr())
+}
+
+// NewSpans sets the spans field to a newly
+// allocated SpanKind_List, preferring placement in s's segment.
+func (s RingDelta) NewSpans(n int32) (SpanKind_List, error) {
+	l, err := NewSpanKind_List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return SpanKind_List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(10, l.ToPtr())
 	return l, err
 }
 
@@ -4191,7 +4169,7 @@ type RingDelta_List = capnp.StructList[RingDelta]
 
 // NewRingDelta creates a new list of RingDelta.
 func NewRingDelta_List(s *capnp.Segment, sz int32) (RingDelta_List, error) {
-	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 24, PointerCount: 8}, sz)
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 24, PointerCount: 11}, sz)
 	return capnp.StructList[RingDelta](l), err
 }
 
@@ -4201,6 +4179,81 @@ type RingDelta_Future struct{ *capnp.Future }
 func (f RingDelta_Future) Struct() (RingDelta, error) {
 	p, err := f.Future.Ptr()
 	return RingDelta(p.Struct()), err
+}
+
+type SpanKind capnp.Struct
+
+// SpanKind_TypeID is the unique identifier for the type SpanKind.
+const SpanKind_TypeID = 0x9b37f60de5c2a481
+
+func NewSpanKind(s *capnp.Segment) (SpanKind, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 0})
+	return SpanKind(st), err
+}
+
+func NewRootSpanKind(s *capnp.Segment) (SpanKind, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 0})
+	return SpanKind(st), err
+}
+
+func ReadRootSpanKind(msg *capnp.Message) (SpanKind, error) {
+	root, err := msg.Root()
+	return SpanKind(root.Struct()), err
+}
+
+func (s SpanKind) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (SpanKind) DecodeFromPtr(p capnp.Ptr) SpanKind {
+	return SpanKind(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s SpanKind) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s SpanKind) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s SpanKind) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s SpanKind) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s SpanKind) Since() uint64 {
+	return capnp.Struct(s).Uint64(0)
+}
+
+func (s SpanKind) SetSince(v uint64) {
+	capnp.Struct(s).SetUint64(0, v)
+}
+
+func (s SpanKind) Oldest() uint64 {
+	return capnp.Struct(s).Uint64(8)
+}
+
+func (s SpanKind) SetOldest(v uint64) {
+	capnp.Struct(s).SetUint64(8, v)
+}
+
+// SpanKind_List is a list of SpanKind.
+type SpanKind_List = capnp.StructList[SpanKind]
+
+// NewSpanKind creates a new list of SpanKind.
+func NewSpanKind_List(s *capnp.Segment, sz int32) (SpanKind_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 16, PointerCount: 0}, sz)
+	return capnp.StructList[SpanKind](l), err
+}
+
+// SpanKind_Future is a wrapper for a SpanKind promised by a client call.
+type SpanKind_Future struct{ *capnp.Future }
+
+func (f SpanKind_Future) Struct() (SpanKind, error) {
+	p, err := f.Future.Ptr()
+	return SpanKind(p.Struct()), err
 }
 
 type Node capnp.Struct
