@@ -53,6 +53,9 @@ struct Standing @0xbb5e830f7ad2c196 {
   isMoved @2 :Bool;
   # It has handed the partition over and deleted it.
   records @3 :UInt64;
+  copied @4 :UInt64;
+  # How far its first copy has come: the first 64 bits of the identifiers below which everything has been copied; all bits set when
+  # it is complete.
 }
 
 struct MoveRecord @0x87c42d1ae6f05b93 { storeKey @0 :Data; record @1 :Data; }

@@ -5,14 +5,17 @@
 //! acknowledged it, because the hint may be the only copy. Delivery ends when the target fails and loses nothing by it: what
 //! was not deleted is found again by the next one. Hints never expire.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::vec::Vec;
 use core::mem;
+
+use bytes::Bytes;
 
 use crate::{
     bug::{Bug, is_on},
     hint::{HintKey, HintOperation},
+    holdings::Holdings,
     ident::{NodeId, StoreKey},
-    layout::{Layout, NodeIndex, View},
+    layout::{NodeIndex, View},
     peer::{PeerAction, PeerOperation},
     record,
     replica::{WriteOperation, WriteOutcome},
@@ -28,8 +31,6 @@ const PAGE_BYTES_MAX: u32 = 1 << 20;
 /// One delivery of the hints for one node.
 #[derive(Debug)]
 pub struct Handoff {
-    me: NodeIndex,
-    layout: Arc<Layout>,
     target: NodeId,
     after: Option<HintKey>,
     phase: Phase,
@@ -69,9 +70,9 @@ struct Sent {
 }
 
 impl Handoff {
-    /// A delivery of the hints that the node `me` keeps for `target`, under `layout`.
-    pub fn new(me: NodeIndex, layout: Arc<Layout>, target: NodeId) -> Self {
-        Self { me, layout, target, after: None, phase: Phase::Idle, report: Report::default() }
+    /// A delivery of the hints that are kept here for `target`.
+    pub fn new(target: NodeId) -> Self {
+        Self { target, after: None, phase: Phase::Idle, report: Report::default() }
     }
 
     /// For whom.
@@ -85,11 +86,11 @@ impl Handoff {
     }
 
     /// Goes on after a round, given its answers in order; or begins, given none.
-    pub fn next(&mut self, answers: Vec<Answer>) -> Next {
+    pub fn next(&mut self, answers: Vec<Answer>, holdings: &Holdings) -> Next {
         match mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle => self.scan(),
             Phase::Scanning => match answers.into_iter().next() {
-                Some(Answer::Hints(page)) => self.send(page),
+                Some(Answer::Hints(page)) => self.send(page, holdings),
                 Some(
                     Answer::Tree(_)
                     | Answer::Peer(_)
@@ -114,7 +115,7 @@ impl Handoff {
     }
 
     /// Sends a page of hints to whom they are for.
-    fn send(&mut self, page: HintPage) -> Next {
+    fn send(&mut self, page: HintPage, holdings: &Holdings) -> Next {
         let is_last_page = page.after.is_none();
         self.after = page.after;
         let (mut asks, mut sent) = (Vec::new(), Vec::new());
@@ -123,14 +124,15 @@ impl Handoff {
                 self.report.refused += 1;
                 continue;
             };
-            let partition = self.layout.partition(&key.store_key.id());
-            let view = self.layout.view(partition);
+            let partition = holdings.layout().partition(&key.store_key.id());
+            let view = holdings.view(partition);
             let before = asks.len();
-            for to in self.recipients(partition) {
-                asks.push(self.merge(to, view, key.store_key, record.clone()));
+            for to in self.recipients(partition, holdings) {
+                let is_here = Some(to) == holdings.me();
+                asks.push(merge(to, is_here, view, key.store_key, record.clone()));
             }
             if is_on(Bug::DropHintOnSend) {
-                asks.push(self.drop_hint(key, digest));
+                asks.push(drop_hint(key, digest));
             }
             sent.push(Sent { key, digest, recipients: asks.len() - before });
         }
@@ -152,7 +154,7 @@ impl Handoff {
                 && mine.len() == recipients
                 && mine.iter().all(|answer| merged(answer) == Merged::Stored);
             if is_delivered || is_on(Bug::DropHintOnAnyAnswer) {
-                asks.push(self.drop_hint(key, digest));
+                asks.push(drop_hint(key, digest));
                 continue;
             }
             let is_failure = mine.iter().any(|answer| matches!(merged(answer), Merged::Failed | Merged::Full));
@@ -180,24 +182,26 @@ impl Handoff {
     }
 
     /// Who must hold a hint of a partition before it may be deleted.
-    fn recipients(&self, partition: u32) -> Vec<NodeIndex> {
-        let owners: Vec<NodeIndex> = self.layout.owners(partition).collect();
-        match self.layout.index_of(self.target) {
+    fn recipients(&self, partition: u32, holdings: &Holdings) -> Vec<NodeIndex> {
+        let layout = holdings.layout();
+        let owners: Vec<NodeIndex> = layout.owners(partition).collect();
+        match layout.index_of(self.target) {
             Some(target) if owners.contains(&target) => alloc::vec![target],
             Some(_) | None => owners,
         }
     }
+}
 
-    fn merge(&self, to: NodeIndex, view: View, store_key: StoreKey, record: bytes::Bytes) -> Ask {
-        if to == self.me {
-            return Ask::LocalWrite { operation: WriteOperation::Merge { view, store_key, record } };
-        }
-        Ask::Peer { to, operation: PeerOperation { view, store_key, action: PeerAction::Merge(record) } }
+fn merge(to: NodeIndex, is_here: bool, view: View, store_key: StoreKey, record: Bytes) -> Ask {
+    if is_here {
+        return Ask::LocalWrite { operation: WriteOperation::Merge { view, store_key, record } };
     }
+    Ask::Peer { to, operation: PeerOperation { view, store_key, action: PeerAction::Merge(record) } }
+}
 
-    fn drop_hint(&self, key: HintKey, digest: u128) -> Ask {
-        let HintKey { target, bits, prefix, store_key } = key;
-        let view = View { prefix, bits, lo: self.layout.epoch, hi: self.layout.epoch };
-        Ask::LocalHint { operation: HintOperation::Drop { target, view, store_key, digest } }
-    }
+/// The view only names the partition that the hint was kept under: its shelf knows no epochs.
+fn drop_hint(key: HintKey, digest: u128) -> Ask {
+    let HintKey { target, bits, prefix, store_key } = key;
+    let view = View { prefix, bits, lo: 0, hi: 0 };
+    Ask::LocalHint { operation: HintOperation::Drop { target, view, store_key, digest } }
 }

@@ -22,6 +22,7 @@ pub mod exchange;
 pub mod handoff;
 pub mod hint;
 pub mod hlc;
+pub mod holdings;
 pub mod ident;
 pub mod layout;
 pub mod merkle;

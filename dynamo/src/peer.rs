@@ -112,6 +112,16 @@ pub struct Standing {
     pub is_moved: bool,
     /// How many records it holds.
     pub records: u64,
+    /// How far its first copy has come: the first 64 bits of the identifiers below which everything has been copied; all bits set when
+    /// it is complete. A remark, on which nothing rests.
+    pub copied: u64,
+}
+
+impl Standing {
+    /// How a replica stands that holds nothing yet.
+    pub fn new(view: View) -> Self {
+        Self { view, full: 0, is_moved: false, records: 0, copied: 0 }
+    }
 }
 
 /// A question about a partition that moves (design, ring, "Moving a partition").

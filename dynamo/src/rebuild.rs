@@ -3,6 +3,9 @@
 //! One owner is not enough: a write that was acknowledged by W owners, this one among them, may be missing at N − W of the
 //! others. So N − W + 1 of them must answer well, W being a majority. All are asked; an owner that can't be reached, or can't
 //! verify its own record, is no answer, and nothing is "absent" because of it. Too few answers leave everything as it is.
+//!
+//! While a partition moves, the owners that count are those of its oldest active configuration: no write was ever acknowledged
+//! without a majority of them. The owners of newer ones are asked too, and what they hold is merged, but nothing rests on them.
 
 use alloc::vec::Vec;
 use core::mem;
@@ -11,8 +14,9 @@ use bytes::Bytes;
 
 use crate::{
     bug::{Bug, is_on},
+    holdings::Holdings,
     ident::StoreKey,
-    layout::{Layout, NodeIndex, View},
+    layout::{NodeIndex, View},
     operation::Address,
     peer::{PeerAction, PeerOperation, PeerResult},
     record,
@@ -25,9 +29,17 @@ use crate::{
 pub struct Rebuild {
     view: View,
     store_key: StoreKey,
-    others: Vec<NodeIndex>,
+    others: Vec<Other>,
     need: usize,
     phase: Phase,
+}
+
+/// Another owner.
+#[derive(Clone, Copy, Debug)]
+struct Other {
+    node: NodeIndex,
+    /// It belongs to the oldest active configuration.
+    counts: bool,
 }
 
 #[derive(Debug)]
@@ -41,12 +53,24 @@ enum Phase {
 }
 
 impl Rebuild {
-    /// An attempt to rebuild the record under `store_key` at the node `me`.
-    pub fn new(me: NodeIndex, layout: &Layout, store_key: StoreKey) -> Self {
-        let partition = layout.partition(&store_key.id());
-        let others: Vec<NodeIndex> = layout.owners(partition).filter(|&owner| owner != me).collect();
-        let need = need(layout, partition);
-        Self { view: layout.view(partition), store_key, others, need, phase: Phase::Idle }
+    /// An attempt to rebuild the record under `store_key` here. Without the layouts that say who owns it, it fails.
+    pub fn new(holdings: &Holdings, store_key: StoreKey) -> Self {
+        let view = holdings.view(holdings.layout().partition(&store_key.id()));
+        let configurations = holdings.configurations(&view).unwrap_or_default();
+        let mut others: Vec<Other> = Vec::new();
+        let mut need = usize::MAX;
+        for (at, set) in configurations.iter().enumerate() {
+            let owners: Vec<NodeIndex> = set.owners.iter().copied().filter(|owner| !holdings.is_gone(*owner)).collect();
+            if at == 0 {
+                need = self::need(owners.len());
+            }
+            for node in owners {
+                if Some(node) != holdings.me() && !others.iter().any(|other| other.node == node) {
+                    others.push(Other { node, counts: at == 0 });
+                }
+            }
+        }
+        Self { view, store_key, others, need, phase: Phase::Idle }
     }
 
     /// Which record.
@@ -61,7 +85,7 @@ impl Rebuild {
             Phase::Idle => {
                 self.phase = Phase::Reading;
                 let operation = PeerOperation { view: self.view, store_key: self.store_key, action: PeerAction::Read };
-                let ask = |&to| Ask::Peer { to, operation: operation.clone() };
+                let ask = |other: &Other| Ask::Peer { to: other.node, operation: operation.clone() };
                 Next::Ask(self.others.iter().map(ask).collect())
             }
             Phase::Reading => self.write(&answers),
@@ -73,8 +97,10 @@ impl Rebuild {
     }
 
     fn write(&mut self, answers: &[Answer]) -> Next {
-        let good: Vec<Option<&Bytes>> = answers.iter().filter_map(holding).collect();
-        if good.len() < self.need {
+        let answered = self.others.iter().zip(answers);
+        let good = answered.filter_map(|(other, answer)| Some((other.counts, holding(answer)?)));
+        let (counting, good): (Vec<bool>, Vec<Option<&Bytes>>) = good.unzip();
+        if counting.into_iter().filter(|counts| *counts).count() < self.need {
             return Next::End(End::Failed);
         }
         let Some(record) = merge(&self.store_key, &good) else { return Next::End(End::Failed) };
@@ -85,11 +111,10 @@ impl Rebuild {
 }
 
 /// How many of a partition's other owners must answer well: N − W + 1, W being a majority of the N owners there are.
-pub fn need(layout: &Layout, partition: u32) -> usize {
+fn need(owners: usize) -> usize {
     if is_on(Bug::RebuildFromOne) {
         return 1;
     }
-    let owners = layout.owners(partition).count();
     let majority = owners / 2 + 1;
     owners - majority + 1
 }
@@ -135,18 +160,20 @@ fn merge(store_key: &StoreKey, held: &[Option<&Bytes>]) -> Option<Option<Bytes>>
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, format, string::ToString, vec, vec::Vec};
+    use std::{collections::BTreeMap, format, string::ToString, sync::Arc, vec, vec::Vec};
 
     use bytes::Bytes;
 
     use super::{Rebuild, need};
     use crate::{
+        holdings::Holdings,
         ident::NodeId,
         layout::{Layout, Member, MemberState, NodeIndex, SLOT_EMPTY},
         operation::Address,
         peer::PeerResult,
         record,
         replica::{WriteOperation, WriteOutcome},
+        ring::Ring,
         round::{Answer, Ask, End, Next},
         version::Object,
     };
@@ -175,12 +202,16 @@ mod tests {
         }
     }
 
+    fn holdings(layout: Layout) -> Holdings {
+        Holdings::new(Some(NodeIndex(0)), Arc::new(Ring::new(Arc::new(layout))), Vec::new())
+    }
+
     fn address() -> Address {
         Address::new(Bytes::from_static(b"carts"), Bytes::from_static(b"alice"))
     }
 
     fn begun(nodes: u16) -> (Rebuild, usize) {
-        let mut rebuild = Rebuild::new(NodeIndex(0), &layout(nodes, 5), address().store_key);
+        let mut rebuild = Rebuild::new(&holdings(layout(nodes, 5)), address().store_key);
         match rebuild.next(Vec::new()) {
             Next::Ask(asks) => (rebuild, asks.len()),
             other => panic!("{other:?}"),
@@ -189,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_rebuild_needs_more_good_answers_than_a_majority_may_have_left_out() {
-        let needs: Vec<usize> = (1..=7).map(|nodes| need(&layout(nodes, 7), 0)).collect();
+        let needs: Vec<usize> = (1..=7).map(need).collect();
         assert_eq!(needs, [1, 1, 2, 2, 3, 3, 4]);
     }
 
@@ -234,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_lone_node_has_nobody_to_ask() {
-        let mut rebuild = Rebuild::new(NodeIndex(0), &layout(1, 3), address().store_key);
+        let mut rebuild = Rebuild::new(&holdings(layout(1, 3)), address().store_key);
         assert_eq!(rebuild.next(Vec::new()), Next::End(End::Failed));
     }
 }

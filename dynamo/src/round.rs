@@ -49,6 +49,12 @@ pub enum Ask {
         /// Which partition.
         prefix: u32,
     },
+    /// To fetch a layout that this node lacks. Answered at once by [`Answer::NotSent`]: what comes of it, comes as the steward's
+    /// `Input::Ring`. Of an epoch that is known here, its rows are to be made sure of once more.
+    WantLayout {
+        /// Which.
+        epoch: u64,
+    },
     /// Of the hash tree here: [`Answer::Tree`].
     LocalTree {
         /// What.
@@ -173,7 +179,7 @@ impl Ask {
             | Self::LocalTree { .. }
             | Self::LocalRead { .. }
             | Self::LocalHint { .. } => UNIT,
-            Self::HintScan { .. } | Self::HintTargets | Self::LocalStanding { .. } => 0,
+            Self::HintScan { .. } | Self::HintTargets | Self::LocalStanding { .. } | Self::WantLayout { .. } => 0,
             Self::Peer { operation, .. } => match &operation.action {
                 PeerAction::Read | PeerAction::Digest | PeerAction::ReadHint => UNIT,
                 PeerAction::Merge(record) | PeerAction::Hint { record, .. } => weight(record.len()),

@@ -14,27 +14,35 @@ use alloc::{
     sync::Arc,
     vec::Vec,
 };
+use core::mem;
 
 use crate::{
     coordinator::CallId,
     exchange::Exchange,
     handoff::Handoff,
+    holdings::Holdings,
     ident::StoreKey,
-    layout::{Layout, NodeIndex},
+    layout::{NodeIndex, View},
+    peer::Standing,
     rebuild::Rebuild,
+    ring::Ring,
     round::{Answer, Ask, End, Next, ROUND_ASKS_MAX},
     tick::Tick,
 };
 
 mod backlog;
+mod config;
 mod neighbours;
 mod pace;
 mod progress;
 mod schedule;
+mod transfers;
 mod work;
 
 pub use backlog::UNREADABLE_MAX;
+pub use config::StewardConfig;
 pub use progress::{Progress, State, Status};
+pub use transfers::{TRANSFERS_LISTED_MAX, Transfer, TransferState, TransferTotals};
 
 use backlog::Backlog;
 use neighbours::Neighbours;
@@ -44,66 +52,6 @@ use work::{Task, Work};
 
 /// Bits of a call's name that say which ask of its round it answers.
 const ASK_BITS: u32 = ROUND_ASKS_MAX.ilog2();
-
-/// What a steward must know of its node's configuration.
-#[derive(Clone, Debug)]
-pub struct StewardConfig {
-    /// This node, by its position in `layout`.
-    pub me: NodeIndex,
-    /// The partition map.
-    pub layout: Arc<Layout>,
-    /// Any number: which owner is compared with next, and when first, is drawn from it.
-    pub seed: u64,
-    /// Whether this process follows one that did not end in order: then everything is compared at once.
-    pub is_unclean: bool,
-    /// Every partition is compared with one other owner so often, in milliseconds; 0 for only on request.
-    pub exchange_every_ms: u64,
-    /// How long a write may be on its way between owners without being taken for a difference.
-    pub confirm_after_ms: u64,
-    /// How often to look for whom hints are kept.
-    pub hints_every_ms: u64,
-    /// When a node comes back, everything shared with it is compared after so long, whether or not hints were kept for it or
-    /// refused: hints are given the first chance.
-    pub return_after_ms: u64,
-    /// A round that is not answered after so long is given up.
-    pub patience_ms: u64,
-    /// The first and the longest wait before something that failed is tried again.
-    pub retry_min_ms: u64,
-    /// See `retry_min_ms`.
-    pub retry_max_ms: u64,
-    /// Most exchanges at once.
-    pub exchanges_max: usize,
-    /// Most rebuilds at once.
-    pub rebuilds_max: usize,
-    /// Most units of work in a second at full speed; a unit is a look at a store or 4 KiB moved.
-    pub work_per_second: u64,
-}
-
-impl StewardConfig {
-    /// The settings of a server, to be adapted field by field.
-    pub fn new(me: NodeIndex, layout: Arc<Layout>, seed: u64) -> Self {
-        Self {
-            me,
-            layout,
-            seed,
-            is_unclean: false,
-            exchange_every_ms: 600_000,
-            // Many times what a write needs from the first owner to the last, little enough not to hold up an exchange.
-            confirm_after_ms: 250,
-            hints_every_ms: 1_000,
-            return_after_ms: 2_000,
-            patience_ms: 10_000,
-            retry_min_ms: 500,
-            retry_max_ms: 30_000,
-            // Most of them wait for a difference to be confirmed or for a peer to answer.
-            exchanges_max: 16,
-            rebuilds_max: 64,
-            // Ten thousand differences in some ten seconds, and no more than a few hundredths of what clients could have: measured
-            // with three nodes on two cores (server/examples/repair_costs.rs).
-            work_per_second: 10_000,
-        }
-    }
-}
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -121,6 +69,20 @@ pub enum Input {
         node: NodeIndex,
         /// Whether calls to it make sense now.
         reachable: bool,
+    },
+    /// The ring has changed, and the store has followed: rows are there for every partition that this node is to own.
+    Ring {
+        /// This node's place in it.
+        me: Option<NodeIndex>,
+        /// The layouts that were agreed upon.
+        ring: Arc<Ring>,
+        /// Every row of this node.
+        rows: Vec<Standing>,
+    },
+    /// A row of this node has this view now.
+    View {
+        /// The view.
+        view: View,
     },
     /// A record here was found that can't be verified.
     Corrupt {
@@ -166,6 +128,7 @@ pub fn round_of(call: CallId) -> u64 {
 #[derive(Debug)]
 pub struct Steward {
     config: StewardConfig,
+    holdings: Holdings,
     neighbours: Neighbours,
     schedule: Schedule,
     backlog: Backlog,
@@ -184,17 +147,19 @@ pub struct Steward {
 
 impl Steward {
     /// A steward that begins now.
-    pub fn new(config: StewardConfig, now: Tick) -> Self {
+    pub fn new(mut config: StewardConfig, now: Tick) -> Self {
+        let holdings = Holdings::new(config.me, Arc::clone(&config.ring), mem::take(&mut config.rows));
         let mut exchange = Progress::default();
-        let mut neighbours = Neighbours::new(&config);
+        let mut neighbours = Neighbours::new(&config, &holdings);
         if config.is_unclean {
             exchange.begin(neighbours.level_with_everyone());
         }
         Self {
-            schedule: Schedule::new(&config, now),
+            schedule: Schedule::new(&config, &holdings, now),
             backlog: Backlog::new(&config, now),
             pace: Pace::new(config.work_per_second, now),
             neighbours,
+            holdings,
             work: BTreeMap::new(),
             ready: VecDeque::new(),
             rounds: BTreeMap::new(),
@@ -217,6 +182,12 @@ impl Steward {
             Input::PeerState { node, reachable } => {
                 if self.neighbours.set_reachable(now, node, reachable) {
                     self.backlog.retry_now(now);
+                }
+            }
+            Input::Ring { me, ring, rows } => self.follow(now, me, ring, rows),
+            Input::View { view } => {
+                if self.holdings.note_view(view) {
+                    self.neighbours.follow_partition(&self.holdings, view.prefix);
                 }
             }
             Input::Corrupt { store_key } => {
@@ -257,7 +228,7 @@ impl Steward {
     pub fn partitions_at_work(&self) -> BTreeSet<u32> {
         let partition = |task: &Task| match task {
             Task::Exchange(exchange) => Some(exchange.view().prefix),
-            Task::Rebuild(rebuild) => Some(self.config.layout.partition(&rebuild.store_key().id())),
+            Task::Rebuild(rebuild) => Some(self.holdings.layout().partition(&rebuild.store_key().id())),
             Task::Survey | Task::Handoff(_) => None,
         };
         self.work.values().filter_map(|work| partition(&work.task)).collect()
@@ -281,6 +252,52 @@ impl Steward {
             unreadable: self.backlog.unreadable() as u64,
             unreadable_forgotten: self.backlog.forgotten(),
             share_permille: self.pace.share(),
+        }
+    }
+
+    /// The partitions that move to or from this node: those at work first, at most [`TRANSFERS_LISTED_MAX`].
+    pub fn transfers(&self) -> Vec<Transfer> {
+        Vec::new()
+    }
+
+    /// How far all of them are together.
+    pub fn transfer_totals(&self) -> TransferTotals {
+        TransferTotals::default()
+    }
+
+    /// Partitions here of which more than one configuration may be active, or that are to leave.
+    pub fn unsettled(&self) -> u32 {
+        self.transfer_totals().unsettled
+    }
+
+    /// Follows a change of the ring.
+    fn follow(&mut self, now: Tick, me: Option<NodeIndex>, ring: Arc<Ring>, rows: Vec<Standing>) {
+        let are_renumbered = ring.newest().partition_bits != self.holdings.layout().partition_bits;
+        self.holdings = Holdings::new(me, ring, rows);
+        if are_renumbered {
+            self.abandon_numbered(now);
+        }
+        self.neighbours.follow(&self.holdings, are_renumbered);
+        self.schedule.follow(&self.holdings, now);
+    }
+
+    /// Ends the conversations about partitions that are numbered otherwise now. What they had to do comes again by the new numbers.
+    fn abandon_numbered(&mut self, now: Tick) {
+        let is_numbered = |task: &Task| match task {
+            Task::Exchange(_) | Task::Rebuild(_) => true,
+            Task::Survey | Task::Handoff(_) => false,
+        };
+        let (abandoned, kept) = mem::take(&mut self.work).into_iter().partition(|(_, work)| is_numbered(&work.task));
+        self.work = kept;
+        self.rounds.retain(|_, number| self.work.contains_key(number));
+        self.ready.retain(|number| self.work.contains_key(number));
+        let abandoned: BTreeMap<u64, Work> = abandoned;
+        for work in abandoned.into_values() {
+            match work.task {
+                Task::Exchange(_) => self.exchange.finish(now, 1),
+                Task::Rebuild(rebuild) => self.backlog.rebuild_failed(now, *rebuild.store_key(), &self.config),
+                Task::Survey | Task::Handoff(_) => {}
+            }
         }
     }
 
@@ -329,19 +346,21 @@ impl Steward {
         if self.backlog.take_look(now) {
             self.begin(Task::Survey);
         }
-        for target in self.backlog.take_targets(now, |target| self.neighbours.can_take_hints(now, target)) {
-            self.begin(Task::Handoff(Handoff::new(self.config.me, Arc::clone(&self.config.layout), target)));
+        for target in
+            self.backlog.take_targets(now, |target| self.neighbours.can_take_hints(now, &self.holdings, target))
+        {
+            self.begin(Task::Handoff(Handoff::new(target)));
         }
         while self.has_room_for_rebuild()
             && let Some(store_key) = self.backlog.take_rebuild(now)
         {
-            self.begin(Task::Rebuild(Rebuild::new(self.config.me, &self.config.layout, store_key)));
+            self.begin(Task::Rebuild(Rebuild::new(&self.holdings, store_key)));
         }
         while self.has_room_for_exchange()
             && let Some((partition, peer, is_new)) = self.schedule.take(now, &mut self.neighbours)
         {
             self.exchange.begin(usize::from(is_new));
-            let view = self.config.layout.view(partition);
+            let view = self.holdings.view(partition);
             self.begin(Task::Exchange(Exchange::new(view, peer, self.config.confirm_after_ms)));
         }
     }
@@ -357,7 +376,7 @@ impl Steward {
         let Some(work) = self.work.get_mut(&number) else { return };
         let (answers, discount) = (work.take_answers(), work.task.discount());
         self.pace.spend(answers.iter().map(Answer::cost).sum::<u64>().div_ceil(discount));
-        match work.next(now, answers, &mut self.backlog) {
+        match work.next(now, answers, &self.holdings, &mut self.backlog) {
             Next::Ask(asks) => {
                 debug_assert!((1..=ROUND_ASKS_MAX).contains(&asks.len()));
                 self.pace.spend(asks.iter().map(Ask::cost).sum::<u64>().div_ceil(discount));
@@ -387,7 +406,7 @@ impl Steward {
                 let report = handoff.report();
                 self.hints.advance(now, report.delivered);
                 self.hints.failed += report.refused + report.failed;
-                self.neighbours.handoff_ended(now, handoff.target(), end);
+                self.neighbours.handoff_ended(now, &self.holdings, handoff.target(), end);
                 self.backlog.handoff_ended(now, handoff.target(), end, report, &self.config);
             }
             Task::Rebuild(rebuild) => match end {
@@ -444,8 +463,7 @@ impl Steward {
     }
 
     fn owns(&self, store_key: &StoreKey) -> bool {
-        let layout = &self.config.layout;
-        layout.owners(layout.partition(&store_key.id())).any(|owner| owner == self.config.me)
+        self.holdings.holds(self.holdings.layout().partition(&store_key.id()))
     }
 
     fn number(&mut self) -> u64 {

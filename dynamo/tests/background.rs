@@ -130,7 +130,7 @@ fn a_node_that_comes_back_is_levelled_soon_and_one_that_ended_without_order_at_o
     world.set_up(2, true);
     world.run_for(10_000);
     assert!(world.is_level());
-    let mut world = World::new(layout(3, 3), |config| config.is_unclean = config.me == NodeIndex(1));
+    let mut world = World::new(layout(3, 3), |config| config.is_unclean = config.me == Some(NodeIndex(1)));
     for number in 0..50 {
         world.write(&[0, 2], &key(number), "not at the second");
     }

@@ -56,6 +56,7 @@ const DYNAMO_RANKS: &[(&str, u8)] = &[
     ("proposer", 4),
     ("record", 3),
     ("token", 3),
+    ("holdings", 4),
     ("quorum", 4),
     ("replica", 4),
     ("merkle", 5),

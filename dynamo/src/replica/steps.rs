@@ -13,7 +13,8 @@ use crate::{
 impl PartitionRow {
     /// How the replica stands with the partition, for others.
     pub fn standing(&self) -> Standing {
-        Standing { view: self.view, full: self.full, is_moved: self.is_moved, records: self.records }
+        let Self { view, full, is_moved, records, copied, .. } = *self;
+        Standing { view, full, is_moved, records, copied }
     }
 }
 

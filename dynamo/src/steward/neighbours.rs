@@ -3,22 +3,15 @@
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     vec::Vec,
 };
 
 use super::StewardConfig;
-use crate::{
-    ident::NodeId,
-    layout::{Layout, NodeIndex},
-    round::End,
-    tick::Tick,
-};
+use crate::{holdings::Holdings, ident::NodeId, layout::NodeIndex, round::End, tick::Tick};
 
 /// The other nodes.
 #[derive(Debug)]
 pub(super) struct Neighbours {
-    layout: Arc<Layout>,
     return_after_ms: u64,
     retry_min_ms: u64,
     retry_max_ms: u64,
@@ -37,29 +30,57 @@ struct Neighbour {
     rests_until: Tick,
     /// It came back, and what it missed is compared then.
     returned_at: Option<Tick>,
-    /// The partitions owned here and there.
+    /// The partitions that are to be level here and there.
     shared: BTreeSet<u32>,
     /// Those of them that are to be levelled as soon as possible.
     wishes: BTreeSet<u32>,
 }
 
 impl Neighbours {
-    pub(super) fn new(config: &StewardConfig) -> Self {
-        let (layout, me) = (Arc::clone(&config.layout), config.me);
-        let members = u16::try_from(layout.members.len()).unwrap_or(u16::MAX);
-        let mut nodes: BTreeMap<NodeIndex, Neighbour> =
-            (0..members).map(NodeIndex).filter(|&node| node != me).map(|node| (node, Neighbour::default())).collect();
-        for partition in 0..layout.partitions() {
-            if layout.owners(partition).any(|owner| owner == me) {
-                for owner in layout.owners(partition) {
-                    if let Some(neighbour) = nodes.get_mut(&owner) {
-                        neighbour.shared.insert(partition);
-                    }
-                }
+    pub(super) fn new(config: &StewardConfig, holdings: &Holdings) -> Self {
+        let StewardConfig { return_after_ms, retry_min_ms, retry_max_ms, .. } = *config;
+        let (nodes, busy) = (BTreeMap::new(), BTreeSet::new());
+        let mut neighbours = Self { return_after_ms, retry_min_ms, retry_max_ms, nodes, busy };
+        neighbours.follow(holdings, true);
+        neighbours
+    }
+
+    /// Follows a change of the ring. What is known of a node stays known, for places keep their nodes; wishes for partitions that are
+    /// numbered otherwise now are forgotten.
+    pub(super) fn follow(&mut self, holdings: &Holdings, are_renumbered: bool) {
+        let members = u16::try_from(holdings.layout().members.len()).unwrap_or(u16::MAX);
+        for node in (0..members).map(NodeIndex).filter(|node| Some(*node) != holdings.me()) {
+            let neighbour = self.nodes.entry(node).or_default();
+            neighbour.shared.clear();
+            if are_renumbered {
+                neighbour.wishes.clear();
             }
         }
-        let StewardConfig { return_after_ms, retry_min_ms, retry_max_ms, .. } = *config;
-        Self { layout, return_after_ms, retry_min_ms, retry_max_ms, nodes, busy: BTreeSet::new() }
+        if let Some(me) = holdings.me() {
+            self.nodes.remove(&me);
+        }
+        if are_renumbered {
+            self.busy.clear();
+        }
+        for (partition, _) in holdings.rows() {
+            self.share(holdings, partition);
+        }
+        for neighbour in self.nodes.values_mut() {
+            neighbour.wishes.retain(|partition| neighbour.shared.contains(partition));
+        }
+    }
+
+    /// Follows a change of one partition: of its owners, or of who of them is complete.
+    pub(super) fn follow_partition(&mut self, holdings: &Holdings, partition: u32) {
+        for neighbour in self.nodes.values_mut() {
+            neighbour.shared.remove(&partition);
+        }
+        self.share(holdings, partition);
+        for neighbour in self.nodes.values_mut() {
+            if !neighbour.shared.contains(&partition) {
+                neighbour.wishes.remove(&partition);
+            }
+        }
     }
 
     /// Notes that a node came or went; `true` if it came back.
@@ -146,9 +167,9 @@ impl Neighbours {
         if self.busy.contains(&partition) {
             return None;
         }
-        let owners = self.layout.owners(partition);
+        let shares = |neighbour: &Neighbour| neighbour.is_ready(now) && neighbour.shared.contains(&partition);
         let ready: Vec<NodeIndex> =
-            owners.filter(|owner| self.nodes.get(owner).is_some_and(|neighbour| neighbour.is_ready(now))).collect();
+            self.nodes.iter().filter(|(_, neighbour)| shares(neighbour)).map(|(node, _)| *node).collect();
         let chosen = ready.get(usize::try_from(any % (ready.len() as u64).max(1)).unwrap_or(0)).copied()?;
         self.busy.insert(partition);
         let was_wished = self.nodes.get_mut(&chosen)?.wishes.remove(&partition);
@@ -162,17 +183,26 @@ impl Neighbours {
     }
 
     /// A delivery of hints has ended.
-    pub(super) fn handoff_ended(&mut self, now: Tick, target: NodeId, end: End) {
-        if let Some(node) = self.layout.index_of(target) {
+    pub(super) fn handoff_ended(&mut self, now: Tick, holdings: &Holdings, target: NodeId, end: End) {
+        if let Some(node) = holdings.layout().index_of(target) {
             self.note(now, node, end);
         }
     }
 
     /// Whether hints for a node can be delivered now: to itself, or, if it owns nothing any more, to the present owners.
-    pub(super) fn can_take_hints(&self, now: Tick, target: NodeId) -> bool {
-        let Some(node) = self.layout.index_of(target) else { return true };
-        let owns_nothing = || !self.layout.slots.contains(&node.0);
+    pub(super) fn can_take_hints(&self, now: Tick, holdings: &Holdings, target: NodeId) -> bool {
+        let layout = holdings.layout();
+        let Some(node) = layout.index_of(target) else { return true };
+        let owns_nothing = || !layout.slots.contains(&node.0);
         self.nodes.get(&node).is_none_or(|neighbour| neighbour.is_ready(now) || owns_nothing())
+    }
+
+    fn share(&mut self, holdings: &Holdings, partition: u32) {
+        for partner in holdings.partners(partition) {
+            if let Some(neighbour) = self.nodes.get_mut(&partner) {
+                neighbour.shared.insert(partition);
+            }
+        }
     }
 
     fn note(&mut self, now: Tick, node: NodeIndex, end: End) {

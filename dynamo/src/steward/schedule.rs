@@ -3,7 +3,7 @@
 use alloc::collections::BTreeSet;
 
 use super::{StewardConfig, neighbours::Neighbours};
-use crate::{layout::NodeIndex, tick::Tick};
+use crate::{holdings::Holdings, layout::NodeIndex, tick::Tick};
 
 /// The turns of all partitions.
 #[derive(Debug)]
@@ -15,20 +15,25 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// Spreads the first turns of all partitions evenly over one period.
-    pub(super) fn new(config: &StewardConfig, now: Tick) -> Self {
-        let (layout, mut random) = (&config.layout, Random(config.seed));
-        let mut due = BTreeSet::new();
-        if config.exchange_every_ms > 0 {
-            for partition in 0..layout.partitions() {
-                let is_shared = layout.owners(partition).any(|owner| owner == config.me)
-                    && layout.owners(partition).any(|owner| owner != config.me);
-                if is_shared {
-                    due.insert((now.after(random.next() % config.exchange_every_ms), partition));
-                }
-            }
+    /// A schedule of this node's partitions.
+    pub(super) fn new(config: &StewardConfig, holdings: &Holdings, now: Tick) -> Self {
+        let (every_ms, retry_ms, random) = (config.exchange_every_ms, config.retry_max_ms, Random(config.seed));
+        let mut schedule = Self { every_ms, retry_ms, due: BTreeSet::new(), random };
+        schedule.follow(holdings, now);
+        schedule
+    }
+
+    /// Follows a change of the ring. The first turns of partitions that are new here are spread evenly over one period.
+    pub(super) fn follow(&mut self, holdings: &Holdings, now: Tick) {
+        if self.every_ms == 0 {
+            return;
         }
-        Self { every_ms: config.exchange_every_ms, retry_ms: config.retry_max_ms, due, random }
+        self.due.retain(|(_, partition)| holdings.holds(*partition));
+        let known: BTreeSet<u32> = self.due.iter().map(|(_, partition)| *partition).collect();
+        let new = holdings.rows().filter(|(partition, row)| !row.is_moved && !known.contains(partition));
+        for (partition, _) in new {
+            self.due.insert((now.after(self.random.next() % self.every_ms), partition));
+        }
     }
 
     /// When the next exchange can begin, as far as it depends on time.

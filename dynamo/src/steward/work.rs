@@ -7,6 +7,7 @@ use super::backlog::Backlog;
 use crate::{
     exchange::Exchange,
     handoff::Handoff,
+    holdings::Holdings,
     rebuild::Rebuild,
     round::{Answer, Ask, End, Next},
     tick::Tick,
@@ -118,11 +119,11 @@ impl Work {
     }
 
     /// Takes it further.
-    pub(super) fn next(&mut self, now: Tick, answers: Vec<Answer>, backlog: &mut Backlog) -> Next {
+    pub(super) fn next(&mut self, now: Tick, answers: Vec<Answer>, holdings: &Holdings, backlog: &mut Backlog) -> Next {
         match &mut self.task {
             Task::Survey => survey(now, answers, backlog),
             Task::Exchange(exchange) => exchange.next(now, answers),
-            Task::Handoff(handoff) => handoff.next(answers),
+            Task::Handoff(handoff) => handoff.next(answers, holdings),
             Task::Rebuild(rebuild) => rebuild.next(answers),
         }
     }

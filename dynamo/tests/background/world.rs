@@ -13,9 +13,13 @@ use dynamo::{
     ident::{NodeId, StoreKey},
     layout::{Layout, Member, MemberState, NodeIndex},
     operation::{Address, ErrorCode, Failure},
-    peer::{MoveAnswer, PeerAction, PeerOperation, PeerResult, TreeAnswer, TreeAsk, TreePath, TreeQuestion, TreeSum},
+    peer::{
+        MoveAnswer, PeerAction, PeerOperation, PeerResult, Standing, TreeAnswer, TreeAsk, TreePath, TreeQuestion,
+        TreeSum,
+    },
     record,
     replica::{PartitionRow, WriteOperation, WriteOutcome, answer_read},
+    ring::Ring,
     round::{Answer, Ask, Hint, HintPage, HintTarget},
     steward::{Effect, Input, Steward, StewardConfig},
     tick::Tick,
@@ -100,7 +104,10 @@ impl World {
         let layout = Arc::new(layout);
         let members = (0..layout.members.len()).map(|index| {
             let me = NodeIndex(index as u16);
-            let mut config = StewardConfig::new(me, Arc::clone(&layout), 7 + index as u64);
+            let owned = (0..layout.partitions()).filter(|at| layout.owners(*at).any(|owner| owner == me));
+            let rows = owned.map(|partition| Standing::new(layout.view(partition))).collect();
+            let ring = Arc::new(Ring::new(Arc::clone(&layout)));
+            let mut config = StewardConfig::new(Some(me), ring, rows, 7 + index as u64);
             config.exchange_every_ms = 0;
             adapt(&mut config);
             Inhabitant {
@@ -261,6 +268,7 @@ impl World {
             }
             Ask::LocalHint { operation } => (Answer::Written(drop_hint(&mut member.hints, &operation)), 0),
             Ask::Move { .. } | Ask::LocalStanding { .. } => (Answer::Move(MoveAnswer::Unknown), 0),
+            Ask::WantLayout { .. } => (Answer::NotSent, 0),
             Ask::Tree { to, question } => {
                 let to = usize::from(to.0);
                 if !self.members[to].is_up {

@@ -12,6 +12,8 @@ use std::{
 use dynamo::{
     coordinator::CallId,
     layout::NodeIndex,
+    peer::Standing,
+    ring::Ring,
     round::{Answer, Ask},
     steward::{Effect, Input, Steward, StewardConfig},
     tick::Tick,
@@ -57,7 +59,11 @@ impl Driver {
         let mut seed = [0; 8];
         // Without randomness two nodes may compare in the same order, which is merely less even.
         let _ = getrandom::fill(&mut seed);
-        let mut config = StewardConfig::new(node.me, Arc::clone(&node.layout), u64::from_le_bytes(seed));
+        let layout = Arc::clone(&node.layout);
+        let owned = (0..layout.partitions()).filter(|at| layout.owners(*at).any(|owner| owner == node.me));
+        let rows = owned.map(|partition| Standing::new(layout.view(partition))).collect();
+        let ring = Arc::new(Ring::new(layout));
+        let mut config = StewardConfig::new(Some(node.me), ring, rows, u64::from_le_bytes(seed));
         config.is_unclean = node.store.was_unclean();
         config.exchange_every_ms = u64::from(node.config.background.exchange_every_ms);
         let mut steward = Steward::new(config, node.now());
@@ -218,7 +224,9 @@ impl Driver {
                 }
             }
             // Nothing moves yet.
-            Ask::Move { .. } | Ask::LocalStanding { .. } => answers.push((call, Answer::NotSent)),
+            Ask::Move { .. } | Ask::LocalStanding { .. } | Ask::WantLayout { .. } => {
+                answers.push((call, Answer::NotSent))
+            }
             Ask::LocalTree { question } => answers.push((call, Answer::Tree(node.store.tree(&question)))),
             Ask::LocalRead { operation } => local.read(call, operation),
             Ask::LocalWrite { operation } => {

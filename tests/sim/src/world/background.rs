@@ -1,14 +1,15 @@
 //! Background repair: the real steward of each node, its questions to other nodes, and the scrub that reads all records.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use dynamo::{
     coordinator::{CallId, PeerCall},
     ident::StoreKey,
     layout::NodeIndex,
-    peer::{PeerAction, PeerResult, TreeAnswer, TreeQuestion},
+    peer::{PeerAction, PeerResult, Standing, TreeAnswer, TreeQuestion},
     record,
     replica::WriteOutcome,
+    ring::Ring,
     round::{Answer, Ask},
     steward::{Effect, Input, StewardConfig},
 };
@@ -27,6 +28,10 @@ impl World {
     pub(super) fn steward_config(&mut self, node: usize, is_unclean: bool) -> StewardConfig {
         let settings = self.plan.repair;
         let seed = self.random.draw();
+        let (me, layout) = (NodeIndex(node as u16), Arc::clone(&self.layout));
+        let owned = (0..layout.partitions()).filter(|at| layout.owners(*at).any(|owner| owner == me));
+        let rows = owned.map(|partition| Standing::new(layout.view(partition))).collect();
+        let ring = Arc::new(Ring::new(layout));
         StewardConfig {
             is_unclean,
             exchange_every_ms: settings.exchange_every_ms,
@@ -35,7 +40,7 @@ impl World {
             patience_ms: 3_000,
             retry_min_ms: 200,
             retry_max_ms: 4_000,
-            ..StewardConfig::new(NodeIndex(node as u16), std::sync::Arc::clone(&self.layout), seed)
+            ..StewardConfig::new(Some(me), ring, rows, seed)
         }
     }
 
@@ -74,7 +79,7 @@ impl World {
             Ask::HintScan { target, after, records_max, .. } => {
                 Some(Answer::Hints(self.nodes[node].shelf.scan(target, after, records_max as usize)))
             }
-            Ask::Move { .. } | Ask::LocalStanding { .. } => Some(Answer::NotSent),
+            Ask::Move { .. } | Ask::LocalStanding { .. } | Ask::WantLayout { .. } => Some(Answer::NotSent),
             Ask::LocalWrite { operation } => {
                 self.submit(node, Origin::Steward(call), operation);
                 None
