@@ -45,6 +45,8 @@ pub struct Config {
     pub insecure: bool,
     /// Which cluster, and who is in it.
     pub cluster: Cluster,
+    /// How this node gets into a ring that others founded.
+    pub join: Join,
     /// Properties of buckets by name. Alike on all nodes.
     pub buckets: BTreeMap<String, BucketProperties>,
     /// How long things may take.
@@ -83,6 +85,22 @@ pub struct ClusterMember {
     pub zone: String,
     /// Its share of the data relative to the others.
     pub weight: u32,
+}
+
+/// How a node gets into a ring that others founded, and what it brings. A node that has its place there already looks at none of
+/// this: the ring knows its zone and weight, and `quorate ring stage` changes them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Join {
+    /// Addresses of nodes that are in the ring; one that answers is enough. Empty for a node that founds one.
+    pub through: Vec<String>,
+    /// The name of the node whose place it takes because that one does not come back; empty for none.
+    pub replaces: String,
+    /// The failure domain it stands in; empty for the one of the node it replaces, or the usual one.
+    pub zone: String,
+    /// Its share of the data relative to the others; 0 for that of the node it replaces, or the usual one.
+    pub weight: u32,
+    /// Where the others and clients reach it, `host:port`; empty for `listen`.
+    pub address: String,
 }
 
 /// How long things may take, in milliseconds.
@@ -203,6 +221,7 @@ impl Default for Config {
                 replicas: 3,
                 members: Vec::new(),
             },
+            join: Join::default(),
             buckets: BTreeMap::new(),
             deadlines: Deadlines { default_ms: 2_000, maximum_ms: 30_000, drain_ms: 10_000 },
             admission: Admission {
@@ -225,17 +244,25 @@ impl Config {
         if self.workers > 0 { self.workers } else { cores() }
     }
 
-    /// The cluster's members; a node that names none is alone.
+    /// The members of the cluster that this node founds; a node that names none is alone.
     pub fn members(&self) -> Vec<ClusterMember> {
         if !self.cluster.members.is_empty() {
             return self.cluster.members.clone();
         }
-        vec![ClusterMember {
+        vec![self.newcomer()]
+    }
+
+    /// This node as it enters a ring. Of one that replaces another and names no zone or weight they are empty and 0: they are the
+    /// other's.
+    pub fn newcomer(&self) -> ClusterMember {
+        let Join { replaces, zone, weight, address, .. } = &self.join;
+        let is_replacement = !replaces.is_empty();
+        ClusterMember {
             name: self.name.clone(),
-            address: self.listen.to_string(),
-            zone: ZONE_DEFAULT.into(),
-            weight: WEIGHT_DEFAULT,
-        }]
+            address: if address.is_empty() { self.listen.to_string() } else { address.clone() },
+            zone: if zone.is_empty() && !is_replacement { ZONE_DEFAULT.into() } else { zone.clone() },
+            weight: if *weight == 0 && !is_replacement { WEIGHT_DEFAULT } else { *weight },
+        }
     }
 }
 

@@ -27,11 +27,14 @@ const EXIT_ADDRESS: u8 = 10;
 /// Settings come from the file, then QUORATE_* variables, then the options here; later ones win. `quorate config default`
 /// prints every setting with its meaning.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit codes: 0 stopped as told, 1 failed, 2 wrong configuration, 9 the data directory can't be used, \
+#[command(after_help = "Alone it founds a ring of one node; with --join it enters one that is there:
+  quorate serve --name n1 --listen 10.0.0.1:7601 --data /var/lib/quorate
+  quorate serve --name n2 --listen 10.0.0.2:7601 --data /var/lib/quorate --join 10.0.0.1:7601
+  quorate ring plan
+
+Exit codes: 0 stopped as told, 1 failed, 2 wrong configuration, 9 the data directory can't be used, \
                         10 the address can't be listened on, \
-                        11 the data directory is an old copy, or another process runs on one."
-)]
+                        11 the data directory is an old copy, or another process runs on one.")]
 pub struct Serve {
     /// The configuration file.
     #[arg(long, short, value_name = "FILE", env = "QUORATE_CONFIG")]
@@ -45,6 +48,21 @@ pub struct Serve {
     /// The data directory.
     #[arg(long, value_name = "DIRECTORY")]
     pub data: Option<String>,
+    /// Enter the ring that these nodes are in; it waits until `quorate ring commit` lets it.
+    #[arg(long, value_name = "HOST:PORT,…")]
+    pub join: Option<String>,
+    /// With --join: take the place of this node, which does not come back.
+    #[arg(long, value_name = "NODE", requires = "join")]
+    pub replace: Option<String>,
+    /// The failure domain it stands in when it enters the ring: a rack, a room.
+    #[arg(long)]
+    pub zone: Option<String>,
+    /// Its share of the data relative to the others when it enters the ring; the usual one is 100.
+    #[arg(long)]
+    pub weight: Option<u32>,
+    /// Where others reach it, if that is not the address it listens on.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub address: Option<String>,
     /// Consent to plain TCP on an address that other hosts reach.
     #[arg(long)]
     pub insecure: bool,
@@ -91,7 +109,17 @@ impl Serve {
         if let Some(file) = self.config {
             source = source.file(file);
         }
-        for (key, value) in [("name", self.name), ("listen", self.listen), ("data", self.data)] {
+        let flags = [
+            ("name", self.name),
+            ("listen", self.listen),
+            ("data", self.data),
+            ("join.through", self.join),
+            ("join.replaces", self.replace),
+            ("join.zone", self.zone),
+            ("join.weight", self.weight.map(|weight| weight.to_string())),
+            ("join.address", self.address),
+        ];
+        for (key, value) in flags {
             if let Some(value) = value {
                 source = source.set(key, value);
             }

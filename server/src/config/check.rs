@@ -71,6 +71,7 @@ pub(super) fn check(config: &Config) -> Vec<String> {
         format!("value_bytes_max: write 1 to {VALUE_BYTES_CEILING}"),
     );
     errors.extend(check_cluster(config));
+    errors.extend(check_join(config));
     errors.extend(check_buckets(config));
     errors.extend(check_bounds(config));
     errors
@@ -97,7 +98,8 @@ fn check_cluster(config: &Config) -> Vec<String> {
     if cluster.members.len() >= NODES_MAX {
         errors.push(format!("cluster.members: fewer than {NODES_MAX} nodes"));
     }
-    if !cluster.members.is_empty() && !cluster.members.iter().any(|member| member.name == config.name) {
+    let is_joining = !config.join.through.is_empty();
+    if !is_joining && !cluster.members.is_empty() && !cluster.members.iter().any(|member| member.name == config.name) {
         errors.push(format!(
             "cluster.members: no entry is named {:?}, which is this node's `name`; add one or change `name`",
             config.name
@@ -123,6 +125,32 @@ fn check_cluster(config: &Config) -> Vec<String> {
             errors.push(format!("cluster.members {which}: weight: at least 1"));
         }
     }
+    errors
+}
+
+fn check_join(config: &Config) -> Vec<String> {
+    let join = &config.join;
+    let mut errors = Vec::new();
+    let mut expect = |is_so: bool, otherwise: String| errors.extend((!is_so).then_some(otherwise));
+    let is_joining = !join.through.is_empty();
+    for address in &join.through {
+        expect(is_address(address), format!("join.through: write host:port, not {address:?}"));
+    }
+    expect(
+        join.replaces.is_empty() || is_joining,
+        "join.replaces: say with join.through how to reach the ring it is in".into(),
+    );
+    expect(join.replaces.is_empty() || is_name(&join.replaces), format!("join.replaces: {NAME_RULE}"));
+    expect(
+        join.replaces != config.name || !is_joining,
+        "join.replaces: the name is this node's own; give it another `name`".into(),
+    );
+    expect(join.zone.is_empty() || is_name(&join.zone), format!("join.zone: {NAME_RULE}"));
+    expect(join.address.is_empty() || is_address(&join.address), "join.address: write host:port".into());
+    expect(
+        !is_joining || !join.address.is_empty() || !config.listen.ip().is_unspecified(),
+        "join.address: say where others reach this node, which listens on all addresses".into(),
+    );
     errors
 }
 
