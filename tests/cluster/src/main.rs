@@ -101,6 +101,7 @@ fn scenarios(settings: &Settings, calls: u64) -> Vec<Scenario> {
     let records = settings.scaled(DEBIAN_RECORDS);
     let (damaged, harms) = (settings.scaled(100), settings.scaled(16));
     let seeds = settings.scaled(2_000);
+    let rounds = settings.scaled(1);
     let (operations, deaths) = (settings.scaled(FORWARD_OPERATIONS), settings.scaled(RETRY_KILLS));
     vec![
         (
@@ -157,6 +158,11 @@ fn scenarios(settings: &Settings, calls: u64) -> Vec<Scenario> {
             "one-retry",
             format!("{deaths} nodes killed under load at `quorum`: no operation fails beyond one retry, in any language"),
             with(scenario::one_retry, deaths),
+        ),
+        (
+            "rolling-restart",
+            format!("every node drained and restarted in turn, {rounds} times, under load at `quorum`: 0 failed requests, 0 wrong reads, in any language"),
+            with(scenario::rolling_restart, rounds),
         ),
         (
             "client-memory",

@@ -10,6 +10,7 @@ mod hostile;
 mod kills;
 mod power;
 mod rest;
+mod rolling;
 mod simulation;
 
 use std::{fs, future::Future, path::PathBuf, time::Duration};
@@ -29,6 +30,7 @@ pub use self::{
     kills::kills,
     power::power,
     rest::{Rest, come_to_rest},
+    rolling::rolling_restart,
     simulation::{bugs, simulation},
 };
 
