@@ -107,6 +107,14 @@ bugs! {
     TakeOthersAnswer,
     /// The failure of a write says that nothing was applied although a replica has it.
     DenyPartialWrite,
+    /// While two configurations are active, a read asks for its quorum in the newest alone.
+    ReadNewestOnly,
+    /// While two configurations are active, a write asks for its quorum in the newest alone.
+    WriteNewestOnly,
+    /// What replicas acknowledged under an old view counts after an operation started again under a newer one.
+    KeepAcksAcrossViews,
+    /// r = 1 and w = 1 stay 1 while two configurations are active.
+    NoRaiseWhileJoint,
 }
 
 /// Whether this mistake is to be made now.

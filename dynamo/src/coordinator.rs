@@ -7,19 +7,16 @@
 //! independent: there is no order between them, and an answer that is late, doubled, or made up finds nobody
 //! ([`CallId`]). A client that goes away changes nothing: its operation ends here all the same.
 
-use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
 
 use slab::Slab;
 
 use crate::{
     bug::{self, Bug},
-    hint::HintOperation,
     ident::StoreKey,
-    layout::{NodeIndex, View},
-    operation::{Failure, Operation, Outcome, Reply},
-    peer::{PeerOperation, PeerResult},
+    layout::NodeIndex,
+    operation::{Failure, Outcome},
     quorum::Places,
-    replica::{Minted, WriteOperation, WriteOutcome},
     ring::Ring,
     tick::Tick,
     token::TokenKey,
@@ -27,19 +24,26 @@ use crate::{
 
 mod admission;
 mod call;
+mod counters;
 mod deadlines;
 mod demand;
+mod effect;
 mod failing;
 mod flight;
 mod forwarding;
 mod hedging;
+mod input;
 mod known;
 mod reading;
+mod renewal;
 mod route;
 mod substitutes;
 mod writing;
 
 pub use call::CallId;
+pub use counters::Counters;
+pub use effect::Effect;
+pub use input::{ForwardFailed, Input, PeerCall};
 
 use admission::Arrival;
 use call::Calls;
@@ -98,186 +102,6 @@ impl CoordinatorConfig {
     }
 }
 
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// A client, or a node that forwards for one, asks for an operation.
-    Client {
-        /// The driver's number for it.
-        request: RequestId,
-        /// What it asks.
-        operation: Operation,
-        /// How many nodes have forwarded it already.
-        hops: u8,
-        /// When it ends, answered or not.
-        deadline: Tick,
-        /// Now, in milliseconds since 1970.
-        now_wall_ms: u64,
-    },
-    /// The answer to [`Effect::LocalRead`].
-    LocalRead {
-        /// Which.
-        call: CallId,
-        /// What the snapshot held.
-        result: PeerResult,
-    },
-    /// A version was minted here and is not committed yet: enough to send it to the others, not to acknowledge it.
-    Minted {
-        /// Which [`Effect::LocalWrite`] or [`Effect::LocalHint`].
-        call: CallId,
-        /// The version.
-        minted: Minted,
-    },
-    /// The answer to [`Effect::LocalWrite`] or [`Effect::LocalHint`], after the commit.
-    LocalWrite {
-        /// Which.
-        call: CallId,
-        /// How it ended.
-        outcome: WriteOutcome,
-    },
-    /// What became of an [`Effect::Peer`].
-    Peer {
-        /// Which.
-        call: CallId,
-        /// How it ended.
-        result: PeerCall,
-    },
-    /// What became of an [`Effect::Forward`].
-    Forwarded {
-        /// Which.
-        call: CallId,
-        /// The other node's reply, or why there is none.
-        result: Result<Reply, ForwardFailed>,
-    },
-    /// The driver's breaker for a peer opened or closed. Peers count as reachable until it says otherwise.
-    PeerState {
-        /// Which peer.
-        node: NodeIndex,
-        /// Whether calls to it make sense now.
-        reachable: bool,
-    },
-    /// A row of this node says, durably, that this is the view of its partition.
-    View {
-        /// The row's view.
-        view: View,
-    },
-    /// The time of [`Coordinator::next_deadline`] has come.
-    Deadline,
-}
-
-/// What became of a call to a peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PeerCall {
-    /// The peer answered.
-    Answered(PeerResult),
-    /// It was not sent: the peer certainly did nothing.
-    NotSent,
-    /// It was sent and no answer will come: nobody knows what the peer did.
-    Lost,
-}
-
-/// Why a forwarded operation has no reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ForwardFailed {
-    /// Whether it was sent, so that the other node may have done it.
-    pub sent: bool,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Read here, from a snapshot, on the calling worker; answered by [`Input::LocalRead`].
-    LocalRead {
-        /// Comes back with the answer.
-        call: CallId,
-        /// A `Read` or `Digest` of the record, or a `ReadHint` of what this node keeps for its owners.
-        operation: PeerOperation,
-    },
-    /// Hand to the store's writer; answered by [`Input::Minted`] (for a mint, as soon as it is made) and
-    /// [`Input::LocalWrite`] (after the commit).
-    LocalWrite {
-        /// Comes back with the answers; `None` for a repair nobody waits for.
-        call: Option<CallId>,
-        /// What to write.
-        operation: WriteOperation,
-    },
-    /// Hand to the writer of this node's hints; answered like [`Effect::LocalWrite`].
-    LocalHint {
-        /// Comes back with the answers; `None` for a hint nobody waits for.
-        call: Option<CallId>,
-        /// What to keep.
-        operation: HintOperation,
-    },
-    /// Send to a peer; answered by [`Input::Peer`]. The driver groups what leaves together by peer.
-    Peer {
-        /// To whom.
-        to: NodeIndex,
-        /// Comes back with the answer; `None` for a repair nobody waits for, to be dropped first under pressure.
-        call: Option<CallId>,
-        /// What to ask.
-        operation: PeerOperation,
-    },
-    /// Ask another node's `Kv` with one hop more: this node is no owner of the key. Answered by [`Input::Forwarded`].
-    Forward {
-        /// Comes back with the answer.
-        call: CallId,
-        /// To whom.
-        to: NodeIndex,
-        /// What to ask.
-        operation: Box<Operation>,
-        /// When it ends.
-        deadline: Tick,
-    },
-    /// Fetch the layout of this epoch from whoever has it: an operation needs it, or somebody told of it. What comes of it is told by
-    /// [`Coordinator::set_ring`].
-    WantLayout {
-        /// Which.
-        epoch: u64,
-    },
-    /// Tell the client. Every [`Input::Client`] has exactly one, at its deadline at the latest.
-    Reply {
-        /// Which request.
-        request: RequestId,
-        /// How it ended.
-        reply: Reply,
-    },
-}
-
-/// What happened so far, for monitors and for tests that must not pass vacuously.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Merged objects sent to owners that were behind.
-    pub repairs: u64,
-    /// Records asked for after the reply because only their digest was known.
-    pub fetches: u64,
-    /// Nodes asked for their record because another failed to give its own.
-    pub upgrades: u64,
-    /// Nodes asked for their record because others were slow.
-    pub hedges: u64,
-    /// Hedges that were due and not made, because too many had been.
-    pub hedges_withheld: u64,
-    /// Objects sent to stand-ins, to be kept for owners that failed.
-    pub hints: u64,
-    /// Hints that a stand-in refused, or that nobody knows of.
-    pub hints_refused: u64,
-    /// Times that a stand-in, this node included, was asked what it keeps.
-    pub hints_read: u64,
-    /// Operations that this node coordinated in the owners' place.
-    pub stood_in: u64,
-    /// Records that did not verify, here or at a peer.
-    pub corrupt: u64,
-    /// Answers that found nobody: late, doubled, or made up.
-    pub unclaimed: u64,
-    /// Operations handed to another node.
-    pub forwarded: u64,
-    /// Operations that ended at their deadline.
-    pub timeouts: u64,
-    /// Operations refused because too many were waiting.
-    pub overloads: u64,
-    /// Operations that ended without waiting for late answers because too many did.
-    pub unlingered: u64,
-}
-
 /// The coordinator of one RPC worker.
 #[derive(Debug)]
 pub struct Coordinator {
@@ -295,13 +119,6 @@ impl Coordinator {
             ..config
         };
         Self { shared: Shared::new(config), flights: Slab::new(), deadlines: Deadlines::default() }
-    }
-
-    /// Takes a ring with more layouts, or fewer that are older, in which this node stands at `me`. Operations in flight go on under the
-    /// views they have.
-    pub fn set_ring(&mut self, now: Tick, me: Option<NodeIndex>, ring: Arc<Ring>, _effects: &mut Vec<Effect>) {
-        self.shared.now = now;
-        self.shared.set_ring(me, ring);
     }
 
     /// When to step [`Input::Deadline`] if nothing else happens before; `None` while there is nothing to wait for.
@@ -337,7 +154,7 @@ impl Coordinator {
         let flight = self.flights.get(call.calls().slot()).filter(|flight| flight.head.calls == call.calls())?;
         match &flight.stage {
             Stage::Writing(writing) if !flight.head.route.is_standing_in() => Some(writing.store_key()),
-            Stage::Writing(_) | Stage::Reading(_) | Stage::Forwarding(_) => None,
+            Stage::Writing(_) | Stage::Reading(_) | Stage::Forwarding(_) | Stage::Parked(_) => None,
         }
     }
 
@@ -358,19 +175,19 @@ impl Coordinator {
             Input::Minted { call, minted } => {
                 self.resume(call.calls(), effects, |Flight { head, stage }, shared, effects| match stage {
                     Stage::Writing(writing) => writing.on_minted(minted, head, shared, effects),
-                    Stage::Reading(_) | Stage::Forwarding(_) => Flow::Unclaimed,
+                    Stage::Reading(_) | Stage::Forwarding(_) | Stage::Parked(_) => Flow::Unclaimed,
                 });
             }
             Input::LocalWrite { call, outcome } => {
                 self.resume(call.calls(), effects, |Flight { head, stage }, shared, effects| match stage {
                     Stage::Writing(writing) => writing.on_local(outcome, head, shared, effects),
-                    Stage::Reading(_) | Stage::Forwarding(_) => Flow::Unclaimed,
+                    Stage::Reading(_) | Stage::Forwarding(_) | Stage::Parked(_) => Flow::Unclaimed,
                 });
             }
             Input::Forwarded { call, result } => {
                 self.resume(call.calls(), effects, |Flight { head, stage }, shared, effects| match stage {
                     Stage::Forwarding(forwarding) => forwarding.on_reply(call, result, head, shared, effects),
-                    Stage::Reading(_) | Stage::Writing(_) => Flow::Unclaimed,
+                    Stage::Reading(_) | Stage::Writing(_) | Stage::Parked(_) => Flow::Unclaimed,
                 });
             }
             Input::PeerState { node, reachable } => self.shared.set_reachable(node, reachable),
@@ -384,7 +201,7 @@ impl Coordinator {
         self.resume(call.calls(), effects, |Flight { head, stage }, shared, effects| match stage {
             Stage::Reading(reading) => reading.on_answer((place, ask), result, head, shared, effects),
             Stage::Writing(writing) => writing.on_peer(place, result, head, shared, effects),
-            Stage::Forwarding(_) => Flow::Unclaimed,
+            Stage::Forwarding(_) | Stage::Parked(_) => Flow::Unclaimed,
         });
     }
 
@@ -400,6 +217,12 @@ impl Coordinator {
                 Stage::Writing(writing) if now < head.deadline => writing.on_hedge(head, shared, effects),
                 Stage::Writing(writing) => writing.on_deadline(head, shared, effects),
                 Stage::Forwarding(forwarding) => forwarding.on_deadline(head, shared, effects),
+                Stage::Parked(_) => {
+                    shared.counters.timeouts += 1;
+                    let (failure, receipt) = (failing::uninformed(head), head.receipt(Places::NONE, 0));
+                    head.reply(Outcome::Failed(failure), receipt, effects);
+                    Flow::End
+                }
             });
             self.watch(calls.slot(), now);
         }
@@ -438,14 +261,15 @@ impl Coordinator {
                     Writing::begin(address, write, head, shared, effects).map(Stage::Writing)
                 });
             }
-            Flow::StandIn(operation) => self.go_on(calls.slot(), effects, |head, shared, effects| {
-                admission::stand_in(shared, head, *operation, effects)
-            }),
+            Flow::StandIn => {
+                self.go_on(calls.slot(), effects, |head, shared, effects| admission::stand_in(shared, head, effects))
+            }
+            Flow::Renew => self.renew(calls.slot(), effects),
         }
     }
 
-    /// Lets an operation enter another stage: the delete after its read, or the work itself when nobody took it over. Its
-    /// calls get new names: what was asked before is settled, and late answers have nothing to add.
+    /// Lets an operation enter another stage: the delete after its read, the work itself when nobody took it over, all anew under
+    /// another view. Its calls get new names: what was asked before is settled, and late answers have nothing to add.
     fn go_on(
         &mut self,
         slot: usize,
@@ -462,7 +286,8 @@ impl Coordinator {
                 self.watch(slot, self.shared.now);
             }
             Err(failure) => {
-                let receipt = head.receipt(Places::NONE, head.demand.write);
+                let need = head.route.write_quorums(&head.demand).map_or(0, |quorums| quorums.need());
+                let receipt = head.receipt(Places::NONE, need);
                 head.reply(Outcome::Failed(failure), receipt, effects);
                 self.flights.remove(slot);
             }
@@ -476,7 +301,7 @@ impl Coordinator {
         let may_hedge = match stage {
             Stage::Reading(reading) => !head.is_answered && reading.may_hedge(head),
             Stage::Writing(writing) => writing.may_hedge(head),
-            Stage::Forwarding(_) => false,
+            Stage::Forwarding(_) | Stage::Parked(_) => false,
         };
         let hedge_after_ms = self.shared.config.hedge_after_ms;
         let due = now.after(hedge_after_ms.max(now.since(head.begun)));

@@ -3,7 +3,7 @@
 //!
 //! [`get::Get`] and [`put::Put`] share one shape: `new`, `on_reply`, `verdict`, `repairs`. While a partition moves, several
 //! configurations are active, and an operation needs its quorum in every one of them, all counted under exactly the
-//! operation's view; today there is always one.
+//! operation's view; otherwise there is one.
 //!
 //! A quorum is sloppy (section 4.6) when [`Quorums::admit`] has let a stand-in count beside the owners. Each place is another
 //! node, so W answers stay W distinct nodes, whoever gave them.
@@ -65,6 +65,12 @@ impl Places {
     /// Whether the place is in the set.
     pub fn contains(self, place: Place) -> bool {
         self.0 & (1 << place.0) != 0
+    }
+
+    /// The same places one position later, for somebody who comes before them all.
+    #[must_use]
+    pub fn one_later(self) -> Self {
+        Self(self.0 << 1)
     }
 
     /// How many there are.
@@ -189,6 +195,11 @@ impl Quorums {
         } else {
             Verdict::Pending
         }
+    }
+
+    /// How many answers the configuration that needs most needs: what a receipt reports.
+    pub fn need(&self) -> u8 {
+        self.configurations().iter().map(|asked| asked.need).max().unwrap_or(0)
     }
 
     /// How many answers the configuration that lacks most needs, and how many of them it has: what an error reports.

@@ -117,31 +117,112 @@ impl Ring {
     /// The configurations that a view calls active for an id, the oldest first. `None` when the layouts to tell are not here: they must
     /// be fetched.
     pub fn configurations(&self, id: &Id, view: &View) -> Option<Vec<OwnerSet>> {
-        let mut found = Vec::new();
-        let mut epoch = view.hi;
-        loop {
-            let layout = self.layouts.get(&epoch)?;
-            let partition = layout.partition(id);
-            // A view is named after spans, so `hi` names a configuration that this very layout introduced.
-            if layout.spans.of(partition).since != epoch {
-                return None;
-            }
-            found.push(OwnerSet { epoch, owners: layout.owners(partition).collect() });
-            if epoch <= view.lo {
-                break;
-            }
-            let before = self.layouts.get(&(epoch - 1))?;
-            epoch = before.spans.of(before.partition(id)).since;
-            if epoch < view.lo {
-                return None;
-            }
-        }
+        let set = |named: Named<'_>| OwnerSet { epoch: named.epoch, owners: named.owners().collect() };
+        let mut found: Vec<OwnerSet> =
+            self.active(id, view).map(|named| named.map(set)).collect::<Result<_, Untold>>().ok()?;
         found.reverse();
         Some(found)
+    }
+
+    /// The same one by one and the newest first, without a list. After an error there is nothing more.
+    pub fn active<'r>(&'r self, id: &'r Id, view: &View) -> Active<'r> {
+        Active { ring: self, id, lo: view.lo, next: Next::Newest(view.hi) }
     }
 
     /// Whether a node is given up for lost: no quorum waits for it.
     pub fn is_lost(&self, node: NodeIndex) -> bool {
         self.newest.member(node).is_some_and(|member| member.state == MemberState::Lost)
+    }
+}
+
+/// A configuration by its name, and a layout under which the partition's owners are just these: they keep their name until they change.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'r> {
+    /// Its name: the epoch of the layout that introduced it.
+    pub epoch: u64,
+    /// A layout under which it is the partition's configuration.
+    pub layout: &'r Layout,
+    /// The partition's number under that layout.
+    pub partition: u32,
+}
+
+impl<'r> Named<'r> {
+    /// Its nodes in order of preference.
+    pub fn owners(&self) -> impl DoubleEndedIterator<Item = NodeIndex> + Clone + use<'r> {
+        self.layout.owners(self.partition)
+    }
+}
+
+/// Why the configurations of a view can't be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untold {
+    /// A layout is not here.
+    Missing {
+        /// Which.
+        epoch: u64,
+    },
+    /// The layouts are here, and the partition never had configurations of these names.
+    Misnamed,
+}
+
+/// The active configurations of a view; see [`Ring::active`].
+#[derive(Clone, Debug)]
+pub struct Active<'r> {
+    ring: &'r Ring,
+    id: &'r Id,
+    lo: u64,
+    next: Next,
+}
+
+/// Where to look for the next configuration.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    /// The one of this name.
+    Newest(u64),
+    /// The one before the one of this name.
+    Before(u64),
+    /// There is no more.
+    Nothing,
+}
+
+impl<'r> Iterator for Active<'r> {
+    type Item = Result<Named<'r>, Untold>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let found = match self.next {
+            Next::Newest(epoch) => self.newest(epoch),
+            Next::Before(epoch) => self.before(epoch),
+            Next::Nothing => return None,
+        };
+        self.next = match found {
+            Ok(Named { epoch, .. }) if epoch > self.lo => Next::Before(epoch),
+            Ok(_) | Err(_) => Next::Nothing,
+        };
+        Some(found)
+    }
+}
+
+impl<'r> Active<'r> {
+    /// The configuration of this name: by the newest layout if it is still the newest configuration, else by the layout that introduced
+    /// it.
+    fn newest(&self, epoch: u64) -> Result<Named<'r>, Untold> {
+        let newest = self.named(&self.ring.newest);
+        if newest.epoch == epoch {
+            return Ok(newest);
+        }
+        let layout = self.ring.layouts.get(&epoch).ok_or(Untold::Missing { epoch })?;
+        // A view is named after spans, so this very layout must have introduced it.
+        Some(self.named(layout)).filter(|named| named.epoch == epoch).ok_or(Untold::Misnamed)
+    }
+
+    fn before(&self, epoch: u64) -> Result<Named<'r>, Untold> {
+        let epoch = epoch.checked_sub(1).ok_or(Untold::Misnamed)?;
+        let layout = self.ring.layouts.get(&epoch).ok_or(Untold::Missing { epoch })?;
+        Some(self.named(layout)).filter(|named| named.epoch >= self.lo).ok_or(Untold::Misnamed)
+    }
+
+    fn named(&self, layout: &'r Layout) -> Named<'r> {
+        let partition = layout.partition(self.id);
+        Named { epoch: layout.spans.of(partition).since, layout, partition }
     }
 }

@@ -11,13 +11,14 @@ use super::{
     flight::{Flight, Head, Shared, Stage},
     forwarding::{Forwarding, Handed},
     reading::{Purpose, Reading},
+    renewal::set_out,
     route::Route,
     writing::Writing,
 };
 use crate::{
     hlc,
     ident::{KEY_BYTES_MAX, StoreKey, is_bucket_name},
-    layout::BucketProperties,
+    layout::{BucketProperties, View},
     operation::{Action, Address, Basis, ErrorCode, Failure, Operation, Outcome, Receipt, Reply},
     replica::{MintBasis, Write},
     tick::Tick,
@@ -57,9 +58,7 @@ impl Coordinator {
         check_names(&operation.address)?;
         let layout = self.shared.layout();
         let bucket = properties(&self.shared, &operation.address);
-        let owners = layout.owners(layout.partition(&operation.address.store_key.id())).count();
-        let demand = Demand::resolve(&operation.consistency, &bucket, layout.replicas, owners)?;
-        let route = Route::new(layout, self.shared.config.me, &operation.address.store_key, &demand);
+        let demand = Demand::resolve(&operation.consistency, &bucket, layout.replicas)?;
         let slot = self.flights.vacant_key();
         let deadline = deadline.min(now.after(self.shared.config.budget_max_ms));
         let calls = self.shared.calls(slot);
@@ -69,12 +68,17 @@ impl Coordinator {
             begun: now,
             deadline,
             now_wall_ms,
-            route,
+            route: Route::nowhere(0, View { prefix: 0, bits: 0, lo: 0, hi: 0 }),
             demand,
             is_answered: false,
+            operation,
+            hops,
+            heard: None,
+            renewals: 0,
+            maybe_applied: false,
             lingering_bytes: 0,
         };
-        let stage = first_stage(&mut self.shared, &mut head, hops, operation, effects)?;
+        let stage = set_out(&mut self.shared, &mut head, None, effects)?;
         let slot = self.flights.insert(Flight { head, stage });
         self.watch(slot, now);
         self.wake(deadline, calls);
@@ -83,52 +87,34 @@ impl Coordinator {
 }
 
 /// Finds out which node coordinates the operation, and begins it there.
-fn first_stage(
-    shared: &mut Shared,
-    head: &mut Head,
-    hops: u8,
-    operation: Operation,
-    effects: &mut Vec<Effect>,
-) -> Result<Stage, Failure> {
+pub(super) fn first_stage(shared: &mut Shared, head: &mut Head, effects: &mut Vec<Effect>) -> Result<Stage, Failure> {
     if head.route.is_mine() {
-        return coordinate(shared, head, operation, effects);
+        return coordinate(shared, head, effects);
     }
-    if hops == 0 {
-        return match Forwarding::begin(operation, head, shared, effects)? {
+    if head.hops == 0 {
+        return match Forwarding::begin(head, shared, effects)? {
             Handed::On(forwarding) => Ok(Stage::Forwarding(forwarding)),
-            Handed::Here(operation) => stand_in(shared, head, *operation, effects),
+            Handed::Here => stand_in(shared, head, effects),
         };
     }
     // Who forwarded it could reach no owner. That this node may be able to changes nothing: one hop is enough.
-    if head.demand.is_sloppy && shared.config.me.is_some() && !owns(shared, &operation.address) {
-        return stand_in(shared, head, operation, effects);
+    if head.demand.is_sloppy && !head.route.is_member {
+        return stand_in(shared, head, effects);
     }
-    Err(failing::not_an_owner(head.route.nodes(head.route.owners())))
+    Err(failing::not_an_owner(head))
 }
 
 /// Begins an operation that this node coordinates in the owners' place.
-pub(super) fn stand_in(
-    shared: &mut Shared,
-    head: &mut Head,
-    operation: Operation,
-    effects: &mut Vec<Effect>,
-) -> Result<Stage, Failure> {
-    let Some(me) = shared.config.me else {
-        return Err(failing::not_an_owner(head.route.nodes(head.route.owners())));
-    };
+pub(super) fn stand_in(shared: &mut Shared, head: &mut Head, effects: &mut Vec<Effect>) -> Result<Stage, Failure> {
+    let Some(me) = shared.config.me else { return Err(failing::not_an_owner(head)) };
     shared.counters.stood_in += 1;
     head.route = head.route.standing_in(me);
-    coordinate(shared, head, operation, effects)
+    coordinate(shared, head, effects)
 }
 
 /// Begins an operation that this node coordinates.
-fn coordinate(
-    shared: &mut Shared,
-    head: &mut Head,
-    operation: Operation,
-    effects: &mut Vec<Effect>,
-) -> Result<Stage, Failure> {
-    let Operation { address, consistency: _, action } = operation;
+fn coordinate(shared: &mut Shared, head: &mut Head, effects: &mut Vec<Effect>) -> Result<Stage, Failure> {
+    let Operation { address, consistency: _, action } = head.operation.clone();
     match action {
         Action::Get { without_values } => {
             let purpose = Purpose::Get { without_values, rule: properties(shared, &address).conflict_rule };
@@ -163,12 +149,6 @@ fn coordinate(
             Writing::begin(address, write, head, shared, effects).map(Stage::Writing)
         }
     }
-}
-
-/// Whether this node is an owner of the key, in use or not.
-fn owns(shared: &Shared, address: &Address) -> bool {
-    let layout = shared.layout();
-    layout.owners(layout.partition(&address.store_key.id())).any(|owner| Some(owner) == shared.config.me)
 }
 
 /// The clock from which on a value that lives so long is no longer seen; 0 for never.

@@ -9,55 +9,69 @@ use crate::{
     operation::{Consistency, ErrorCode, Failure},
 };
 
-/// What an operation asks of replication, in numbers that can be met by the owners there are.
+/// How many owners of a configuration must answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// So many, or all if there are fewer.
+    Number(u8),
+    /// More than half.
+    Majority,
+    /// All.
+    All,
+}
+
+/// What an operation asks of replication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Demand {
     /// Owners in use: the first so many of the preference list.
     pub(super) owners: usize,
     /// Replicas that must give their record before a read is answered.
-    pub(super) read: u8,
+    pub(super) read: Wanted,
     /// Replicas that must have a write on disk before it is acknowledged.
-    pub(super) write: u8,
+    pub(super) write: Wanted,
     /// Whether stand-ins count beside owners: level `available`.
     pub(super) is_sloppy: bool,
 }
 
+impl Wanted {
+    /// The number for a configuration with so many owners in use, at least a majority if it `is_raised`. A new owner is FULL when it has
+    /// merged a majority of each older configuration, so it has all that majorities wrote and no more; and who writes to fewer, or reads
+    /// from fewer, while two configurations are active, could miss it for good.
+    pub(super) fn of(self, owners: u8, is_raised: bool) -> u8 {
+        let majority = owners / 2 + 1;
+        let asked = match self {
+            Self::Number(number) => number.min(owners),
+            Self::Majority => majority,
+            Self::All => owners,
+        };
+        if is_raised && !bug::is_on(Bug::NoRaiseWhileJoint) { asked.max(majority) } else { asked }
+    }
+}
+
 impl Demand {
-    /// What `asked` means for a bucket with these properties, under a layout with `replicas` slots a partition (N), for a
-    /// key that has `owners` owners (at most N; fewer while there are fewer nodes).
+    /// What `asked` means for a bucket with these properties, under a layout with `replicas` slots a partition (N).
     ///
     /// The request's r and w go before its level, and both before the bucket's. An r or w that N allows and the owners
     /// there are can't meet is lowered to their number; the receipt shows it.
-    pub(super) fn resolve(
-        asked: &Consistency,
-        bucket: &BucketProperties,
-        replicas: u8,
-        owners: usize,
-    ) -> Result<Self, Failure> {
+    pub(super) fn resolve(asked: &Consistency, bucket: &BucketProperties, replicas: u8) -> Result<Self, Failure> {
         let level = asked.level.unwrap_or(bucket.level);
         let n = if asked.n == 0 { replicas } else { asked.n };
         if n > replicas || asked.r > n || asked.w > n {
             return Err(too_much(asked, replicas));
         }
-        let owners = owners.min(usize::from(n));
-        let Ok(in_use @ 1..) = u8::try_from(owners) else {
-            return Err(Failure::new(
-                ErrorCode::Unavailable,
-                "no node owns this key under the layout; nothing was done, wait until the ring has nodes",
-            ));
-        };
         let usual = match level {
-            Level::One => 1,
-            Level::Available | Level::Quorum => in_use / 2 + 1,
-            Level::All => in_use,
+            Level::One => Wanted::Number(1),
+            Level::Available | Level::Quorum => Wanted::Majority,
+            Level::All => Wanted::All,
         };
-        let number = |asked_number: u8, bucket_number: u8| match (asked_number, asked.level, bucket_number) {
-            (1.., _, _) => asked_number.min(in_use),
-            (0, None, 1..) => bucket_number.min(in_use),
+        let wanted = |asked_number: u8, bucket_number: u8| match (asked_number, asked.level, bucket_number) {
+            (1.., _, _) => Wanted::Number(asked_number),
+            (0, None, 1..) => Wanted::Number(bucket_number),
             (0, Some(_), _) | (0, None, 0) => usual,
         };
         let is_sloppy = level == Level::Available || bug::is_on(Bug::StandInCountsForQuorum);
-        Ok(Self { owners, read: number(asked.r, bucket.r), write: number(asked.w, bucket.w), is_sloppy })
+        let (read, write) = (wanted(asked.r, bucket.r), wanted(asked.w, bucket.w));
+        Ok(Self { owners: usize::from(n), read, write, is_sloppy })
     }
 }
 
@@ -73,16 +87,19 @@ fn too_much(asked: &Consistency, replicas: u8) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::Demand;
+    use super::{Demand, Wanted};
     use crate::{
         layout::{BucketProperties, Level},
         operation::{Consistency, ErrorCode},
     };
 
+    /// In numbers, for a key with so many owners.
     fn resolve(level: Option<Level>, [r, w, n]: [u8; 3], owners: usize) -> Result<(usize, u8, u8), ErrorCode> {
         let bucket = BucketProperties { r: 1, w: 3, ..BucketProperties::default() };
-        let demand = Demand::resolve(&Consistency { level, r, w, n }, &bucket, 3, owners);
-        demand.map(|demand| (demand.owners, demand.read, demand.write)).map_err(|failure| failure.code)
+        let demand = Demand::resolve(&Consistency { level, r, w, n }, &bucket, 3).map_err(|failure| failure.code)?;
+        let in_use = demand.owners.min(owners);
+        let number = |wanted: Wanted| wanted.of(in_use as u8, false);
+        Ok((in_use, number(demand.read), number(demand.write)))
     }
 
     #[test]
@@ -118,7 +135,7 @@ mod tests {
         let bucket = BucketProperties { level: Level::Available, ..BucketProperties::default() };
         let is_sloppy = |level, w| {
             let consistency = Consistency { level, w, ..Consistency::default() };
-            Demand::resolve(&consistency, &bucket, 3, 3).unwrap().is_sloppy
+            Demand::resolve(&consistency, &bucket, 3).unwrap().is_sloppy
         };
         for level in [Level::One, Level::Quorum, Level::All, Level::Available] {
             for w in 0..4 {
@@ -130,7 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_without_owners_is_unavailable() {
-        assert_eq!(resolve(None, [0; 3], 0), Err(ErrorCode::Unavailable));
+    fn while_several_configurations_are_active_a_majority_of_each_is_the_least() {
+        for owners in 1..=7 {
+            let majority = owners / 2 + 1;
+            assert_eq!(Wanted::Number(1).of(owners, true), majority);
+            assert_eq!(Wanted::Majority.of(owners, true), majority);
+            assert_eq!(Wanted::All.of(owners, true), owners);
+            assert_eq!(Wanted::Number(7).of(owners, true), owners);
+            assert_eq!(Wanted::Number(1).of(owners, false), 1);
+        }
     }
 }

@@ -1,10 +1,9 @@
 //! How operations fail: each failure says what happened, whether anything may have been applied, and what to do.
 
-use alloc::{format, vec::Vec};
+use alloc::{format, string::String};
 
-use super::route::Route;
+use super::{flight::Head, route::Route};
 use crate::{
-    layout::NodeIndex,
     operation::{ErrorCode, Failure},
     peer::PeerResult,
 };
@@ -152,10 +151,63 @@ impl Shortfall<'_> {
 }
 
 /// This node may not forward, and owns nothing of the key.
-pub(super) fn not_an_owner(owners: Vec<NodeIndex>) -> Failure {
-    let message = "this node does not own the key and the request was forwarded already; nothing was done, fetch the ring \
-                   and ask an owner";
-    Failure { owners, ..Failure::new(ErrorCode::StaleView, message) }
+pub(super) fn not_an_owner(head: &Head) -> Failure {
+    stale(
+        head,
+        format!(
+            "this node does not own the key and the request was forwarded already; {}, fetch the ring and ask an owner",
+            done(head)
+        ),
+    )
+}
+
+/// A replica named a view that no layout explains, or it can't be known who the owners are.
+pub(super) fn unexplained(head: &Head) -> Failure {
+    stale(head, format!("the layouts do not say who owns the key; {}, look at this node's log", done(head)))
+}
+
+/// The partition's owners have changed more often than an operation can bear.
+pub(super) fn restless(head: &Head) -> Failure {
+    let times = head.renewals;
+    stale(
+        head,
+        format!(
+            "the key's owners changed again after the operation had started anew {times} times; {}, try again with the same operation id",
+            done(head)
+        ),
+    )
+}
+
+/// This node minted the version without an operation id and is no owner any more: whoever minted it once more would make it two.
+pub(super) fn disowned(head: &Head) -> Failure {
+    stale(
+        head,
+        format!(
+            "this node stopped being an owner of the key while it wrote; {}, read before writing again",
+            done(head)
+        ),
+    )
+}
+
+/// A replica knows of a layout that could not be fetched in time.
+pub(super) fn uninformed(head: &Head) -> Failure {
+    stale(
+        head,
+        format!(
+            "a replica knows a newer layout, which this node could not fetch in time; {}, try again, here or at another node",
+            done(head)
+        ),
+    )
+}
+
+fn stale(head: &Head, message: String) -> Failure {
+    let owners = head.route.nodes(head.route.owners());
+    let maybe_applied = head.maybe_applied;
+    Failure { owners, maybe_applied, ..Failure::with_message(ErrorCode::StaleView, message) }
+}
+
+fn done(head: &Head) -> &'static str {
+    if head.maybe_applied { "the write may have been stored and may still appear" } else { "nothing was done" }
 }
 
 /// Too many operations wait.

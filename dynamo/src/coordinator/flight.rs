@@ -11,11 +11,11 @@ use super::{
     known::Known,
     reading::Reading,
     route::Route,
-    writing::Writing,
+    writing::{Writing, Written},
 };
 use crate::{
     ident::NodeId,
-    layout::{Layout, NodeIndex},
+    layout::{Layout, NodeIndex, View},
     operation::{Address, Operation, Outcome, Receipt, Reply},
     quorum::{Place, Places},
     replica::Write,
@@ -46,6 +46,16 @@ pub(super) struct Head {
     pub(super) demand: Demand,
     /// Whether the client has its reply.
     pub(super) is_answered: bool,
+    /// What is to be done: what it starts again with, and what another node is asked to do.
+    pub(super) operation: Operation,
+    /// How many nodes have forwarded it.
+    pub(super) hops: u8,
+    /// The newest view that a replica named, if one did: what it starts again under.
+    pub(super) heard: Option<View>,
+    /// How often it has started again.
+    pub(super) renewals: u8,
+    /// Whether something may have been written before it started again.
+    pub(super) maybe_applied: bool,
     /// Bytes it was counted with when it began to linger.
     pub(super) lingering_bytes: usize,
 }
@@ -59,6 +69,8 @@ pub(super) enum Stage {
     Writing(Writing),
     /// Another node does it.
     Forwarding(Forwarding),
+    /// Waits for a layout, with what it has written so far.
+    Parked(Option<Written>),
 }
 
 /// What becomes of an operation after an input.
@@ -72,8 +84,10 @@ pub(super) enum Flow {
     End,
     /// It has read what a delete replaces, and goes on to write this.
     Write(Box<(Address, Write)>),
-    /// No owner can be reached, and this node is the first to stand in for them: it coordinates this itself.
-    StandIn(Box<Operation>),
+    /// No owner can be reached, and this node is the first to stand in for them: it coordinates the operation itself.
+    StandIn,
+    /// A replica knows a newer view: it starts again under that, or waits for the layout that says what the view means.
+    Renew,
     /// The input was not for it.
     Unclaimed,
 }
@@ -89,6 +103,10 @@ pub(super) struct Shared {
     stand_ins: BTreeMap<u32, Vec<NodeIndex>>,
     /// Which views are known to be newer than the newest layout says.
     pub(super) known: Known,
+    /// Nodes that are given up for lost; nearly always none.
+    pub(super) lost: Vec<NodeIndex>,
+    /// The layout that was asked for last, and when.
+    pub(super) wanted: (u64, Tick),
     pub(super) counters: Counters,
     pub(super) hedges: HedgeBudget,
     /// The time of the step that is being taken.
@@ -103,10 +121,13 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: CoordinatorConfig) -> Self {
         let unreachable = vec![false; config.ring.newest().members.len()];
+        let lost = lost_nodes(&config.ring);
         Self {
             config,
             unreachable,
             known: Known::default(),
+            lost,
+            wanted: (0, Tick(0)),
             stand_ins: BTreeMap::new(),
             counters: Counters::default(),
             hedges: HedgeBudget::new(),
@@ -138,6 +159,8 @@ impl Shared {
         self.unreachable = unreachable.collect();
         self.stand_ins.clear();
         self.known.set_ring(&ring);
+        self.lost = lost_nodes(&ring);
+        self.wanted = (0, Tick(0));
         self.config.ring = ring;
         self.config.me = me;
     }
@@ -159,10 +182,10 @@ impl Shared {
         self.stand_ins.entry(partition).or_insert_with(|| layout.stand_ins(partition, alive).collect())
     }
 
-    /// Who a node is, for ever; `None` if the layout has changed since it got this number.
+    /// Who a node of a route is, for ever: by the layout that was the newest when the way was found, for since then another may have
+    /// been given its place. `None` if that layout is forgotten.
     pub(super) fn id_of(&self, node: NodeIndex, route: &Route) -> Option<NodeId> {
-        let layout = self.layout();
-        if layout.epoch == route.view.hi { layout.member(node).map(|member| member.id) } else { None }
+        self.config.ring.layout(route.epoch)?.member(node).map(|member| member.id)
     }
 
     pub(super) fn is_unreachable(&self, node: NodeIndex) -> bool {
@@ -185,6 +208,11 @@ impl Shared {
     }
 }
 
+fn lost_nodes(ring: &Ring) -> Vec<NodeIndex> {
+    let nodes = (0..ring.newest().members.len() as u16).map(NodeIndex);
+    nodes.filter(|&node| ring.is_lost(node)).collect()
+}
+
 impl Stage {
     /// Bytes of the record it keeps.
     pub(super) fn record_bytes(&self) -> usize {
@@ -192,6 +220,7 @@ impl Stage {
             Self::Reading(reading) => reading.record_bytes(),
             Self::Writing(writing) => writing.record_bytes(),
             Self::Forwarding(_) => 0,
+            Self::Parked(written) => written.as_ref().map_or(0, Written::record_bytes),
         }
     }
 }
@@ -208,7 +237,7 @@ impl Head {
     pub(super) fn receipt(&self, answered: Places, need: u8) -> Receipt {
         Receipt {
             answered: self.route.nodes(answered),
-            epoch: self.route.view.hi,
+            epoch: self.route.epoch,
             need,
             durable: 0,
             stand_ins: answered.intersection(self.route.stand_ins()).len(),

@@ -1,5 +1,6 @@
-//! An operation that another node does, because this one is no owner of its key: one hop, so that any node takes any
-//! request and none goes around in circles. At level `available` it goes to the first live stand-in when no owner can be
+//! An operation that another node does, because this one is an owner of its key under no active configuration: one hop, so that any
+//! node takes any request and none goes around in circles. Owners may have changed without this node's knowledge: whom it asks then
+//! does nothing and says whom to ask instead. At level `available` it goes to the first live stand-in when no owner can be
 //! reached, and if that is this node, it stays.
 
 use alloc::{boxed::Box, vec::Vec};
@@ -11,16 +12,20 @@ use super::{
     flight::{Flow, Head, Shared},
 };
 use crate::{
-    operation::{Action, Failure, Operation, Outcome, Receipt, Reply},
-    quorum::{Place, Places},
+    layout::REPLICAS_MAX,
+    operation::{Action, ErrorCode, Failure, Outcome, Receipt, Reply},
+    quorum::{CONFIGURATIONS_MAX, Place, Places},
 };
+
+/// Most owners of which a refusal's word is taken: those of all configurations that can be active.
+const OWNERS_FOLLOWED_MAX: usize = CONFIGURATIONS_MAX * REPLICAS_MAX as usize;
 
 /// Who does an operation that this node owns nothing of.
 pub(super) enum Handed {
     /// Another node, which has it now.
     On(Forwarding),
     /// This one: no owner can be reached, and it is the first to stand in for them.
-    Here(Box<Operation>),
+    Here,
 }
 
 /// What came of looking for someone to hand it to.
@@ -33,8 +38,6 @@ enum Taker {
 /// A forwarded operation.
 #[derive(Debug)]
 pub(super) struct Forwarding {
-    /// On the heap, for it is large and rare: it shall not make every operation's state larger.
-    operation: Box<Operation>,
     /// Owners it may still be handed to.
     untried: Places,
     /// The owner that has it now.
@@ -43,18 +46,13 @@ pub(super) struct Forwarding {
 
 impl Forwarding {
     /// Hands the operation to the first owner that can be reached.
-    pub(super) fn begin(
-        operation: Operation,
-        head: &mut Head,
-        shared: &mut Shared,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Handed, Failure> {
+    pub(super) fn begin(head: &mut Head, shared: &mut Shared, effects: &mut Vec<Effect>) -> Result<Handed, Failure> {
         let untried = head.route.owners().without(shared.unreachable(&head.route));
-        let mut forwarding = Self { operation: Box::new(operation), untried, at: Place::FIRST };
+        let mut forwarding = Self { untried, at: Place::FIRST };
         match forwarding.hand_on(head, shared, effects) {
             Taker::Found => Ok(Handed::On(forwarding)),
-            Taker::Me => Ok(Handed::Here(forwarding.operation)),
-            Taker::Nobody => Err(forwarding.shortfall(false, head).lost()),
+            Taker::Me => Ok(Handed::Here),
+            Taker::Nobody => Err(shortfall(false, head).lost()),
         }
     }
 
@@ -71,20 +69,29 @@ impl Forwarding {
             return Flow::Unclaimed;
         }
         match result {
+            Ok(Reply { outcome: Outcome::Failed(failure), receipt }) if is_redirection(&failure) => {
+                shared.want_newer(receipt.epoch, effects);
+                self.follow(&failure, head, shared);
+                match self.hand_on(head, shared, effects) {
+                    Taker::Found => Flow::Wait,
+                    Taker::Me => Flow::StandIn,
+                    Taker::Nobody => self.fail(failure, head, effects),
+                }
+            }
             Ok(Reply { outcome, receipt }) => {
                 head.reply(outcome, receipt, effects);
                 Flow::End
             }
             Err(ForwardFailed { sent }) => {
-                let is_applied = sent && self.writes();
+                let is_applied = sent && writes(head);
                 if !is_applied {
                     match self.hand_on(head, shared, effects) {
                         Taker::Found => return Flow::Wait,
-                        Taker::Me => return Flow::StandIn(self.operation.clone()),
+                        Taker::Me => return Flow::StandIn,
                         Taker::Nobody => {}
                     }
                 }
-                let failure = self.shortfall(is_applied, head).lost();
+                let failure = shortfall(is_applied, head).lost();
                 self.fail(failure, head, effects)
             }
         }
@@ -93,7 +100,7 @@ impl Forwarding {
     /// Time is up.
     pub(super) fn on_deadline(&mut self, head: &mut Head, shared: &mut Shared, effects: &mut Vec<Effect>) -> Flow {
         shared.counters.timeouts += 1;
-        let failure = self.shortfall(self.writes(), head).timeout();
+        let failure = shortfall(writes(head), head).timeout();
         self.fail(failure, head, effects)
     }
 
@@ -110,25 +117,48 @@ impl Forwarding {
         self.at = place;
         shared.counters.forwarded += 1;
         let (call, to) = (head.call(place, Ask::Whole), head.route.node(place));
-        effects.push(Effect::Forward { call, to, operation: self.operation.clone(), deadline: head.deadline });
+        effects.push(Effect::Forward {
+            call,
+            to,
+            operation: Box::new(head.operation.clone()),
+            deadline: head.deadline,
+        });
         Taker::Found
     }
 
-    fn writes(&self) -> bool {
-        match self.operation.action {
-            Action::Get { .. } => false,
-            Action::Put { .. } | Action::Delete { .. } => true,
+    /// The node that was asked is no owner any more, and says who is.
+    fn follow(&mut self, failure: &Failure, head: &mut Head, shared: &Shared) {
+        let owners = failure.owners.iter().filter(|&&owner| Some(owner) != shared.config.me);
+        for &owner in owners.take(OWNERS_FOLLOWED_MAX) {
+            if !shared.is_unreachable(owner)
+                && let Some(place) = head.route.add(owner)
+            {
+                self.untried.insert(place);
+            }
         }
     }
 
-    fn fail(&self, failure: Failure, head: &mut Head, effects: &mut Vec<Effect>) -> Flow {
-        let receipt = Receipt { epoch: head.route.view.hi, replicas: head.route.replicas, ..Receipt::default() };
+    fn fail(&self, mut failure: Failure, head: &mut Head, effects: &mut Vec<Effect>) -> Flow {
+        failure.maybe_applied |= head.maybe_applied;
+        let receipt = Receipt { epoch: head.route.epoch, replicas: head.route.replicas, ..Receipt::default() };
         head.reply(Outcome::Failed(failure), receipt, effects);
         Flow::End
     }
+}
 
-    fn shortfall<'r>(&self, is_applied: bool, head: &'r Head) -> Shortfall<'r> {
-        let maybe_applied = self.writes().then_some(is_applied);
-        Shortfall { need_and_got: (1, 0), trouble: Trouble::default(), maybe_applied, route: &head.route }
+/// Whether the other node did nothing because it is no owner.
+fn is_redirection(failure: &Failure) -> bool {
+    failure.code == ErrorCode::StaleView && !failure.maybe_applied
+}
+
+fn writes(head: &Head) -> bool {
+    match head.operation.action {
+        Action::Get { .. } => false,
+        Action::Put { .. } | Action::Delete { .. } => true,
     }
+}
+
+fn shortfall(is_applied: bool, head: &Head) -> Shortfall<'_> {
+    let maybe_applied = writes(head).then_some(is_applied || head.maybe_applied);
+    Shortfall { need_and_got: (1, 0), trouble: Trouble::default(), maybe_applied, route: &head.route }
 }

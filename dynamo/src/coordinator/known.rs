@@ -23,6 +23,15 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// The view under which an operation on a partition of the newest layout begins.
+    pub(super) fn view(&self, layout: &Layout, partition: u32) -> View {
+        let default = layout.view(partition);
+        if self.views.is_empty() {
+            return default;
+        }
+        self.views.get(&(default.bits, partition)).map_or(default, |known| default.join(known))
+    }
+
     /// Takes note of a view. The number of partitions may have doubled since: then it is the view of each child.
     pub(super) fn raise(&mut self, view: View, ring: &Ring) {
         let layout = ring.newest();

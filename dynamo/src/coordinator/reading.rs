@@ -11,6 +11,7 @@ use super::{
     call::Ask,
     failing::{Shortfall, Trouble, reason},
     flight::{Flow, Head, Shared},
+    route::Route,
 };
 use crate::{
     bug::{self, Bug},
@@ -85,7 +86,7 @@ impl Reading {
     ) -> Result<Self, Failure> {
         shared.hedges.earn();
         let unreachable = shared.unreachable(&head.route);
-        let tally = Get::new(head.route.quorums(head.demand.read)?, unreachable);
+        let tally = Get::new(head.route.read_quorums(&head.demand)?, unreachable);
         let (records_pending, digests_pending) = (Places::NONE, Places::NONE);
         let trouble = Trouble::default();
         let mut reading = Self { address, purpose, tally, records_pending, digests_pending, merged: None, trouble };
@@ -96,7 +97,7 @@ impl Reading {
             return Err(Shortfall {
                 need_and_got,
                 trouble,
-                maybe_applied: reading.maybe_applied(),
+                maybe_applied: reading.maybe_applied(head),
                 route: &head.route,
             }
             .lost());
@@ -143,6 +144,13 @@ impl Reading {
             return Flow::Unclaimed;
         }
         pending.remove(place);
+        if let PeerCall::Answered(PeerResult::Stale(told)) = &result
+            && !bug::is_on(Bug::CountOtherView)
+            && shared.hear(told, head, effects)
+            && !head.is_answered
+        {
+            return Flow::Renew;
+        }
         let answer = self.understand(ask, result, shared);
         self.tally.on_reply(place, head.route.view, answer);
         if head.is_answered {
@@ -162,6 +170,7 @@ impl Reading {
                 }
                 Flow::Wait
             }
+            Verdict::Lost if head.is_behind() => Flow::Renew,
             Verdict::Lost => {
                 let failure = self.shortfall(head).lost();
                 self.fail(failure, head, effects)
@@ -275,7 +284,7 @@ impl Reading {
                 return Flow::Write(Box::new(self.tombstone(op_id, seen_clock, head)));
             }
         };
-        let mut receipt = head.receipt(self.tally.read(), head.demand.read);
+        let mut receipt = head.receipt(self.tally.read(), self.tally.quorums().need());
         receipt.repaired = self.is_someone_behind(shared.may_linger());
         let outcome = match &self.merged {
             Some(merged) => {
@@ -299,7 +308,7 @@ impl Reading {
         }
         match self.go_on_repairing(head, shared, effects) {
             Flow::End => Flow::End,
-            Flow::Wait | Flow::Linger | Flow::Write(_) | Flow::StandIn(_) | Flow::Unclaimed => Flow::Linger,
+            Flow::Wait | Flow::Linger | Flow::Write(_) | Flow::StandIn | Flow::Renew | Flow::Unclaimed => Flow::Linger,
         }
     }
 
@@ -382,7 +391,7 @@ impl Reading {
     }
 
     fn fail(&self, failure: Failure, head: &mut Head, effects: &mut Vec<Effect>) -> Flow {
-        let receipt = head.receipt(self.tally.read(), head.demand.read);
+        let receipt = head.receipt(self.tally.read(), self.tally.quorums().need());
         head.reply(Outcome::Failed(failure), receipt, effects);
         Flow::End
     }
@@ -391,16 +400,28 @@ impl Reading {
         Shortfall {
             need_and_got: self.tally.quorums().need_and_got(self.tally.read()),
             trouble: self.trouble,
-            maybe_applied: self.maybe_applied(),
+            maybe_applied: self.maybe_applied(head),
             route: &head.route,
         }
     }
 
-    /// Nothing has been written yet; a get will not write at all.
-    fn maybe_applied(&self) -> Option<bool> {
+    /// Nothing has been written yet, unless under a view before; a get will not write at all.
+    fn maybe_applied(&self, head: &Head) -> Option<bool> {
         match self.purpose {
             Purpose::Get { .. } => None,
-            Purpose::Delete { .. } => Some(false),
+            Purpose::Delete { .. } => Some(head.maybe_applied),
+        }
+    }
+
+    /// A known mistake: counts what was read under the view before.
+    pub(super) fn keep(&mut self, before: Self, way_before: &Route, head: &Head) {
+        let contents = before.merged.map(|mut merged| {
+            let (_, digest) = merged.encoded(&self.address);
+            self.merged = Some(merged);
+            digest
+        });
+        for place in before.tally.read().iter().filter_map(|place| head.route.find(way_before.node(place))) {
+            self.tally.on_reply(place, head.route.view, Answer::Record(contents));
         }
     }
 }

@@ -2,20 +2,26 @@
 
 use alloc::vec::Vec;
 
-use super::{call::Ask, demand::Demand, flight::Shared};
+use super::{
+    CoordinatorConfig,
+    call::Ask,
+    demand::{Demand, Wanted},
+    flight::Shared,
+};
 use crate::{
     bug::{self, Bug},
     ident::StoreKey,
-    layout::{Layout, NodeIndex, View},
+    layout::{NodeIndex, View},
     operation::{ErrorCode, Failure},
     peer::{PeerAction, PeerOperation},
-    quorum::{Configuration, PLACES_MAX, Place, Places, Quorums},
+    quorum::{CONFIGURATIONS_MAX, Configuration, PLACES_MAX, Place, Places, Quorums},
+    ring::{Named, Untold},
 };
 
 /// The nodes an operation uses, none of them twice: the owners in use, then stand-ins as they are needed. If this node is one
-/// of the owners it stands first; the others follow it in the order of the preference list and around its end, so that the
-/// owners of a partition spread the reads they ask of each other evenly. If it coordinates in the owners' place, it stands
-/// before them all.
+/// of the owners it stands first; the owners of the newest configuration follow it, then those only of older ones, each time in the
+/// order of the preference list and around its end, so that the owners of a partition spread the reads they ask of each other evenly.
+/// If it coordinates in the owners' place, it stands before them all. Who is given up for lost has no place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Route {
     nodes: [NodeIndex; PLACES_MAX],
@@ -24,33 +30,96 @@ pub(super) struct Route {
     owners: Places,
     /// Whether the first is this node.
     is_mine: bool,
-    /// How many owners the key has, used or not.
+    /// Whether this node is an owner, in use or not.
+    pub(super) is_member: bool,
+    /// How many owners the newest active configuration has, used or not.
     pub(super) replicas: u8,
+    /// By active configuration, the newest first: where its owners stand. Empty beyond the last.
+    configurations: [Places; CONFIGURATIONS_MAX],
+    /// The epoch of the newest layout when the way was found.
+    pub(super) epoch: u64,
     /// What every call of the operation carries, and what its answers count under.
     pub(super) view: View,
 }
 
 impl Route {
-    /// The first `demand.owners` owners of the key, seen from `me`.
-    pub(super) fn new(layout: &Layout, me: Option<NodeIndex>, store_key: &StoreKey, demand: &Demand) -> Self {
-        let partition = layout.partition(&store_key.id());
-        let owners = layout.owners(partition);
-        let in_use = demand.owners.min(PLACES_MAX);
-        let mine = owners.clone().take(in_use).position(|owner| Some(owner) == me);
-        let mut nodes = [NodeIndex(0); PLACES_MAX];
-        let mut replicas = 0;
-        let first = mine.unwrap_or(0);
-        for (at, owner) in owners.enumerate() {
-            replicas += 1;
-            if at < in_use {
-                nodes[if at < first { at + in_use - first } else { at - first }] = owner;
-            }
+    /// The way to the key's owners by every configuration that is active under `view`. While there is one, its first `demand.owners`
+    /// owners are in use; while there are several, all of them.
+    pub(super) fn new(shared: &Shared, store_key: &StoreKey, demand: &Demand, view: View) -> Result<Self, Untold> {
+        let Shared { config: CoordinatorConfig { me, ring, .. }, lost, .. } = shared;
+        let mut route = Self::nowhere(ring.epoch(), view);
+        let id = store_key.id();
+        if view.lo == view.hi {
+            let named = ring.active(&id, &view).next().unwrap_or(Err(Untold::Misnamed))?;
+            route.enter(0, named.owners(), *me, demand.owners, lost);
+            return Ok(route);
         }
-        let (count, view) = (in_use as u8, layout.view(partition));
-        Self { nodes, count, owners: Places::first(in_use), is_mine: mine.is_some(), replicas, view }
+        let mut active = [None; CONFIGURATIONS_MAX];
+        for (at, named) in ring.active(&id, &view).enumerate() {
+            *active.get_mut(at).ok_or(Untold::Misnamed)? = Some(named?);
+        }
+        let mine = active.iter().flatten().flat_map(Named::owners).find(|owner| Some(*owner) == *me);
+        // Who is here at all comes first, whatever the configuration it belongs to.
+        if let Some(me) = mine.filter(|me| !lost.contains(me)) {
+            route.place_of(me);
+        }
+        for (at, named) in active.iter().flatten().enumerate() {
+            route.enter(at, named.owners(), *me, usize::MAX, lost);
+        }
+        Ok(route)
     }
 
-    /// The same way for `me`, which is no owner and coordinates in their place. Seven owners leave room for it.
+    /// A way without places: of an operation that does not know yet whom to ask.
+    pub(super) fn nowhere(epoch: u64, view: View) -> Self {
+        Self {
+            nodes: [NodeIndex(0); PLACES_MAX],
+            count: 0,
+            owners: Places::NONE,
+            is_mine: false,
+            is_member: false,
+            replicas: 0,
+            configurations: [Places::NONE; CONFIGURATIONS_MAX],
+            epoch,
+            view,
+        }
+    }
+
+    /// Gives the first `in_use` owners of a configuration their places, those before `me` after all others.
+    fn enter(
+        &mut self,
+        at: usize,
+        owners: impl Iterator<Item = NodeIndex> + Clone,
+        me: Option<NodeIndex>,
+        in_use: usize,
+        lost: &[NodeIndex],
+    ) {
+        let used = owners.clone().filter(|owner| !lost.contains(owner)).take(in_use.min(PLACES_MAX));
+        let first = used.clone().position(|owner| Some(owner) == me);
+        let mut places = Places::NONE;
+        for owner in used.clone().skip(first.unwrap_or(0)).chain(used.take(first.unwrap_or(0))) {
+            self.place_of(owner).into_iter().for_each(|place| places.insert(place));
+        }
+        self.configurations[at] = places;
+        self.owners = self.owners.union(places);
+        self.is_mine |= first.is_some();
+        self.is_member |= owners.clone().any(|owner| Some(owner) == me);
+        if at == 0 {
+            self.replicas = owners.count() as u8;
+        }
+    }
+
+    /// The place of a node, which is given one if it has none and there is one left.
+    fn place_of(&mut self, node: NodeIndex) -> Option<Place> {
+        let known = self.nodes[..usize::from(self.count)].iter().position(|&used| used == node);
+        let place = Place::new(known.unwrap_or(usize::from(self.count)))?;
+        if known.is_none() {
+            self.nodes[place.index()] = node;
+            self.count += 1;
+        }
+        Some(place)
+    }
+
+    /// The same way for `me`, which is no owner and coordinates in their place. Four times seven owners leave room for it.
     #[must_use]
     pub(super) fn standing_in(mut self, me: NodeIndex) -> Self {
         self.dismiss();
@@ -58,23 +127,28 @@ impl Route {
         self.nodes.copy_within(0..owners, 1);
         self.nodes[0] = me;
         self.count += 1;
-        self.owners = Places::first(owners + 1);
-        self.owners.remove(Place::FIRST);
+        self.owners = self.owners.one_later();
+        self.configurations = self.configurations.map(Places::one_later);
         self.is_mine = true;
         self
     }
 
-    /// Takes the next stand-in into use: the first node alive, in the order the layout gives, that is not in use yet. `None`
-    /// when nobody is left, and when the layout has changed since: its numbers mean other nodes.
+    /// Takes the next stand-in into use: the first node alive, in the order the newest layout gives, that is not in use yet. `None`
+    /// when nobody is left, and when the number of partitions has doubled since.
     pub(super) fn recruit(&mut self, shared: &mut Shared) -> Option<Place> {
         let place = Place::new(usize::from(self.count))?;
-        if shared.layout().epoch != self.view.hi {
+        if shared.layout().partition_bits != self.view.bits {
             return None;
         }
         let is_new = |node: &&NodeIndex| !self.uses(**node) || bug::is_on(Bug::CountOneNodeTwice);
         self.nodes[place.index()] = *shared.stand_ins(self.view.prefix).iter().find(is_new)?;
         self.count += 1;
         Some(place)
+    }
+
+    /// Takes a node into use that somebody else named as an owner, if it has no place yet and there is one left.
+    pub(super) fn add(&mut self, node: NodeIndex) -> Option<Place> {
+        if self.uses(node) { None } else { self.place_of(node) }
     }
 
     /// Lets all stand-ins go but this node.
@@ -124,12 +198,38 @@ impl Route {
         nodes
     }
 
-    /// The quorums of an operation that needs `need` answers of owners, or of this node if it stands in for them. One
-    /// configuration is active for now: while the ring changes there will be one for each layout from the view's `lo` to its `hi`.
-    pub(super) fn quorums(&self, need: u8) -> Result<Quorums, Failure> {
-        let active = [Configuration { places: self.owners, need }];
-        let mut quorums = Quorums::new(self.view, &active).ok_or_else(|| {
-            Failure::new(ErrorCode::Internal, "the operation needs more answers than it has owners; nothing was done")
+    /// The place of a node, if it has one.
+    pub(super) fn find(&self, node: NodeIndex) -> Option<Place> {
+        self.places().iter().find(|&place| self.node(place) == node)
+    }
+
+    /// What a read needs of each active configuration.
+    pub(super) fn read_quorums(&self, demand: &Demand) -> Result<Quorums, Failure> {
+        self.quorums(demand.read, demand.is_sloppy, bug::is_on(Bug::ReadNewestOnly))
+    }
+
+    /// What a write needs of each active configuration.
+    pub(super) fn write_quorums(&self, demand: &Demand) -> Result<Quorums, Failure> {
+        self.quorums(demand.write, demand.is_sloppy, bug::is_on(Bug::WriteNewestOnly))
+    }
+
+    /// The quorums of an operation that wants so many answers of the owners of each active configuration, or of this node if it stands
+    /// in for them. A configuration of which everybody is lost has nobody to wait for.
+    fn quorums(&self, wanted: Wanted, is_sloppy: bool, is_newest_only: bool) -> Result<Quorums, Failure> {
+        // What stand-ins count for gives no promise that a raise could keep.
+        let is_raised = self.view.lo < self.view.hi && !is_sloppy;
+        let asked = |places: &Places| Configuration { places: *places, need: wanted.of(places.len(), is_raised) };
+        let (mut active, mut count) = ([Configuration::default(); CONFIGURATIONS_MAX], 0);
+        for places in self.configurations.iter().filter(|places| !places.is_empty()) {
+            active[count] = asked(places);
+            count += 1;
+            if is_newest_only {
+                break;
+            }
+        }
+        let mut quorums = Quorums::new(self.view, &active[..count]).ok_or_else(|| {
+            let message = "no node owns this key under the layout; nothing was done, wait until the ring has nodes";
+            Failure::new(ErrorCode::Unavailable, message)
         })?;
         if self.is_standing_in() {
             quorums.admit(Place::FIRST);

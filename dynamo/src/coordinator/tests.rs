@@ -205,6 +205,14 @@ impl Desk {
         })
     }
 
+    /// Takes the wish for a layout there is: its epoch.
+    fn wanted_layout(&mut self) -> u64 {
+        self.take(|effect| match effect {
+            Effect::WantLayout { epoch } => Some(*epoch),
+            _ => None,
+        })
+    }
+
     /// Takes the awaited local write there is.
     fn local_write(&mut self) -> (CallId, Write) {
         self.take(|effect| match effect {

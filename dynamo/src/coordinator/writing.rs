@@ -14,12 +14,13 @@ use super::{
     call::Ask,
     failing::{Shortfall, Trouble, is_final, reason},
     flight::{Flow, Head, Shared},
+    route::Route,
     substitutes::Substitutes,
 };
 use crate::{
     bug::{self, Bug},
     hint::HintOperation,
-    ident::StoreKey,
+    ident::{NodeId, StoreKey},
     operation::{Address, ErrorCode, Failure, Outcome},
     peer::{PeerAction, PeerOperation, PeerResult},
     quorum::{
@@ -44,6 +45,15 @@ pub(super) struct Writing {
     version: Option<Told>,
     substitutes: Substitutes,
     trouble: Trouble,
+    /// Whether it goes on with a version that was minted under a view before.
+    is_resumed: bool,
+}
+
+/// A version that was minted, for a write that starts again under another view.
+#[derive(Debug)]
+pub(super) struct Written {
+    record: Bytes,
+    told: Told,
 }
 
 /// What the client will be told of its version.
@@ -65,34 +75,87 @@ impl Writing {
         shared: &mut Shared,
         effects: &mut Vec<Effect>,
     ) -> Result<Self, Failure> {
+        let mut writing = Self::new(address.store_key, head, shared)?;
+        let (call, view) = (head.call(Place::FIRST, Ask::Whole), head.route.view);
+        let local = match writing.local_target(head, shared)? {
+            Some(target) => {
+                Effect::LocalHint { call: Some(call), operation: HintOperation::Mint { view, target, address, write } }
+            }
+            None => Effect::LocalWrite { call: Some(call), operation: WriteOperation::Mint { view, address, write } },
+        };
+        writing.set_out(local, head, shared, effects)?;
+        Ok(writing)
+    }
+
+    /// Goes on with a version that was minted under a view before: this node and the others are sent the record under the view of
+    /// now, and nothing is minted.
+    pub(super) fn resume(
+        written: Written,
+        head: &mut Head,
+        shared: &mut Shared,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Self, Failure> {
+        let store_key = head.operation.address.store_key;
+        let mut writing = Self { is_resumed: true, ..Self::new(store_key, head, shared)? };
+        let Written { record, told } = written;
+        let (call, view) = (Some(head.call(Place::FIRST, Ask::Whole)), head.route.view);
+        let kept = record.clone();
+        let local = match writing.local_target(head, shared)? {
+            Some(target) => {
+                Effect::LocalHint { call, operation: HintOperation::Keep { view, target, store_key, record: kept } }
+            }
+            None => Effect::LocalWrite { call, operation: WriteOperation::Merge { view, store_key, record: kept } },
+        };
+        writing.set_out(local, head, shared, effects)?;
+        writing.send_out(record, head, shared, effects);
+        writing.version = Some(told);
+        Ok(writing)
+    }
+
+    fn new(store_key: StoreKey, head: &Head, shared: &Shared) -> Result<Self, Failure> {
         let unreachable = shared.unreachable(&head.route);
-        let mut writing = Self {
-            store_key: address.store_key,
-            tally: Put::new(head.route.quorums(head.demand.write)?, Place::FIRST, unreachable),
+        Ok(Self {
+            store_key,
+            tally: Put::new(head.route.write_quorums(&head.demand)?, Place::FIRST, unreachable),
             pending: Places::NONE,
             record: None,
             version: None,
             substitutes: Substitutes::new(),
             trouble: Trouble::default(),
-        };
-        let (call, view) = (head.call(Place::FIRST, Ask::Whole), head.route.view);
-        let local = if head.route.is_standing_in() {
-            let owner = unreachable.iter().chain(head.route.owners().iter()).next().unwrap_or(Place::FIRST);
-            writing.substitutes.assign(Place::FIRST, owner);
-            let target = shared.id_of(head.route.node(owner), &head.route).ok_or_else(|| hopeless(0, head))?;
-            Effect::LocalHint { call: Some(call), operation: HintOperation::Mint { view, target, address, write } }
-        } else {
-            Effect::LocalWrite { call: Some(call), operation: WriteOperation::Mint { view, address, write } }
-        };
+            is_resumed: false,
+        })
+    }
+
+    /// Whom this node keeps the write for, if it stands in: an owner that can't be reached, or else the first.
+    fn local_target(&mut self, head: &Head, shared: &Shared) -> Result<Option<NodeId>, Failure> {
+        if !head.route.is_standing_in() {
+            return Ok(None);
+        }
+        let unreachable = shared.unreachable(&head.route);
+        let owner = unreachable.iter().chain(head.route.owners().iter()).next().unwrap_or(Place::FIRST);
+        self.substitutes.assign(Place::FIRST, owner);
+        let target = shared.id_of(head.route.node(owner), &head.route);
+        target.map(Some).ok_or_else(|| self.hopeless(0, head))
+    }
+
+    /// Begins with the local write, unless too few others can be reached.
+    fn set_out(
+        &mut self,
+        local: Effect,
+        head: &mut Head,
+        shared: &mut Shared,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
         if head.demand.is_sloppy {
-            writing.replace(head, shared, effects);
+            self.replace(head, shared, effects);
         }
-        if writing.tally.verdict() == Verdict::Lost {
-            return Err(hopeless(writing.tally.quorums().places().without(unreachable).len(), head));
+        if self.tally.verdict() == Verdict::Lost {
+            let reachable = self.tally.quorums().places().without(shared.unreachable(&head.route)).len();
+            return Err(self.hopeless(reachable, head));
         }
-        writing.pending.insert(Place::FIRST);
+        self.pending.insert(Place::FIRST);
         effects.push(local);
-        Ok(writing)
+        Ok(())
     }
 
     /// Which key it writes.
@@ -141,9 +204,14 @@ impl Writing {
                 self.replicate(minted, head, shared, effects);
                 (Answer::Durable, None)
             }
+            WriteOutcome::Stored if self.is_resumed => (Answer::Durable, None),
             // A mint is never answered so; what the store did is not known.
             WriteOutcome::Stored | WriteOutcome::Moved { .. } => {
                 (Answer::Unclear, Some(self.refusal(ErrorCode::Internal, head)))
+            }
+            WriteOutcome::Stale(told) if shared.hear(&told, head, effects) && !head.is_answered => return Flow::Renew,
+            WriteOutcome::Stale(_) if head.is_behind() && !head.is_answered && self.record.is_none() => {
+                return Flow::Renew;
             }
             WriteOutcome::Stale(_) => (Answer::Refused, Some(self.refusal(ErrorCode::StaleView, head))),
             WriteOutcome::Corrupt => {
@@ -181,6 +249,9 @@ impl Writing {
             PeerCall::Answered(PeerResult::Stored) => Answer::Durable,
             PeerCall::Answered(_) if is_stand_in && bug::is_on(Bug::CountRefusedHint) => Answer::Durable,
             PeerCall::Answered(PeerResult::Stale(_)) if bug::is_on(Bug::CountOtherView) => Answer::Durable,
+            PeerCall::Answered(PeerResult::Stale(told)) if shared.hear(&told, head, effects) && !head.is_answered => {
+                return Flow::Renew;
+            }
             PeerCall::Answered(result) => {
                 shared.counters.corrupt += u64::from(result == PeerResult::Corrupt);
                 let code = reason(&result);
@@ -267,13 +338,18 @@ impl Writing {
             }
             return;
         }
-        self.record = Some(minted.record);
+        self.send_out(minted.record, head, shared, effects);
+        let context = minted.seen.map(|seen| token::seal(&shared.config.token_key, &self.store_key, &seen));
+        self.version = Some(Told { dot: minted.dot, clock: minted.clock, siblings: minted.siblings, context });
+    }
+
+    /// Sends the record to everybody in use who can be reached.
+    fn send_out(&mut self, record: Bytes, head: &Head, shared: &mut Shared, effects: &mut Vec<Effect>) {
+        self.record = Some(record);
         for place in self.tally.next_replicas().iter() {
             self.pending.insert(place);
             self.send(place, Some(head.call(place, Ask::Whole)), head, shared, effects);
         }
-        let context = minted.seen.map(|seen| token::seal(&shared.config.token_key, &self.store_key, &seen));
-        self.version = Some(Told { dot: minted.dot, clock: minted.clock, siblings: minted.siblings, context });
     }
 
     /// Sends an owner the object, or a stand-in a hint for its owner.
@@ -337,6 +413,7 @@ impl Writing {
         match self.tally.verdict() {
             Verdict::Reached => self.succeed(head, shared, effects),
             Verdict::Pending => Flow::Wait,
+            Verdict::Lost if head.is_behind() => Flow::Renew,
             Verdict::Lost => {
                 let failure = self.shortfall(head).lost();
                 self.fail(failure, head, effects)
@@ -360,7 +437,7 @@ impl Writing {
 
     fn acknowledge(&mut self, head: &mut Head, effects: &mut Vec<Effect>) {
         let durable = self.tally.durable();
-        let mut receipt = head.receipt(durable, head.demand.write);
+        let mut receipt = head.receipt(durable, self.tally.quorums().need());
         receipt.durable = durable.len();
         let outcome = match self.version.take() {
             Some(Told { dot: _, clock, siblings, context }) => Outcome::Stored { context, siblings, clock },
@@ -369,8 +446,9 @@ impl Writing {
         head.reply(outcome, receipt, effects);
     }
 
-    fn fail(&self, failure: Failure, head: &mut Head, effects: &mut Vec<Effect>) -> Flow {
-        let mut receipt = head.receipt(self.tally.durable(), head.demand.write);
+    fn fail(&self, mut failure: Failure, head: &mut Head, effects: &mut Vec<Effect>) -> Flow {
+        failure.maybe_applied |= head.maybe_applied;
+        let mut receipt = head.receipt(self.tally.durable(), self.tally.quorums().need());
         receipt.durable = self.tally.durable().len();
         head.reply(Outcome::Failed(failure), receipt, effects);
         Flow::End
@@ -380,7 +458,9 @@ impl Writing {
         Shortfall {
             need_and_got: self.tally.quorums().need_and_got(self.tally.durable()),
             trouble: self.trouble,
-            maybe_applied: Some(self.tally.maybe_applied() && !bug::is_on(Bug::DenyPartialWrite)),
+            maybe_applied: Some(
+                (self.tally.maybe_applied() || head.maybe_applied) && !bug::is_on(Bug::DenyPartialWrite),
+            ),
             route: &head.route,
         }
     }
@@ -388,14 +468,39 @@ impl Writing {
     /// This node's replica can't coordinate the write.
     fn refusal(&mut self, code: ErrorCode, head: &Head) -> Failure {
         self.trouble.add(code);
-        let need_and_got = (head.demand.write, 0);
-        let maybe_applied = Some(code == ErrorCode::Internal);
+        let need_and_got = (self.tally.quorums().need(), 0);
+        let maybe_applied = Some(code == ErrorCode::Internal || head.maybe_applied);
         Shortfall { need_and_got, trouble: self.trouble, maybe_applied, route: &head.route }.lost()
+    }
+
+    /// Too few nodes can be reached, so nothing was begun under this view.
+    fn hopeless(&self, reachable: u8, head: &Head) -> Failure {
+        let need_and_got = (self.tally.quorums().need(), reachable);
+        let maybe_applied = Some(head.maybe_applied);
+        Shortfall { need_and_got, trouble: Trouble::default(), maybe_applied, route: &head.route }.lost()
+    }
+
+    /// Whether anything may have been stored anywhere, or may still.
+    pub(super) fn maybe_applied(&self) -> bool {
+        self.tally.maybe_applied()
+    }
+
+    /// Takes the version out of a write that ends here to start again.
+    pub(super) fn take_written(&mut self) -> Option<Written> {
+        Some(Written { record: self.record.take()?, told: self.version.take()? })
+    }
+
+    /// A known mistake: counts what was acknowledged under the view before.
+    pub(super) fn keep(&mut self, before: &Self, way_before: &Route, head: &Head) {
+        for place in before.tally.durable().iter().filter_map(|place| head.route.find(way_before.node(place))) {
+            self.tally.on_reply(place, head.route.view, Answer::Durable);
+        }
     }
 }
 
-/// Too few nodes can be reached, so nothing was begun.
-fn hopeless(reachable: u8, head: &Head) -> Failure {
-    let (need_and_got, trouble) = ((head.demand.write, reachable), Trouble::default());
-    Shortfall { need_and_got, trouble, maybe_applied: Some(false), route: &head.route }.lost()
+impl Written {
+    /// Bytes of the record it keeps.
+    pub(super) fn record_bytes(&self) -> usize {
+        self.record.len()
+    }
 }

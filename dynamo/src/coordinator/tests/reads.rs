@@ -149,12 +149,14 @@ fn a_record_of_another_key_with_the_same_hashes_is_never_this_keys_value() {
 }
 
 #[test]
-fn a_replica_with_another_view_counts_for_nothing_and_is_named_when_the_quorum_is_lost() {
+fn a_replica_with_a_view_that_no_layout_here_explains_counts_for_nothing_and_is_waited_for_in_vain() {
     let mut desk = Desk::new(2, 2);
     desk.get(Level::All);
     let reader = desk.read_at(1);
     let newer = crate::layout::View { prefix: 0, bits: 0, lo: 4, hi: 5 };
     desk.answer(reader, PeerResult::Stale(newer));
+    assert_eq!(desk.wanted_layout(), 5);
+    desk.pass(BUDGET_MS);
     let failure = desk.failure();
     assert_eq!(failure.code, ErrorCode::StaleView);
     assert_eq!(failure.owners, [NodeIndex(0), NodeIndex(1)]);

@@ -6,12 +6,24 @@ use std::collections::BTreeSet;
 use proptest::{collection::vec, prelude::any, prop_assert, prop_assert_eq, proptest, sample::Index};
 
 use super::{
-    super::{demand::Demand, flight::Shared, route::Route},
+    super::{
+        demand::{Demand, Wanted},
+        flight::Shared,
+        route::Route,
+    },
     *,
 };
 use crate::{ident::StoreKey, quorum::PLACES_MAX};
 
 const BITS: u8 = 5;
+
+const ONE: Wanted = Wanted::Number(1);
+
+/// The way under the view that the newest layout says.
+fn way(shared: &Shared, store_key: &StoreKey, demand: &Demand) -> Route {
+    let layout = shared.layout();
+    Route::new(shared, store_key, demand, layout.view(layout.partition(&store_key.id()))).unwrap()
+}
 
 /// A layout whose slots are drawn from these numbers: no owner of a partition twice, else in any order.
 fn any_layout(nodes: u16, replicas: u8, draws: &[Index]) -> Layout {
@@ -57,10 +69,10 @@ proptest! {
         let store_key = StoreKey::of(b"carts", &key.to_le_bytes());
         let owners: Vec<NodeIndex> = layout.owners(layout.partition(&store_key.id())).collect();
         let in_use = in_use.min(owners.len());
-        let demand = Demand { owners: in_use, read: 1, write: 1, is_sloppy: true };
+        let demand = Demand { owners: in_use, read: ONE, write: ONE, is_sloppy: true };
         let found_by = |me: u16| {
             let mut shared = shared_of(&layout, me, &away);
-            let mut route = Route::new(&layout, Some(NodeIndex(me)), &store_key, &demand);
+            let mut route = way(&shared, &store_key, &demand);
             (recruits(&mut route, &mut shared), route)
         };
         let mut orders = BTreeSet::new();
@@ -87,16 +99,16 @@ proptest! {
         let layout = any_layout(9, 3, &draws);
         let store_key = StoreKey::of(b"carts", &key.to_le_bytes());
         let owners: Vec<NodeIndex> = layout.owners(layout.partition(&store_key.id())).collect();
-        let demand = Demand { owners: 3, read: 2, write: 2, is_sloppy: true };
+        let demand = Demand { owners: 3, read: Wanted::Majority, write: Wanted::Majority, is_sloppy: true };
         if !owners.contains(&NodeIndex(me)) {
             let mut shared = shared_of(&layout, me, &owners.iter().map(|owner| owner.0).collect());
-            let mut route = Route::new(&layout, Some(NodeIndex(me)), &store_key, &demand);
+            let mut route = way(&shared, &store_key, &demand);
             recruits(&mut route, &mut shared);
             let mut route = route.standing_in(NodeIndex(me));
             prop_assert_eq!(route.nodes(route.places()), [&[NodeIndex(me)], &owners[..]].concat());
             prop_assert_eq!(route.nodes(route.owners()), owners);
             prop_assert!(route.is_mine() && route.is_standing_in());
-            let quorums = route.quorums(2).unwrap();
+            let quorums = route.write_quorums(&demand).unwrap();
             prop_assert_eq!(quorums.stand_ins(), route.stand_ins());
             prop_assert!(!recruits(&mut route, &mut shared).contains(&NodeIndex(me)));
             route.dismiss();

@@ -233,11 +233,9 @@ fn a_put_without_enough_acknowledgements_times_out_and_may_have_been_applied() {
 
 #[test]
 fn what_this_nodes_replica_refuses_is_refused_with_its_own_reason() {
-    let stale = View { prefix: 0, bits: 0, lo: 4, hi: 5 };
     let outcomes = [
         (WriteOutcome::Refused(Failure::new(ErrorCode::TooManySiblings, "too many")), ErrorCode::TooManySiblings),
         (WriteOutcome::Refused(Failure::new(ErrorCode::Overloaded, "queue")), ErrorCode::Overloaded),
-        (WriteOutcome::Stale(stale), ErrorCode::StaleView),
         (WriteOutcome::Corrupt, ErrorCode::Corrupt),
     ];
     for (outcome, code) in outcomes {
@@ -265,6 +263,7 @@ fn corrupt_and_stale_replicas_acknowledge_nothing() {
         desk.commit(local, minted(&written(1, "v"), true));
         let (call, _) = desk.merge_at(1);
         desk.answer(call, result);
+        desk.pass(BUDGET_MS);
         let failure = desk.failure();
         assert!([ErrorCode::Corrupt, ErrorCode::StaleView, ErrorCode::Internal].contains(&failure.code));
         assert!(failure.maybe_applied, "it is on this node's disk");
