@@ -14,7 +14,6 @@ use super::{
     call::Ask,
     failing::{Shortfall, Trouble, is_final, reason},
     flight::{Flow, Head, Shared},
-    route::Route,
     substitutes::Substitutes,
 };
 use crate::{
@@ -32,6 +31,10 @@ use crate::{
     version::Dot,
 };
 
+mod written;
+
+pub(super) use written::Written;
+
 /// A write in progress.
 #[derive(Debug)]
 pub(super) struct Writing {
@@ -47,13 +50,6 @@ pub(super) struct Writing {
     trouble: Trouble,
     /// Whether it goes on with a version that was minted under a view before.
     is_resumed: bool,
-}
-
-/// A version that was minted, for a write that starts again under another view.
-#[derive(Debug)]
-pub(super) struct Written {
-    record: Bytes,
-    told: Told,
 }
 
 /// What the client will be told of its version.
@@ -84,31 +80,6 @@ impl Writing {
             None => Effect::LocalWrite { call: Some(call), operation: WriteOperation::Mint { view, address, write } },
         };
         writing.set_out(local, head, shared, effects)?;
-        Ok(writing)
-    }
-
-    /// Goes on with a version that was minted under a view before: this node and the others are sent the record under the view of
-    /// now, and nothing is minted.
-    pub(super) fn resume(
-        written: Written,
-        head: &mut Head,
-        shared: &mut Shared,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Self, Failure> {
-        let store_key = head.operation.address.store_key;
-        let mut writing = Self { is_resumed: true, ..Self::new(store_key, head, shared)? };
-        let Written { record, told } = written;
-        let (call, view) = (Some(head.call(Place::FIRST, Ask::Whole)), head.route.view);
-        let kept = record.clone();
-        let local = match writing.local_target(head, shared)? {
-            Some(target) => {
-                Effect::LocalHint { call, operation: HintOperation::Keep { view, target, store_key, record: kept } }
-            }
-            None => Effect::LocalWrite { call, operation: WriteOperation::Merge { view, store_key, record: kept } },
-        };
-        writing.set_out(local, head, shared, effects)?;
-        writing.send_out(record, head, shared, effects);
-        writing.version = Some(told);
         Ok(writing)
     }
 
@@ -483,24 +454,5 @@ impl Writing {
     /// Whether anything may have been stored anywhere, or may still.
     pub(super) fn maybe_applied(&self) -> bool {
         self.tally.maybe_applied()
-    }
-
-    /// Takes the version out of a write that ends here to start again.
-    pub(super) fn take_written(&mut self) -> Option<Written> {
-        Some(Written { record: self.record.take()?, told: self.version.take()? })
-    }
-
-    /// A known mistake: counts what was acknowledged under the view before.
-    pub(super) fn keep(&mut self, before: &Self, way_before: &Route, head: &Head) {
-        for place in before.tally.durable().iter().filter_map(|place| head.route.find(way_before.node(place))) {
-            self.tally.on_reply(place, head.route.view, Answer::Durable);
-        }
-    }
-}
-
-impl Written {
-    /// Bytes of the record it keeps.
-    pub(super) fn record_bytes(&self) -> usize {
-        self.record.len()
     }
 }
