@@ -103,9 +103,11 @@ fn print_drift() {
     };
     for number in 9..609 {
         let plan = after(&layout, |members| {
-            let chosen = roll(members.len());
+            let is_active = |at: &usize| members[*at].state == MemberState::Active;
+            let active: Vec<usize> = (0..members.len()).filter(is_active).collect();
+            let chosen = active[roll(active.len())];
             match roll(10) {
-                0..=2 if members.len() > 9 => drop(members.remove(chosen)),
+                0..=2 if active.len() > 9 => members[chosen].state = MemberState::Leaving,
                 3..=4 => members[chosen].weight = [1, 2, 4][roll(3)],
                 _ => members.push(member(&row, number)),
             }
@@ -148,7 +150,14 @@ fn after(old: &Layout, change: impl FnOnce(&mut Vec<Member>)) -> Plan {
 }
 
 fn planned(old: Option<&Layout>, members: Vec<Member>) -> Plan {
-    let desired =
-        Desired { cluster: 1, members, replicas: 3, partition_bits: None, buckets: BTreeMap::new(), is_settled: true };
+    let desired = Desired {
+        cluster: 1,
+        members,
+        replicas: 3,
+        partition_bits: None,
+        buckets: BTreeMap::new(),
+        replacements: BTreeMap::new(),
+        is_settled: true,
+    };
     plan(old, &desired).expect("what is desired keeps every rule")
 }

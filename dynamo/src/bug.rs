@@ -115,6 +115,12 @@ bugs! {
     KeepAcksAcrossViews,
     /// r = 1 and w = 1 stay 1 while two configurations are active.
     NoRaiseWhileJoint,
+    /// A proposer ignores what electors have accepted already.
+    TwoLayoutsForOneEpoch,
+    /// An elector that restarts has forgotten what it promised, and votes again.
+    ElectorForgets,
+    /// An elector accepts what is below the ballot it promised.
+    AcceptBelowPromise,
 }
 
 /// Whether this mistake is to be made now.

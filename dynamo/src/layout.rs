@@ -11,6 +11,7 @@ pub mod delta;
 pub mod pages;
 pub mod spans;
 pub mod stand_ins;
+pub mod succession;
 pub(crate) mod zones;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};

@@ -16,6 +16,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod acceptor;
 pub mod bug;
 pub mod coordinator;
 pub mod exchange;
@@ -29,12 +30,14 @@ pub mod merkle;
 pub mod operation;
 pub mod peer;
 pub mod planner;
+pub mod proposer;
 pub mod quorum;
 pub mod rebuild;
 pub mod record;
 pub mod replica;
 pub mod ring;
 pub mod round;
+pub mod staging;
 pub mod steward;
 pub mod tick;
 pub mod token;

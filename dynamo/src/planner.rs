@@ -9,8 +9,10 @@
 mod apportion;
 mod bins;
 mod chain;
+mod change;
 mod draft;
 mod electors;
+mod error;
 mod level;
 mod random;
 mod roster;
@@ -18,15 +20,14 @@ mod summary;
 mod tenants;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
-use core::fmt;
 
+pub use change::plan_change;
+pub use error::PlanError;
 pub use summary::{Balance, NodeSummary, Summary};
 
-use crate::layout::{
-    BucketProperties, Layout, Member, NodeIndex, PARTITION_BITS_MAX,
-    check::LayoutError,
-    spans::{Span, Spans},
-    zones::Zones,
+use crate::{
+    ident::NodeId,
+    layout::{BucketProperties, Layout, Member, PARTITION_BITS_MAX, spans::Spans, zones::Zones},
 };
 use draft::{Draft, Targets};
 use roster::Inherited;
@@ -45,9 +46,11 @@ pub const SLOTS_PER_NODE_MIN: u64 = 78;
 pub struct Desired {
     /// Which cluster; the old layout's, if there is one.
     pub cluster: u128,
-    /// The nodes. One that is in the old layout and not here is removed at once, without a chance to hand over what it
-    /// holds: right for a dead node; a living one should be [leaving](crate::layout::MemberState::Leaving) first.
+    /// The nodes. One that is in the old layout and not here is [leaving](crate::layout::MemberState::Leaving) in the next.
     pub members: Vec<Member>,
+    /// Who takes over from whom: by a node that is to go, the newcomer that gets exactly its partitions, as far as weight and
+    /// zone allow.
+    pub replacements: BTreeMap<NodeId, NodeId>,
     /// N: replicas of each partition.
     pub replicas: u8,
     /// There shall be 2^`partition_bits` partitions, not fewer than there are; `None` leaves it to the number of nodes.
@@ -68,31 +71,6 @@ pub struct Plan {
     pub summary: Summary,
 }
 
-/// Why there is no plan. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PlanError {
-    /// The old layout breaks a rule.
-    OldLayout(LayoutError),
-    /// What is desired breaks a rule.
-    Desired(LayoutError),
-    /// The old layout is one of another cluster.
-    OtherCluster {
-        /// The old layout's cluster.
-        old: u128,
-        /// The desired one.
-        desired: u128,
-    },
-    /// Fewer partitions are desired than there are.
-    PartitionBits {
-        /// The old layout's partition bits.
-        old: u8,
-        /// The desired ones.
-        desired: u8,
-    },
-    /// The old layout's epoch is the last number there is.
-    LastEpoch,
-}
-
 /// Plans the layout that follows `old`, or a first one. The same input gives the same plan everywhere; with nothing to
 /// change it moves nothing. Takes milliseconds for a few nodes and well below a second for 10,000.
 pub fn plan(old: Option<&Layout>, desired: &Desired) -> Result<Plan, PlanError> {
@@ -103,39 +81,14 @@ pub fn plan(old: Option<&Layout>, desired: &Desired) -> Result<Plan, PlanError> 
     let zones = Zones::new(&layout.members);
     layout.partition_bits =
         desired.partition_bits.unwrap_or_else(|| choose_partition_bits(old, &zones, desired.replicas));
-    let inherited = Inherited::new(old, &layout);
+    let inherited = Inherited::new(old, &layout, &desired.replacements);
     let targets = Targets::new(&layout, &zones, &inherited.held(layout.members.len()));
-    layout.electors = electors::choose(old, &layout, &zones, &inherited);
+    layout.electors = electors::choose(&layout, &zones, &inherited);
     layout.slots = Draft::new(&layout, &zones, &targets, &inherited).settle(&inherited);
-    layout.spans = spans(old, &layout, desired.is_settled);
+    layout.spans = old.map_or_else(|| Spans::settled(layout.epoch), |old| layout.spans_after(old, desired.is_settled));
     layout.check().map_err(PlanError::Desired)?;
     let summary = Summary::new(&layout, &targets, &inherited, old.is_none());
     Ok(Plan { layout, summary })
-}
-
-/// Since when the partitions have their owners: since this layout where it changes them, or how many copies there are.
-fn spans(old: Option<&Layout>, new: &Layout, is_settled: bool) -> Spans {
-    let Some(old) = old else { return Spans::uniform(Span::settled(new.epoch)) };
-    let doublings = new.partition_bits - old.partition_bits;
-    Spans::from_partitions((0..new.partitions()).map(|partition| {
-        let parent = partition >> doublings;
-        let before = old.spans.of(parent);
-        let oldest = if is_settled { before.since } else { before.oldest };
-        if same_owners(old, parent, new, partition) {
-            Span { since: before.since, oldest }
-        } else {
-            Span { since: new.epoch, oldest }
-        }
-    }))
-}
-
-/// Whether two layouts give a partition the same owners, in whatever order.
-fn same_owners(old: &Layout, parent: u32, new: &Layout, partition: u32) -> bool {
-    let owns = |node: NodeIndex| {
-        let id = new.member(node).map(|member| member.id);
-        old.owners(parent).any(|owner| old.member(owner).map(|member| member.id) == id)
-    };
-    old.owners(parent).count() == new.owners(partition).count() && new.owners(partition).all(owns)
 }
 
 fn check_succession(old: &Layout, desired: &Desired) -> Result<(), PlanError> {
@@ -171,7 +124,7 @@ fn frame(old: Option<&Layout>, desired: &Desired) -> Result<Layout, PlanError> {
         .and_then(|()| layout.check_members())
         .and_then(|()| layout.check_buckets())
         .map_err(PlanError::Desired)?;
-    Ok(Layout { members: roster::arrange(old, &desired.members), ..layout })
+    Ok(Layout { members: roster::arrange(old, desired), ..layout })
 }
 
 /// How many partition bits a cluster of this size gets, never fewer than it has; see [`SLOTS_PER_NODE_MIN`].
@@ -183,23 +136,3 @@ fn choose_partition_bits(old: Option<&Layout>, zones: &Zones, replicas: u8) -> u
     }
     bits
 }
-
-impl fmt::Display for PlanError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("nothing was planned: ")?;
-        match self {
-            Self::OldLayout(error) => write!(formatter, "the present layout is wrong, fetch it again: {error}"),
-            Self::Desired(error) => write!(formatter, "what is desired can't be: {error}"),
-            Self::OtherCluster { old, desired } => {
-                write!(formatter, "the present layout is of cluster {old:032x}, not {desired:032x}")
-            }
-            Self::PartitionBits { old, desired } => write!(
-                formatter,
-                "there are 2^{old} partitions, and they can be divided but not joined to 2^{desired}: ask for {old} or more"
-            ),
-            Self::LastEpoch => formatter.write_str("the present layout has the last epoch there can be"),
-        }
-    }
-}
-
-impl core::error::Error for PlanError {}

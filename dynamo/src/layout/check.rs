@@ -29,6 +29,9 @@ pub const ADDRESS_BYTES_MAX: usize = 261;
 /// unlikely, and two more promises cost nothing beside what the ring change itself moves.
 pub const NODES_FOR_SEVEN_ELECTORS: usize = 1000;
 
+/// The most electors of any layout.
+pub const ELECTORS_MAX: usize = 7;
+
 /// A rule that a layout breaks. Nothing was changed; the layout must not be used, and whoever made it must make it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LayoutError {
@@ -211,11 +214,11 @@ impl Layout {
 /// How many electors a layout may have: the largest odd number up to five, or seven in a large cluster, that there are
 /// active nodes for. An odd number, because one more would add a node to wait for and none that may fail.
 pub fn electors_max(active_nodes: usize) -> usize {
-    let most = if active_nodes >= NODES_FOR_SEVEN_ELECTORS { 7 } else { 5 };
+    let most = if active_nodes >= NODES_FOR_SEVEN_ELECTORS { ELECTORS_MAX } else { 5 };
     most.min(active_nodes.saturating_sub(1) | 1)
 }
 
-fn check_member(member: &Member) -> Result<(), LayoutError> {
+pub(crate) fn check_member(member: &Member) -> Result<(), LayoutError> {
     if !is_plain(&member.name, NAME_BYTES_MAX) {
         return Err(LayoutError::NodeName(member.name.clone()));
     }

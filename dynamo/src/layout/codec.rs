@@ -148,29 +148,30 @@ impl Layout {
     }
 }
 
-struct Writer(Vec<u8>);
+/// Writes the fields of a format. Also the difference of two layouts and staged changes are made of them.
+pub(crate) struct Writer(pub Vec<u8>);
 
 impl Writer {
-    fn u8(&mut self, value: u8) {
+    pub(crate) fn u8(&mut self, value: u8) {
         self.0.push(value);
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
     /// A count or a length. One that does not fit would take more memory than it counts; the value then written is beyond
     /// every limit, so that the bytes do not decode.
-    fn count(&mut self, count: usize) {
+    pub(crate) fn count(&mut self, count: usize) {
         self.bytes(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
     }
 
-    fn text(&mut self, text: &str) {
+    pub(crate) fn text(&mut self, text: &str) {
         self.count(text.len());
         self.bytes(text.as_bytes());
     }
 
-    fn member(&mut self, member: &Member) {
+    pub(crate) fn member(&mut self, member: &Member) {
         self.bytes(&member.id.0.to_be_bytes());
         self.u8(match member.state {
             MemberState::Active => 0,
@@ -181,13 +182,17 @@ impl Writer {
         self.bytes(&member.weight.to_be_bytes());
         self.text(&member.name);
         self.text(&member.zone);
-        self.count(member.addresses.len());
-        for address in &member.addresses {
-            self.text(address);
+        self.texts(&member.addresses);
+    }
+
+    pub(crate) fn texts(&mut self, texts: &[String]) {
+        self.count(texts.len());
+        for text in texts {
+            self.text(text);
         }
     }
 
-    fn bucket(&mut self, name: &str, properties: &BucketProperties) {
+    pub(crate) fn bucket(&mut self, name: &str, properties: &BucketProperties) {
         self.text(name);
         self.u8(match properties.level {
             Level::One => 0,
@@ -204,41 +209,42 @@ impl Writer {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Reads them, and says what is wrong with bytes that are none.
+pub(crate) struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or(DecodeError::Truncated)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn array<const LENGTH: usize>(&mut self) -> Result<[u8; LENGTH], DecodeError> {
+    pub(crate) fn array<const LENGTH: usize>(&mut self) -> Result<[u8; LENGTH], DecodeError> {
         let (taken, rest) = self.0.split_first_chunk().ok_or(DecodeError::Truncated)?;
         self.0 = rest;
         Ok(*taken)
     }
 
-    fn u8(&mut self) -> Result<u8, DecodeError> {
+    pub(crate) fn u8(&mut self) -> Result<u8, DecodeError> {
         self.array().map(u8::from_be_bytes)
     }
 
-    fn u16(&mut self) -> Result<u16, DecodeError> {
+    pub(crate) fn u16(&mut self) -> Result<u16, DecodeError> {
         self.array().map(u16::from_be_bytes)
     }
 
     /// A count of things that take at least `bytes_min` each, for which there are bytes enough.
-    fn count(&mut self, bytes_min: usize) -> Result<usize, DecodeError> {
+    pub(crate) fn count(&mut self, bytes_min: usize) -> Result<usize, DecodeError> {
         let count = u32::from_be_bytes(self.array()?) as usize;
         if count > self.0.len() / bytes_min { Err(DecodeError::Truncated) } else { Ok(count) }
     }
 
-    fn text(&mut self) -> Result<String, DecodeError> {
+    pub(crate) fn text(&mut self) -> Result<String, DecodeError> {
         let length = self.count(1)?;
         core::str::from_utf8(self.take(length)?).map(String::from).map_err(|_| DecodeError::Text)
     }
 
-    fn member(&mut self) -> Result<Member, DecodeError> {
+    pub(crate) fn member(&mut self) -> Result<Member, DecodeError> {
         Ok(Member {
             id: NodeId(u128::from_be_bytes(self.array()?)),
             state: match self.u8()? {
@@ -251,14 +257,16 @@ impl<'a> Reader<'a> {
             weight: u32::from_be_bytes(self.array()?),
             name: self.text()?,
             zone: self.text()?,
-            addresses: {
-                let addresses = self.count(TEXT_BYTES_MIN)?;
-                (0..addresses).map(|_| self.text()).collect::<Result<_, _>>()?
-            },
+            addresses: self.texts()?,
         })
     }
 
-    fn buckets(&mut self) -> Result<BTreeMap<String, BucketProperties>, DecodeError> {
+    pub(crate) fn texts(&mut self) -> Result<Vec<String>, DecodeError> {
+        let count = self.count(TEXT_BYTES_MIN)?;
+        (0..count).map(|_| self.text()).collect()
+    }
+
+    pub(crate) fn buckets(&mut self) -> Result<BTreeMap<String, BucketProperties>, DecodeError> {
         let count = self.count(BUCKET_BYTES_MIN)?;
         let mut buckets = BTreeMap::new();
         for _ in 0..count {
@@ -271,7 +279,7 @@ impl<'a> Reader<'a> {
         Ok(buckets)
     }
 
-    fn bucket_properties(&mut self) -> Result<BucketProperties, DecodeError> {
+    pub(crate) fn bucket_properties(&mut self) -> Result<BucketProperties, DecodeError> {
         Ok(BucketProperties {
             level: match self.u8()? {
                 0 => Level::One,
@@ -290,7 +298,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn spans(&mut self) -> Result<Spans, DecodeError> {
+    pub(crate) fn spans(&mut self) -> Result<Spans, DecodeError> {
         let count = self.count(SPAN_BYTES)?;
         let mut runs = Vec::with_capacity(count);
         for _ in 0..count {
@@ -302,7 +310,7 @@ impl<'a> Reader<'a> {
         if spans.runs().len() == count { Ok(spans) } else { Err(DecodeError::SpanOrder) }
     }
 
-    fn slots(&mut self, partition_bits: u8, replicas: u8) -> Result<Vec<u16>, DecodeError> {
+    pub(crate) fn slots(&mut self, partition_bits: u8, replicas: u8) -> Result<Vec<u16>, DecodeError> {
         debug_assert!(partition_bits <= PARTITION_BITS_MAX && replicas <= REPLICAS_MAX);
         let count = usize::from(replicas) << partition_bits;
         let (slots, _) = self.take(count * SLOT_BYTES)?.as_chunks();

@@ -185,7 +185,7 @@ impl<'a> Draft<'a> {
     }
 
     fn is_active(&self, node: u16) -> bool {
-        node != NONE && self.nodes.group[usize::from(node)] != ZONE_NONE
+        self.nodes.group[usize::from(node)] != ZONE_NONE
     }
 
     /// Puts the default coordinator of each partition first: the old one if it still is an owner, else the owner that

@@ -2,7 +2,7 @@
 
 use alloc::{vec, vec::Vec};
 
-use super::{bins::NONE, roster::Inherited};
+use super::roster::Inherited;
 use crate::layout::{
     Layout, NodeIndex,
     check::electors_max,
@@ -11,16 +11,14 @@ use crate::layout::{
 
 /// The electors of a layout, ascending: as many as it may have, in as many zones as possible. Electors of the layout before
 /// come first, then its other members, then newcomers, each by position.
-pub(super) fn choose(old: Option<&Layout>, new: &Layout, zones: &Zones, inherited: &Inherited<'_>) -> Vec<NodeIndex> {
-    let mut seniority = vec![2_u8; new.members.len()];
-    if let Some(old) = old {
-        for at in (0..old.members.len() as u16).filter(|&at| inherited.position(at) != NONE) {
-            seniority[usize::from(inherited.position(at))] = u8::from(!old.electors.contains(&NodeIndex(at)));
-        }
-    }
+pub(super) fn choose(new: &Layout, zones: &Zones, inherited: &Inherited<'_>) -> Vec<NodeIndex> {
+    let seniority = |node: &usize| {
+        let was_elector = inherited.electors().contains(&NodeIndex(*node as u16));
+        (!was_elector, !inherited.was_member(*node))
+    };
     let mut candidates: Vec<usize> =
         (0..new.members.len()).filter(|&node| zones.of_member[node] != ZONE_NONE).collect();
-    candidates.sort_by_key(|&node| seniority[node]);
+    candidates.sort_by_key(seniority);
     let count = electors_max(candidates.len());
     let mut in_zone = vec![0_usize; zones.nodes.len()];
     let mut electors = Vec::with_capacity(count);

@@ -1,73 +1,117 @@
 //! Who is in the next layout and at which position, and what of the old slots carries over to it.
 //!
-//! A node keeps its position for as long as it is a member, also while it is leaving. When nodes are removed, newcomers take
-//! their places; places that nobody takes are closed by moving nodes from the end into them, so that positions stay dense
-//! and as few nodes as possible get another one. Positions name nodes within one epoch only: whoever compares two layouts
-//! compares identities.
+//! A position means the same node in every layout of a ring for as long as any of them may be looked at, so positions are
+//! given up in steps. A member that is to go stays in its place as leaving or lost. Once nothing moves any more, nobody needs
+//! to ask it, and the next layout calls it gone. Only the layout after that gives its place to a newcomer, or cuts it off at
+//! the end.
 
 use alloc::{collections::BTreeMap, vec, vec::Vec};
 
-use super::bins::NONE;
+use super::Desired;
 use crate::{
     ident::NodeId,
-    layout::{Layout, Member},
+    layout::{Layout, Member, MemberState, NodeIndex},
 };
 
 /// The members of the next layout in their positions. `desired` has no identity twice.
-pub(super) fn arrange(old: Option<&Layout>, desired: &[Member]) -> Vec<Member> {
-    let mut wanted: BTreeMap<NodeId, &Member> = desired.iter().map(|member| (member.id, member)).collect();
-    let mut places: Vec<Option<&Member>> =
-        old.map_or(&[][..], |old| &old.members).iter().map(|member| wanted.remove(&member.id)).collect();
-    places.extend(desired.iter().filter(|member| wanted.contains_key(&member.id)).map(Some));
-    // The last place moves into each empty one: a newcomer's, while there are any.
-    let mut at = 0;
-    while at < places.len() {
-        if places[at].is_some() {
-            at += 1;
-        } else {
-            places.swap_remove(at);
+pub(super) fn arrange(old: Option<&Layout>, desired: &Desired) -> Vec<Member> {
+    let before = old.map_or(&[][..], |old| &old.members);
+    let is_gone = |member: &Member| member.state == MemberState::Gone;
+    let mut wanted: BTreeMap<NodeId, &Member> = desired.members.iter().map(|member| (member.id, member)).collect();
+    let mut places: Vec<Member> =
+        before.iter().map(|member| succeed(member, wanted.remove(&member.id), desired.is_settled)).collect();
+    let mut newcomers =
+        desired.members.iter().filter(|member| wanted.contains_key(&member.id) && !is_gone(member)).cloned();
+    for (place, _) in places.iter_mut().zip(before).filter(|(_, before)| is_gone(before)) {
+        match newcomers.next() {
+            Some(newcomer) => *place = newcomer,
+            None => break,
         }
     }
-    places.into_iter().flatten().cloned().collect()
+    places.extend(newcomers);
+    while places.len() <= before.len() && places.last().is_some_and(is_gone) && is_gone(&before[places.len() - 1]) {
+        places.pop();
+    }
+    places
+}
+
+/// What becomes of a member, given what is desired of it; nothing is desired of one that shall go.
+fn succeed(member: &Member, desired: Option<&Member>, is_settled: bool) -> Member {
+    let wanted = desired.map_or(MemberState::Leaving, |desired| desired.state);
+    let state = match (member.state, wanted) {
+        (MemberState::Gone, _) => return member.clone(),
+        (MemberState::Leaving | MemberState::Lost, MemberState::Leaving | MemberState::Lost | MemberState::Gone)
+            if is_settled =>
+        {
+            return Member { state: MemberState::Gone, addresses: Vec::new(), ..member.clone() };
+        }
+        // Whose copies were given up stays given up: quorums did not wait for it, so what it holds is out of date.
+        (MemberState::Lost, _) => MemberState::Lost,
+        (MemberState::Active | MemberState::Leaving, MemberState::Gone) => MemberState::Leaving,
+        (MemberState::Active | MemberState::Leaving, state) => state,
+    };
+    Member { state, ..desired.unwrap_or(member).clone() }
 }
 
 /// The slots of the old layout in the terms of the new one.
 pub(super) struct Inherited<'a> {
     old: Option<&'a Layout>,
-    /// By old position: the new one, or [`NONE`] for a node that was removed.
-    positions: Vec<u16>,
+    /// By position: who takes over what the node there owned; itself, unless it is replaced.
+    heirs: Vec<u16>,
     /// How often the number of partitions doubled.
     doublings: u8,
 }
 
 impl<'a> Inherited<'a> {
-    pub(super) fn new(old: Option<&'a Layout>, new: &Layout) -> Self {
-        let numbers: BTreeMap<NodeId, u16> = new.members.iter().map(|member| member.id).zip(0..).collect();
-        let position = |member: &Member| numbers.get(&member.id).copied().unwrap_or(NONE);
+    pub(super) fn new(old: Option<&'a Layout>, new: &Layout, replacements: &BTreeMap<NodeId, NodeId>) -> Self {
+        let positions: BTreeMap<NodeId, u16> = new.members.iter().map(|member| member.id).zip(0..).collect();
+        let heir = |(at, member): (u16, &Member)| {
+            let heir = replacements.get(&member.id).and_then(|heir| positions.get(heir));
+            heir.copied().unwrap_or(at)
+        };
         Self {
             old,
-            positions: old.map_or_else(Vec::new, |old| old.members.iter().map(position).collect()),
+            heirs: old.map_or_else(Vec::new, |old| (0..).zip(&old.members).map(heir).collect()),
             doublings: old.map_or(0, |old| new.partition_bits - old.partition_bits),
         }
     }
 
-    /// The new position of the node at an old one, [`NONE`] if it was removed.
-    pub(super) fn position(&self, old: u16) -> u16 {
-        self.positions[usize::from(old)]
+    /// The old layout's electors, in a first plan nobody.
+    pub(super) fn electors(&self) -> &'a [NodeIndex] {
+        self.old.map_or(&[], |old| &old.electors)
     }
 
-    /// The owners that a partition of the new layout had so far, [`NONE`] for each that was removed; partitions are
-    /// prefixes of identifiers, so halves of a divided one have its owners.
-    pub(super) fn owners(&self, partition: u32) -> impl Iterator<Item = u16> + Clone + '_ {
+    /// Whether the node at this position was a member of the old layout.
+    pub(super) fn was_member(&self, at: usize) -> bool {
+        self.old.and_then(|old| old.members.get(at)).is_some_and(|member| member.state != MemberState::Gone)
+    }
+
+    /// The owners that a partition of the new layout had so far. Partitions are prefixes of identifiers, so halves of a divided
+    /// one have its owners.
+    pub(super) fn before(&self, partition: u32) -> impl Iterator<Item = u16> + Clone + '_ {
         let owners = self.old.map(|old| old.owners(partition >> self.doublings));
-        owners.into_iter().flatten().map(|owner| self.position(owner.0))
+        owners.into_iter().flatten().map(|owner| owner.0)
+    }
+
+    /// The same with those who take the places of others instead of them.
+    pub(super) fn owners(&self, partition: u32) -> impl Iterator<Item = u16> + Clone + '_ {
+        self.before(partition).map(|owner| self.heirs[usize::from(owner)])
+    }
+
+    /// How many slots each member of the new layout would hold if nothing but replacements moved.
+    pub(super) fn held(&self, members: usize) -> Vec<u32> {
+        self.count(members, |owner| self.heirs[usize::from(owner)])
     }
 
     /// How many slots each member of the new layout holds before anything moves.
-    pub(super) fn held(&self, members: usize) -> Vec<u32> {
+    pub(super) fn held_before(&self, members: usize) -> Vec<u32> {
+        self.count(members, |owner| owner)
+    }
+
+    fn count(&self, members: usize, holder: impl Fn(u16) -> u16) -> Vec<u32> {
         let mut held = vec![0; members];
         for partition in 0..self.old.map_or(0, Layout::partitions) {
-            for node in self.owners(partition << self.doublings).filter(|&node| node != NONE) {
+            for node in self.before(partition << self.doublings).map(&holder) {
                 held[usize::from(node)] += 1 << self.doublings;
             }
         }

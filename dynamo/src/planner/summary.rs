@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use super::{bins::NONE, draft::Targets, roster::Inherited};
+use super::{draft::Targets, roster::Inherited};
 use crate::layout::{Layout, MemberState};
 
 /// A plan in numbers. A *slot* is one replica of one partition, the unit that moves; loads are counted in slots.
@@ -23,10 +23,10 @@ pub struct Summary {
     /// How even the loads will be against shares by weight alone. The difference to `balance` is what it costs to keep the
     /// replicas of a partition in different zones although the zones are not equally large.
     pub balance_by_weight: Balance,
-    /// Partitions of which no majority of the old owners remains a member: operations at `quorum` fail there until the new
-    /// owners have caught up.
+    /// Partitions of which the copies of so many old owners are given up that the rest is no majority: what was written at
+    /// `quorum` may be lost there.
     pub below_quorum: u32,
-    /// Partitions of which no old owner remains a member: their data is lost unless a backup has it.
+    /// Partitions of which the copies of all old owners are given up: their data is lost unless a backup has it.
     pub orphaned: u32,
     /// Each node, in the order of the new layout's members.
     pub nodes: Vec<NodeSummary>,
@@ -94,7 +94,7 @@ fn nodes(layout: &Layout, targets: &Targets, inherited: &Inherited<'_>) -> Vec<N
     let weights: f64 = (0..layout.members.len()).map(weight).sum();
     let slots = targets.nodes.iter().map(|&target| f64::from(target)).sum::<f64>();
     let mut nodes: Vec<NodeSummary> = (0..layout.members.len())
-        .zip(inherited.held(layout.members.len()))
+        .zip(inherited.held_before(layout.members.len()))
         .map(|(node, before)| NodeSummary {
             before,
             partitions: 0,
@@ -109,21 +109,22 @@ fn nodes(layout: &Layout, targets: &Targets, inherited: &Inherited<'_>) -> Vec<N
             let node = &mut nodes[usize::from(owner.0)];
             node.partitions += 1;
             node.coordinated += u32::from(position == 0);
-            node.gained += u32::from(inherited.owners(partition).all(|before| before != owner.0));
+            node.gained += u32::from(inherited.before(partition).all(|before| before != owner.0));
         }
     }
     nodes
 }
 
-/// How many partitions lose the majority of their owners by removal, and how many all of them.
+/// How many partitions lose the majority of their owners, and how many all of them. Those that only leave hand over first.
 fn bereft(layout: &Layout, inherited: &Inherited<'_>) -> (u32, u32) {
+    let remains = |&node: &u16| match layout.members.get(usize::from(node)).map(|member| member.state) {
+        Some(MemberState::Active | MemberState::Leaving) => true,
+        Some(MemberState::Lost | MemberState::Gone) | None => false,
+    };
     let (mut below_quorum, mut orphaned) = (0, 0);
     for partition in 0..layout.partitions() {
-        let (mut owners, mut remain) = (0, 0);
-        for node in inherited.owners(partition) {
-            owners += 1;
-            remain += u32::from(node != NONE);
-        }
+        let (owners, remain) =
+            (inherited.before(partition).count(), inherited.before(partition).filter(remains).count());
         below_quorum += u32::from(owners > 0 && remain <= owners / 2);
         orphaned += u32::from(owners > 0 && remain == 0);
     }

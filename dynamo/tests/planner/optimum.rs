@@ -148,6 +148,7 @@ fn planned(old: Option<&Layout>, members: Vec<Member>) -> Plan {
             replicas: 3,
             partition_bits: Some(8),
             buckets: BTreeMap::new(),
+            replacements: BTreeMap::new(),
             is_settled: true,
         },
     )

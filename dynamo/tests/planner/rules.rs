@@ -27,7 +27,15 @@ fn apart(nodes: u16) -> Vec<Member> {
 }
 
 fn desired(members: Vec<Member>) -> Desired {
-    Desired { cluster: 7, members, replicas: 3, partition_bits: None, buckets: BTreeMap::new(), is_settled: true }
+    Desired {
+        cluster: 7,
+        members,
+        replicas: 3,
+        partition_bits: None,
+        buckets: BTreeMap::new(),
+        replacements: BTreeMap::new(),
+        is_settled: true,
+    }
 }
 
 fn planned(old: Option<&Layout>, members: Vec<Member>) -> Plan {
@@ -99,20 +107,35 @@ fn the_number_of_partitions_grows_with_the_cluster() {
 
 #[test]
 fn a_node_keeps_its_position_while_it_is_a_member() {
+    use MemberState::{Active, Gone, Leaving};
     let first = planned(None, apart(5)).layout;
     let mut members = first.members.clone();
     members.reverse();
-    members[1].state = MemberState::Leaving;
+    members[1].state = Leaving;
     let leaving = planned(Some(&first), members).layout;
     assert_eq!(names(&leaving), ["n0", "n1", "n2", "n3", "n4"]);
-    assert!(!leaving.slots.contains(&3) && leaving.members[3].state == MemberState::Leaving);
-    // A newcomer takes the place of a removed node; a place that nobody takes is closed from the end.
+    assert!(!leaving.slots.contains(&3) && leaving.members[3].state == Leaving);
+    // A member that is not desired any more leaves too. Its place stays until nothing asks for it.
     let mut members = leaving.members.clone();
-    members.retain(|member| member.name != "n3");
-    members.push(member(9, 9, 1));
-    assert_eq!(names(&planned(Some(&leaving), members.clone()).layout), ["n0", "n1", "n2", "n9", "n4"]);
-    members.retain(|member| member.name != "n1" && member.name != "n9");
-    assert_eq!(names(&planned(Some(&leaving), members).layout), ["n0", "n4", "n2"]);
+    members.retain(|member| member.name != "n4");
+    let states = |layout: &Layout| -> Vec<MemberState> { layout.members.iter().map(|member| member.state).collect() };
+    let gone = planned(Some(&leaving), members.clone()).layout;
+    assert_eq!(states(&gone), [Active, Active, Active, Gone, Leaving]);
+    let waiting = plan(Some(&leaving), &Desired { is_settled: false, ..desired(members) }).unwrap().layout;
+    assert_eq!(states(&waiting), [Active, Active, Active, Leaving, Leaving]);
+    // Newcomers take places that were gone before, no others; what is gone at the end is cut off.
+    let mut members = gone.members.clone();
+    members.extend([member(8, 8, 1), member(9, 9, 1)]);
+    let grown = planned(Some(&gone), members.clone()).layout;
+    assert_eq!(names(&grown), ["n0", "n1", "n2", "n8", "n4", "n9"]);
+    assert_eq!(states(&grown), [Active, Active, Active, Active, Gone, Active]);
+    let without = |layout: &Layout, name: &str| {
+        let mut members = layout.members.clone();
+        members.retain(|member| member.name != name);
+        planned(Some(layout), members).layout
+    };
+    let cut = without(&without(&without(&grown, "n9"), "n9"), "n8");
+    assert_eq!((names(&cut), states(&cut)), (vec!["n0", "n1", "n2", "n8"], vec![Active, Active, Active, Leaving]));
 }
 
 #[test]
@@ -132,10 +155,12 @@ fn a_node_that_leaves_hands_over_only_what_it_held() {
 #[test]
 fn the_summary_warns_of_partitions_that_lose_their_quorum_or_their_data() {
     let first = planned(None, apart(6)).layout;
-    let without = |gone: &[u16]| {
-        let stays = |member: &&Member| !gone.iter().any(|number| member.name == format!("n{number}"));
-        planned(Some(&first), first.members.iter().filter(stays).cloned().collect()).summary
+    let with = |state: MemberState, gone: &[u16]| {
+        let mut members = first.members.clone();
+        gone.iter().for_each(|&at| members[usize::from(at)].state = state);
+        planned(Some(&first), members).summary
     };
+    let without = |gone: &[u16]| with(MemberState::Lost, gone);
     let lost = |gone: &[u16], most: usize| {
         let owners = |partition| first.owners(partition).filter(|owner| gone.contains(&owner.0)).count();
         (0..first.partitions()).filter(|&partition| owners(partition) >= most).count() as u32
@@ -145,6 +170,8 @@ fn the_summary_warns_of_partitions_that_lose_their_quorum_or_their_data() {
     let three = without(&[1, 2, 5]);
     assert_eq!((three.below_quorum, three.orphaned), (lost(&[1, 2, 5], 2), lost(&[1, 2, 5], 3)));
     assert!(three.below_quorum > 0 && three.orphaned > 0);
+    let leaving = with(MemberState::Leaving, &[1, 2, 5]);
+    assert_eq!((leaving.below_quorum, leaving.orphaned), (0, 0), "who leaves hands over first");
 }
 
 #[test]
@@ -182,9 +209,11 @@ fn electors_stand_apart_and_stay() {
 #[test]
 fn a_newcomer_in_an_old_place_is_no_old_member() {
     let first = planned(None, (0..7).map(|number| member(number, 0, 1)).collect()).layout;
-    let newcomer = member(99, 0, 1);
-    let members = first.members.iter().skip(1).cloned().chain([newcomer]).collect();
-    let next = planned(Some(&first), members).layout;
+    let without_first =
+        |layout: &Layout| planned(Some(layout), layout.members.iter().skip(1).cloned().collect()).layout;
+    let gone = without_first(&without_first(&first));
+    assert_eq!((gone.epoch, gone.members[0].state), (3, MemberState::Gone));
+    let next = planned(Some(&gone), gone.members.iter().cloned().chain([member(99, 0, 1)]).collect()).layout;
     assert_eq!(next.members[0].name, "n99");
     assert_eq!(next.electors, [1, 2, 3, 4, 5].map(NodeIndex));
 }
@@ -265,7 +294,7 @@ proptest! {
     fn any_nodes_get_a_plan_that_keeps_the_rules(
         first in any_members(), then in any_members(), replicas in 1..=5_u8, fewer in 0..3_u8, bits in 0..10_u8,
     ) {
-        let given = Desired { cluster: 1, members: first, replicas, partition_bits: Some(bits), buckets: BTreeMap::new(), is_settled: true };
+        let given = Desired { cluster: 1, members: first, replicas, partition_bits: Some(bits), buckets: BTreeMap::new(), replacements: BTreeMap::new(), is_settled: true };
         let start = plan(None, &given).unwrap();
         prop_assert_eq!(start.layout.check(), Ok(()));
         prop_assert_eq!(start.summary.moved, start.summary.slots);

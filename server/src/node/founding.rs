@@ -56,6 +56,7 @@ pub(crate) fn first_layout(config: &Config) -> Result<Layout, PlanError> {
         replicas: config.cluster.replicas,
         partition_bits: None,
         buckets: config.buckets.clone(),
+        replacements: Default::default(),
         is_settled: true,
     };
     plan(None, &desired).map(|plan| plan.layout)

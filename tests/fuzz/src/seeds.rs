@@ -248,6 +248,7 @@ fn layout() -> Layout {
         replicas: 3,
         partition_bits: Some(4),
         buckets,
+        replacements: Default::default(),
         is_settled: true,
     };
     plan(None, &desired).expect("three nodes can be planned").layout

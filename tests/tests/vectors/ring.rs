@@ -78,6 +78,7 @@ fn layout(epoch: u64, (_, nodes, replicas, bits): &Cluster) -> Layout {
         replicas: *replicas,
         partition_bits: Some(*bits),
         buckets: Default::default(),
+        replacements: Default::default(),
         is_settled: true,
     };
     Layout { epoch, ..plan(None, &desired).expect("such a cluster can be planned").layout }

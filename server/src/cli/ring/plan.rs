@@ -143,7 +143,15 @@ fn plan(
     partition_bits: Option<u8>,
 ) -> Result<Plan, CommandError> {
     let buckets = old.map(|layout| layout.buckets.clone()).unwrap_or_default();
-    let desired = Desired { cluster, members, replicas, partition_bits, buckets, is_settled: true };
+    let desired = Desired {
+        cluster,
+        members,
+        replicas,
+        partition_bits,
+        buckets,
+        replacements: Default::default(),
+        is_settled: true,
+    };
     planner::plan(old, &desired)
         .map_err(|error| CommandError::usage(error.to_string()).next("quorate ring plan --help"))
 }
