@@ -26,7 +26,15 @@ fn member(number: u16) -> Member {
 
 fn desired(members: Vec<Member>, bits: u8) -> Desired {
     let (replicas, partition_bits, buckets) = (3, Some(bits), BTreeMap::new());
-    Desired { cluster: 7, members, replicas, partition_bits, buckets, is_settled: false }
+    Desired {
+        cluster: 7,
+        members,
+        replicas,
+        partition_bits,
+        buckets,
+        replacements: Default::default(),
+        is_settled: false,
+    }
 }
 
 /// What an administrator may change.

@@ -105,6 +105,7 @@ fn pair() -> (Layout, Layout) {
         replicas: 3,
         partition_bits: Some(8),
         buckets: [("carts".to_owned(), BucketProperties::default())].into(),
+        replacements: Default::default(),
         is_settled: true,
     };
     let old = plan(None, &desired(9)).unwrap().layout;
