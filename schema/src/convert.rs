@@ -12,6 +12,8 @@ mod failure;
 mod gather;
 mod header;
 mod hello;
+mod layout;
+mod moving;
 mod operation;
 mod peer;
 mod reply;
@@ -31,6 +33,13 @@ pub use admin::{
 pub use failure::{decode_failure, decode_optional_failure, encode_failure, error_code};
 pub use header::{ReplyHeader, RequestHeader};
 pub use hello::{HelloReply, HelloRequest, NodeLimits, PeerIntroduction, Role, decode_positions, encode_positions};
+pub use layout::{
+    LAYOUT_PIECE_BYTES, LayoutPiece, LayoutRequest, STAGED_BYTES_MAX, StageReply, decode_stage, encode_stage,
+};
+pub use moving::{
+    MOVE_BYTES_MAX, MOVE_QUESTIONS_MAX, decode_move_answers, decode_move_questions, encode_move_answers,
+    encode_move_questions, move_answer_bytes,
+};
 pub use operation::{
     decode_delete, decode_get, decode_operations, decode_put, encode_operation, encode_operations, operation_bytes,
 };

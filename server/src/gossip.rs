@@ -25,10 +25,14 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use dynamo::layout::NodeIndex;
-use tokio::{net::UdpSocket, runtime, sync::mpsc};
+use dynamo::ident::NodeId;
+use tokio::{
+    net::UdpSocket,
+    runtime,
+    sync::{mpsc, watch},
+};
 
-use crate::node::{Node, Stage};
+use crate::node::{Known, Node, Stage};
 
 pub(crate) use board::Board;
 pub use envelope::News;
@@ -93,26 +97,30 @@ struct Conversation<'n> {
     node: &'n Arc<Node>,
     socket: UdpSocket,
     swim: Swim,
-    located: mpsc::Receiver<(NodeIndex, SocketAddr)>,
+    located: mpsc::Receiver<(NodeId, SocketAddr)>,
+    changes: watch::Receiver<Arc<Known>>,
     started: Instant,
 }
 
 impl<'n> Conversation<'n> {
     fn new(node: &'n Arc<Node>, socket: UdpSocket, address: SocketAddr) -> Self {
         let config = &node.config.gossip;
-        let others = node.layout.members.iter().filter(|member| member.id != node.id()).map(|member| (member.id, None));
+        let known = node.known();
+        let others = known.others().map(|(_, member)| (member.id, None));
         let suspicion_ms = u64::from(config.suspicion_ms);
         let membership = Membership {
-            me: Identity::new(node.id(), address, wall_ms()),
+            me: Identity::new(node.id, address, wall_ms()),
             others: others.collect(),
-            seal: Seal::new(node.config.cluster.secret.bytes(), node.layout.cluster),
+            seal: Seal::new(node.config.cluster.secret.bytes(), known.layout().cluster),
             rhythm: Rhythm {
                 probe_every: Duration::from_millis(config.probe_every_ms.into()),
                 probe_timeout: Duration::from_millis(config.probe_timeout_ms.into()),
                 suspicion: (suspicion_ms > 0).then(|| Duration::from_millis(suspicion_ms)),
             },
         };
-        Self { node, socket, swim: Swim::new(membership, random()), located: locate(node), started: Instant::now() }
+        let changes = node.changes();
+        let swim = Swim::new(membership, random());
+        Self { node, socket, swim, located: locate(node), changes, started: Instant::now() }
     }
 
     /// Goes on until the node stops.
@@ -136,7 +144,8 @@ impl<'n> Conversation<'n> {
                     return Ok(());
                 }
                 readable = self.socket.readable() => readable?,
-                Some((node, address)) = self.located.recv() => self.locate(node, address),
+                Some((node, address)) = self.located.recv() => self.swim.locate(node, address),
+                Ok(()) = self.changes.changed() => self.follow(),
                 () = tokio::time::sleep_until(due.into()) => {}
             }
         }
@@ -163,44 +172,48 @@ impl<'n> Conversation<'n> {
 
     fn look(&mut self) {
         let node = self.node;
+        let known = node.known();
         self.swim.tell(News {
             process: node.acquaintances.me().0,
-            epoch: node.layout.epoch,
-            layout_hash: node.layout_hash,
+            epoch: known.ring.epoch(),
+            layout_hash: known.layout_hash,
             positions: node.store.positions(),
         });
         self.swim.join(self.started.elapsed(), random());
         for (id, standing) in self.swim.standings() {
-            if let Some(index) = node.layout.index_of(id) {
-                node.gossip.set_standing(index, standing);
+            if known.place_of(id).is_some() {
+                node.gossip.set_standing(id, standing);
             }
         }
         node.gossip.publish(&self.swim.tally(), self.swim.patience());
     }
 
-    fn locate(&mut self, node: NodeIndex, address: SocketAddr) {
-        if let Some(member) = self.node.layout.member(node) {
-            self.swim.locate(member.id, address);
-        }
+    /// Follows a change of the ring.
+    fn follow(&mut self) {
+        let known = Arc::clone(&self.changes.borrow_and_update());
+        self.swim.set_others(known.others().map(|(_, member)| member.id).collect());
+        self.node.gossip.retain(|id| known.place_of(id).is_some());
+        self.look();
     }
 
     fn react(&mut self) {
         let node = self.node;
+        let known = node.known();
         for happening in self.swim.happenings() {
             match happening {
                 Happening::Up(id) => {
-                    tracing::info!(peer = name(node, id), "alive, as the members say");
-                    if let Some(index) = node.layout.index_of(id) {
-                        node.gossip.set_standing(index, Standing::Alive);
-                        node.heard(index);
+                    tracing::info!(peer = known.name_of(id), "alive, as the members say");
+                    if let Some(index) = known.place_of(id) {
+                        node.gossip.set_standing(id, Standing::Alive);
+                        node.heard(&known, index);
                         // Hints that wait for it may go, whatever the workers saw of it.
                         node.steward.heard(index);
                     }
                 }
                 Happening::Down(id) => {
-                    tracing::warn!(peer = name(node, id), "down, as the members say");
-                    if let Some(index) = node.layout.index_of(id) {
-                        node.gossip.set_standing(index, Standing::Down);
+                    tracing::warn!(peer = known.name_of(id), "down, as the members say");
+                    if let Some(index) = known.place_of(id) {
+                        node.gossip.set_standing(id, Standing::Down);
                         node.doubt(index);
                     }
                 }
@@ -218,29 +231,28 @@ impl<'n> Conversation<'n> {
     }
 }
 
-fn name(node: &Node, id: dynamo::ident::NodeId) -> &str {
-    let member = node.layout.index_of(id).and_then(|index| node.layout.member(index));
-    member.map_or("?", |member| &member.name)
-}
-
 /// Looks up where the other nodes are, now and again. Its own task, since a name server may take its time.
-fn locate(node: &Arc<Node>) -> mpsc::Receiver<(NodeIndex, SocketAddr)> {
+fn locate(node: &Arc<Node>) -> mpsc::Receiver<(NodeId, SocketAddr)> {
     let (found, located) = mpsc::channel(64);
     let node = Arc::clone(node);
+    let mut changes = node.changes();
     tokio::task::spawn_local(async move {
         loop {
-            for (at, member) in node.layout.members.iter().enumerate() {
-                let index = NodeIndex(at as u16);
-                let Some(address) = member.addresses.first().filter(|_| index != node.me) else { continue };
+            let known = Arc::clone(&changes.borrow_and_update());
+            for (_, member) in known.others() {
+                let Some(address) = member.addresses.first() else { continue };
                 // A name that can't be resolved now may be another time.
                 let Ok(mut addresses) = tokio::net::lookup_host(address).await else { continue };
                 if let Some(address) = addresses.next()
-                    && found.send((index, address)).await.is_err()
+                    && found.send((member.id, address)).await.is_err()
                 {
                     return;
                 }
             }
-            tokio::time::sleep(LOCATE_EVERY).await;
+            tokio::select! {
+                () = tokio::time::sleep(LOCATE_EVERY) => {}
+                changed = changes.changed() => if changed.is_err() { return },
+            }
         }
     });
     located

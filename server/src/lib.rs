@@ -6,6 +6,7 @@ mod counters;
 pub mod gossip;
 pub mod log;
 mod node;
+mod ring;
 mod service;
 mod steward;
 pub mod store;

@@ -6,15 +6,17 @@
 
 mod acquaintances;
 mod budgets;
+mod deciding;
 mod error;
 mod founding;
 mod gauges;
+mod known;
 
 use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -24,6 +26,7 @@ use dynamo::{
     ident::NodeId,
     layout::{Layout, NodeIndex},
     operation::Failure,
+    ring::Ring,
     tick::Tick,
     token::TokenKey,
 };
@@ -33,6 +36,7 @@ use crate::{
     config::Config,
     counters::Counters,
     gossip::{Board, Gossip, News},
+    ring::Wishes,
     service::Backlog,
     steward,
     store::{Store, StoreConfig},
@@ -46,6 +50,7 @@ pub(crate) use self::{
     budgets::Budgets,
     founding::peer_proof,
     gauges::{PeerGauge, Visible},
+    known::Known,
 };
 
 /// What other nodes may have in flight here, in operations: all their coordinators' work for this replica. Beyond it they are
@@ -81,12 +86,14 @@ pub(crate) enum Stage {
 pub(crate) struct Node {
     /// How it is configured.
     pub(crate) config: Config,
-    /// The partition map.
-    pub(crate) layout: Arc<Layout>,
-    /// Its hash.
-    pub(crate) layout_hash: [u8; 16],
-    /// This node's place in it.
-    pub(crate) me: NodeIndex,
+    /// Who this node is, for ever.
+    pub(crate) id: NodeId,
+    /// The ring as it is now.
+    known: watch::Sender<Arc<Known>>,
+    /// Whoever takes in a layout holds this meanwhile.
+    deciding: Mutex<()>,
+    /// The longest record that is read from another node; follows the ring.
+    record_bytes_max: AtomicUsize,
     /// Which data directory it runs on.
     pub(crate) directory: u128,
     /// The cluster's key for context tokens.
@@ -97,8 +104,6 @@ pub(crate) struct Node {
     pub(crate) started: Instant,
     /// The counters of each worker.
     pub(crate) counters: Vec<Arc<Counters>>,
-    /// How each worker sees each node.
-    pub(crate) gauges: Vec<Vec<PeerGauge>>,
     /// How long clients' calls take, by worker.
     pub(crate) pulses: Vec<steward::Pulse>,
     /// The way to background repair.
@@ -123,6 +128,8 @@ pub(crate) struct Node {
     pub(crate) connections: AtomicUsize,
     stage: watch::Sender<Stage>,
     has_failed: watch::Sender<bool>,
+    /// Which layouts are to be fetched.
+    pub(crate) wishes: Wishes,
     /// Why another node refused this one for good.
     refusal: OnceLock<String>,
 }
@@ -187,8 +194,9 @@ impl RunningNode {
             workers.push(worker);
         }
         let gossip = start_gossip(&node, address);
-        let owned = node.owned_partitions().count();
-        tracing::info!(name = node.config.name, %address, epoch = node.layout.epoch, partitions = owned, "serving");
+        let known = node.known();
+        let (epoch, owned) = (known.ring.epoch(), known.owned_partitions().count());
+        tracing::info!(name = node.config.name, %address, epoch, partitions = owned, "serving");
         if !node.config.listen.ip().is_loopback() {
             tracing::warn!("the address is reachable without TLS or authentication of clients: trusted networks only");
         }
@@ -235,7 +243,7 @@ impl RunningNode {
     }
 }
 
-/// Starts gossip, if it is wanted and there is somebody to gossip with. A port that is taken is no reason not to serve: what
+/// Starts gossip, if it is wanted. A port that is taken is no reason not to serve: what
 /// gossip tells, calls tell later, and `status` says that it does not run.
 fn start_gossip(node: &Arc<Node>, address: SocketAddr) -> Option<Gossip> {
     if !node.gossips() {
@@ -285,18 +293,16 @@ impl Node {
         if !contradictions.is_empty() {
             return Err(ServeError::Contradiction { path: config.data.clone(), contradictions });
         }
-        let me = layout.index_of(id).ok_or_else(|| unusable("this node is not in it".into()))?;
         let acquaintances = Acquaintances::recall(&store, random()?)?;
         let workers = config.worker_count();
-        let gauges = || layout.members.iter().map(|_| PeerGauge::default()).collect();
+        let known = Known::first(Arc::new(Ring::new(Arc::new(layout))), id, workers);
         let node = Self {
-            layout_hash: layout.hash(),
-            me,
+            id,
+            record_bytes_max: AtomicUsize::new(record_bytes_max(&config, &known)),
             directory: u128::from_be_bytes(store.identity().directory),
             token_key: founding::token_key(&config.cluster.secret),
             started: Instant::now(),
             counters: (0..workers).map(|_| Arc::default()).collect(),
-            gauges: (0..workers).map(|_| gauges()).collect(),
             pulses: (0..workers).map(|_| steward::Pulse::default()).collect(),
             steward: steward::Handle::default(),
             clients: Arc::new(Room::new(config.admission.operations_max, config.admission.bytes_max)),
@@ -306,25 +312,44 @@ impl Node {
             budgets: Budgets::new(&config),
             backlog: Backlog::new(BACKLOG_BYTES_MAX),
             inquiries: Inquiries::new(workers),
-            gossip: Board::new(layout.members.len()),
+            gossip: Board::default(),
             connections: AtomicUsize::new(0),
             stage: watch::Sender::new(Stage::Serving),
             has_failed: watch::Sender::new(false),
+            wishes: Wishes::default(),
             refusal: OnceLock::new(),
-            layout: Arc::new(layout),
+            known: watch::Sender::new(Arc::new(known)),
+            deciding: Mutex::new(()),
             store,
             config,
         };
-        node.store
-            .adopt(node.owned_partitions().map(|partition| node.layout.view(partition)))
-            .map_err(ServeError::Adopt)?;
+        node.adopt(&node.known()).map_err(ServeError::Adopt)?;
         Ok(node)
     }
 
-    /// The partitions this node owns.
-    pub(crate) fn owned_partitions(&self) -> impl Iterator<Item = u32> + '_ {
-        let layout = &self.layout;
-        (0..layout.partitions()).filter(|&partition| layout.owners(partition).any(|owner| owner == self.me))
+    /// The ring as it is now. For what is done per connection or less often: workers keep their own.
+    pub(crate) fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.known.borrow())
+    }
+
+    /// Tells of changes of the ring.
+    pub(crate) fn changes(&self) -> watch::Receiver<Arc<Known>> {
+        self.known.subscribe()
+    }
+
+    /// The layouts of the ring.
+    pub(crate) fn ring(&self) -> Arc<Ring> {
+        Arc::clone(&self.known.borrow().ring)
+    }
+
+    /// This node's place in the ring, if it has one.
+    pub(crate) fn me(&self) -> Option<NodeIndex> {
+        self.known.borrow().me
+    }
+
+    /// The newest layout.
+    pub(crate) fn layout(&self) -> Arc<Layout> {
+        Arc::clone(self.known.borrow().layout())
     }
 
     /// Now, in milliseconds since the node started.
@@ -332,16 +357,9 @@ impl Node {
         Tick(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Who this node is.
-    pub(crate) fn id(&self) -> NodeId {
-        self.layout.members[usize::from(self.me.0)].id
-    }
-
-    /// The longest record that is read from another node: an object as it may become when every owner's part of it is
-    /// merged, each holding as much as one node lets in.
+    /// The longest record that is read from another node.
     pub(crate) fn record_bytes_max(&self) -> usize {
-        let object_bytes = schema::convert::BATCH_BYTES_MAX.max(self.config.value_bytes_max as usize);
-        (usize::from(self.layout.replicas) + 1) * object_bytes
+        self.record_bytes_max.load(Ordering::Relaxed)
     }
 
     /// Limits of a connection that may carry records between nodes. For clients they are the same: what those send is bounded
@@ -364,30 +382,27 @@ impl Node {
         *self.stage.borrow() != Stage::Serving
     }
 
-    /// Another node called: it is alive. Workers that are pausing before they try to reach it again try at once.
-    pub(crate) fn heard(&self, node: NodeIndex) {
-        let gauges = self.gauges.iter().map(|worker| &worker[usize::from(node.0)]);
-        let mut down = gauges.filter(|gauge| gauge.visible() == Visible::Down).peekable();
-        if down.peek().is_some() {
+    /// Another node called: it is alive, so workers and the steward try to reach it, if they do not.
+    pub(crate) fn heard(&self, known: &Known, node: NodeIndex) {
+        if known.heard(node) {
             self.steward.heard(node);
         }
-        down.for_each(PeerGauge::heard);
     }
 
-    /// Whether it shall take part in gossip.
+    /// Whether it shall take part in gossip; alone as well, for others may come.
     pub(crate) fn gossips(&self) -> bool {
-        self.config.gossip.enabled && self.layout.members.len() > 1
+        self.config.gossip.enabled
     }
 
     /// The members say that another node is down. Workers with a connection to it see for themselves, at once and not with the
     /// next client's call; what they see is what counts.
     pub(crate) fn doubt(&self, node: NodeIndex) {
-        self.gauges.iter().for_each(|worker| worker[usize::from(node.0)].doubt());
+        self.known().gauges(node).for_each(PeerGauge::doubt);
     }
 
     /// A process of another node says how far its store has come.
-    pub(crate) fn hear_positions(&self, node: NodeIndex, process: Process, positions: &[u64]) {
-        if let Some(member) = self.layout.member(node) {
+    pub(crate) fn hear_positions(&self, known: &Known, node: NodeIndex, process: Process, positions: &[u64]) {
+        if let Some(member) = known.layout().member(node) {
             self.acquaintances.heard(member.id, process, positions);
         }
     }
@@ -401,11 +416,19 @@ impl Node {
         self.failed();
     }
 
+    /// Somebody knows the layout of an epoch that this node does not: it is to be fetched, from there at first.
+    pub(crate) fn pull(&self, epoch: u64, from: Option<NodeId>) {
+        self.wishes.wish(epoch, from);
+    }
+
     /// Takes in what another node says about itself.
     pub(crate) fn learn(&self, node: NodeId, news: &News) {
         self.acquaintances.heard(node, Process(news.process), &news.positions);
-        if news.epoch == self.layout.epoch && news.layout_hash != self.layout_hash {
-            tracing::warn!(%node, "planned another layout; compare [cluster] and [buckets] of both files");
+        let known = self.known();
+        if news.epoch > known.ring.epoch() {
+            self.pull(news.epoch, Some(node));
+        } else if news.epoch == known.ring.epoch() && news.layout_hash != known.layout_hash {
+            tracing::warn!(%node, "has another layout of the same epoch; compare [cluster] and [buckets] of both files");
         }
     }
 
@@ -461,7 +484,7 @@ impl Node {
         let clients: u64 = self.counters.iter().map(|counters| counters.clients.read()).sum();
         // Half of the places at most, where the cluster is larger than they were made for.
         let most = self.config.admission.connections_max;
-        let reserved = ((self.layout.members.len() - 1) * (self.counters.len() + 1)).min(most / 2);
+        let reserved = (self.known().others().count() * (self.counters.len() + 1)).min(most / 2);
         clients >= (most - reserved) as u64
     }
 
@@ -469,4 +492,12 @@ impl Node {
     pub(crate) fn leave_place(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// The longest record that is read from another node: an object as it may become when every owner's part of it is merged, each
+/// holding as much as one node lets in.
+fn record_bytes_max(config: &Config, known: &Known) -> usize {
+    let object_bytes = schema::convert::BATCH_BYTES_MAX.max(config.value_bytes_max as usize);
+    let replicas = known.ring.layouts().map(|layout| layout.replicas).max().unwrap_or_default();
+    (usize::from(replicas) + 1) * object_bytes
 }

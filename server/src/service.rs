@@ -36,10 +36,10 @@ impl<'d> Arrival<'d> {
 
     /// The header of a reply sent now.
     fn reply_header(&self, room: &Room) -> ReplyHeader {
-        let node = &self.driver.node;
+        let known = self.driver.known();
         ReplyHeader {
-            epoch: node.layout.epoch,
-            coordinator: Some(node.me),
+            epoch: known.ring.epoch(),
+            coordinator: known.me,
             load: room.load(),
             server_micros: u32::try_from(self.at.elapsed().as_micros()).unwrap_or(u32::MAX),
         }

@@ -21,7 +21,10 @@ use tokio::runtime;
 pub(crate) use self::{handle::Handle, pulse::Pulse};
 
 use self::driver::Driver;
-use crate::node::{Node, Stage};
+use crate::{
+    node::{Node, Stage},
+    ring::pulling,
+};
 
 /// The steward's thread.
 #[derive(Debug)]
@@ -72,9 +75,8 @@ async fn serve(node: Arc<Node>) {
     tasks.spawn_local(Rc::clone(&driver).watch_deadlines());
     tasks.spawn_local(throttle::control(Rc::clone(&driver)));
     tasks.spawn_local(scrub::keep(Rc::clone(&driver)));
-    for to in driver.others() {
-        tasks.spawn_local(links::keep(Rc::clone(&driver), to));
-    }
+    tasks.spawn_local(Rc::clone(&driver).follow_ring());
+    tasks.spawn_local(pulling::keep(Arc::clone(&node)));
     let mut stage = node.stage();
     tokio::select! {
         _ = stage.wait_for(|stage| *stage != Stage::Serving) => {}

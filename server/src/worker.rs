@@ -9,6 +9,7 @@ mod calls;
 pub(crate) mod dialling;
 mod driver;
 mod inquiries;
+mod keepers;
 mod links;
 mod merges;
 mod outbox;
@@ -17,7 +18,6 @@ mod reading;
 
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc, thread, time::Duration};
 
-use dynamo::layout::NodeIndex;
 use tokio::{runtime, task::JoinHandle};
 
 use crate::node::{Node, Stage};
@@ -28,6 +28,7 @@ pub(crate) use self::{
     breaker::Trouble,
     driver::{Driver, Terms, refusal, wall_ms},
     inquiries::Inquiries,
+    keepers::Keepers,
     links::Capabilities,
     reading::read_all,
 };
@@ -120,16 +121,27 @@ fn start_tasks(driver: &Rc<Driver>) -> Vec<JoinHandle<()>> {
         tokio::task::spawn_local(merges::Merges::complete(Rc::clone(driver))),
         tokio::task::spawn_local(Rc::clone(driver).watch_deadlines()),
         tokio::task::spawn_local(inquiries::answer(Rc::clone(driver))),
+        tokio::task::spawn_local(follow_ring(Rc::clone(driver))),
     ];
     if driver.number == 0 {
         tasks.push(tokio::task::spawn_local(keep_acquaintances(Rc::clone(driver))));
     }
-    for at in 0..driver.node.layout.members.len() as u16 {
-        if NodeIndex(at) != driver.node.me {
-            tasks.push(tokio::task::spawn_local(dialling::keep(Rc::clone(driver), NodeIndex(at))));
+    tasks
+}
+
+/// Follows the ring, for ever: the coordinator routes by it, and to each of its nodes a connection is kept.
+async fn follow_ring(driver: Rc<Driver>) {
+    let mut changes = driver.node.changes();
+    let mut keepers = Keepers::default();
+    loop {
+        let known = Arc::clone(&changes.borrow_and_update());
+        driver.follow(&known);
+        keepers.follow(&known, |to| dialling::keep(Rc::clone(&driver), to));
+        tokio::select! {
+            changed = changes.changed() => changed.expect("the node lives as long as its workers"),
+            () = keepers.panicked() => panic!("a task that keeps a connection ended"),
         }
     }
-    tasks
 }
 
 /// Makes durable what was heard of other nodes, for ever and off this thread, for it waits for the disk.

@@ -1,16 +1,22 @@
-//! What gossip knows, for the rest of the node to read: written by the gossip thread, a plain number for each node.
+//! What gossip knows, for the rest of the node to read: written by the gossip thread, read when somebody asks for a status.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use dynamo::layout::NodeIndex;
+use dynamo::ident::NodeId;
 
 use super::swim::{Standing, Tally};
 use crate::counters::Count;
 
 /// What is known of all nodes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Board {
-    standings: Vec<AtomicU8>,
+    standings: Mutex<BTreeMap<NodeId, Standing>>,
     is_running: AtomicBool,
     has_twin: AtomicBool,
     tally: Tallies,
@@ -29,24 +35,9 @@ struct Tallies {
 }
 
 impl Board {
-    /// Where nothing is known of any of so many nodes.
-    pub(crate) fn new(nodes: usize) -> Self {
-        Self {
-            standings: (0..nodes).map(|_| AtomicU8::new(0)).collect(),
-            is_running: AtomicBool::new(false),
-            has_twin: AtomicBool::new(false),
-            tally: Tallies::default(),
-        }
-    }
-
     /// What the members say about a node, if they know it.
-    pub(crate) fn standing(&self, node: NodeIndex) -> Option<Standing> {
-        match self.standings.get(usize::from(node.0))?.load(Ordering::Relaxed) {
-            1 => Some(Standing::Alive),
-            2 => Some(Standing::Suspect),
-            3 => Some(Standing::Down),
-            _ => None,
-        }
+    pub(crate) fn standing(&self, node: NodeId) -> Option<Standing> {
+        self.standings().get(&node).copied()
     }
 
     /// Whether this node takes part.
@@ -81,15 +72,13 @@ impl Board {
         ]
     }
 
-    pub(super) fn set_standing(&self, node: NodeIndex, standing: Standing) {
-        let number = match standing {
-            Standing::Alive => 1,
-            Standing::Suspect => 2,
-            Standing::Down => 3,
-        };
-        if let Some(known) = self.standings.get(usize::from(node.0)) {
-            known.store(number, Ordering::Relaxed);
-        }
+    pub(super) fn set_standing(&self, node: NodeId, standing: Standing) {
+        self.standings().insert(node, standing);
+    }
+
+    /// Forgets nodes that have left the ring.
+    pub(super) fn retain(&self, is_member: impl Fn(NodeId) -> bool) {
+        self.standings().retain(|node, _| is_member(*node));
     }
 
     pub(super) fn set_running(&self, is_running: bool) {
@@ -110,6 +99,10 @@ impl Board {
         self.tally.deaths.set(deaths);
         self.tally.renewals.set(renewals);
         self.tally.patience.set(u64::from(patience));
+    }
+
+    fn standings(&self) -> MutexGuard<'_, BTreeMap<NodeId, Standing>> {
+        self.standings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,7 +4,7 @@
 //! Who sends stands in the envelope ([`super::envelope`]), so the header leaves it out.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     rc::Rc,
@@ -27,9 +27,6 @@ pub(super) enum CodecError {
     /// The bytes read are none.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// A node is mentioned that this node's layout does not have.
-    #[error("a node that is not in the layout")]
-    Stranger,
     /// The packet is full; what does not fit goes with a later one.
     #[error("the packet is full")]
     Full,
@@ -50,8 +47,8 @@ pub(super) struct Margin {
     pub(super) acknowledged: Cell<u64>,
     /// How often somebody said that this node's present life is suspect or over.
     pub(super) accused: Cell<u64>,
-    /// The nodes of the layout; nobody else is taken in.
-    pub(super) roster: BTreeSet<NodeId>,
+    /// The nodes of the ring; nobody else is taken in.
+    pub(super) roster: RefCell<BTreeSet<NodeId>>,
 }
 
 impl Margin {
@@ -61,7 +58,7 @@ impl Margin {
             sender: Cell::new(me),
             acknowledged: Cell::default(),
             accused: Cell::default(),
-            roster,
+            roster: RefCell::new(roster),
         }
     }
 }
@@ -174,8 +171,10 @@ impl foca::Codec<Identity> for Codec {
             2 => State::Down,
             _ => return Err(Malformed.into()),
         };
-        if !self.0.roster.contains(&identity.node) {
-            return Err(CodecError::Stranger);
+        if !self.0.roster.borrow().contains(&identity.node) {
+            // The sender knows a newer ring, or an older one. Somebody unknown is not taken in, and the rest of the packet counts: that
+            // this node is alive, in the first of its incarnations, tells it nothing.
+            return Ok(Member::new(self.0.me.get(), 0, State::Alive));
         }
         if identity == self.0.me.get() && state != State::Alive {
             count(&self.0.accused);

@@ -173,6 +173,20 @@ impl Swim {
         self.news = news;
     }
 
+    /// Learns who takes part from now on. Somebody new is believed to be where the layout says until it is located; of somebody who
+    /// left nothing is taken in any more.
+    pub fn set_others(&mut self, others: BTreeSet<NodeId>) {
+        let known = &mut self.membership.others;
+        known.retain(|node, _| others.contains(node));
+        for node in &others {
+            known.entry(*node).or_default();
+        }
+        self.heard.retain(|node, _| others.contains(node));
+        *self.margin.roster.borrow_mut() = others.into_iter().chain([self.membership.me.node]).collect();
+        // An error would say that the packets became longer, and they did not.
+        let _ = self.foca.set_config(configure(&self.membership.rhythm, self.membership.others.len() + 1));
+    }
+
     /// Learns where a node is.
     pub fn locate(&mut self, node: NodeId, address: SocketAddr) {
         if let Some(known) = self.membership.others.get_mut(&node) {
@@ -220,7 +234,7 @@ impl Swim {
             self.happenings.push(Happening::Twin(sender.address));
             return;
         }
-        if !self.margin.roster.contains(&sender.node) {
+        if !self.margin.roster.borrow().contains(&sender.node) {
             self.tally.strangers += 1;
             return;
         }

@@ -46,15 +46,18 @@ impl Admin {
     }
 
     fn view(&self, address: &Address) -> View {
-        let layout = &self.driver.node.layout;
+        let known = self.driver.known();
+        let layout = known.layout();
         layout.view(layout.partition(&address.store_key.id()))
     }
 
     /// Everything this node holds under a key.
     async fn everything_under(&self, address: &Address) -> Result<Inspection, Failure> {
-        let node = &self.driver.node;
         let view = self.view(address);
-        let is_owner = node.layout.owners(view.prefix).any(|owner| owner == node.me);
+        let is_owner = {
+            let known = self.driver.known();
+            known.layout().owners(view.prefix).any(|owner| Some(owner) == known.me)
+        };
         let held = if is_owner { self.held(address, view)? } else { Held::Absent };
         let inspection =
             Inspection { is_owner, held, hints: self.hints(address, view)?, running: self.running(view).await? };

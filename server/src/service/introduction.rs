@@ -10,7 +10,6 @@ use capnp::Error;
 use capnp_rpc::new_client;
 use dynamo::{
     ident::NodeId,
-    layout::NodeIndex,
     operation::{ErrorCode, Failure},
 };
 use schema::{
@@ -21,7 +20,7 @@ use wire::{ConnectionHandle, Limits};
 
 use super::{Arrival, admin::Admin, kv::Kv, peer::Peer};
 use crate::{
-    node::{Claim, Node, Process, Stranger, peer_proof},
+    node::{Claim, Known, Node, Process, Stranger, peer_proof},
     worker::{Driver, Share},
 };
 
@@ -41,8 +40,8 @@ pub(crate) enum Caller {
     Stranger,
     /// An application.
     Client,
-    /// Another node.
-    Peer(NodeIndex),
+    /// Another node; one that the ring does not have may want to join it, or has left it.
+    Peer(NodeId),
 }
 
 /// The `Node` of one connection.
@@ -83,30 +82,35 @@ impl Introduction {
             Role::Client => Caller::Client,
             Role::Peer | Role::PeerBulk => {
                 let peer = self.recognise(request)?;
-                node.heard(peer);
+                let known = self.driver.known();
+                if let Some(place) = known.place_of(peer) {
+                    node.heard(&known, place);
+                }
                 Caller::Peer(peer)
             }
         };
         Ok((protocol, caller))
     }
 
-    fn recognise(&self, request: &HelloRequest) -> Result<NodeIndex, Failure> {
+    fn recognise(&self, request: &HelloRequest) -> Result<NodeId, Failure> {
         let node = &self.driver.node;
         let missing = || Failure::new(ErrorCode::InvalidRequest, "peer: a node introduces itself with this field");
         let peer = request.peer.as_ref().ok_or_else(missing)?;
-        let index = check_peer(node, peer, &request.credentials)?;
+        let known = Arc::clone(&self.driver.known());
+        check_peer(node, &known, peer, &request.credentials)?;
+        self.driver.hear_epoch(peer.epoch, Some(peer.node));
         let process = Process(peer.process);
-        meet(node, peer.node, &Claim { directory: peer.directory, process, positions: &peer.positions })?;
+        if known.place_of(peer.node).is_some() {
+            meet(node, peer.node, &Claim { directory: peer.directory, process, positions: &peer.positions })?;
+        }
         self.process.set(process);
-        Ok(index)
+        Ok(peer.node)
     }
 
     /// Hangs up on a process after which another one of its node introduced itself. As a rule it is dead. If it lives, it calls
     /// again, is refused, and learns that it is not the only one.
-    fn check_latest(&self, peer: NodeIndex) {
-        let node = &self.driver.node;
-        let is_latest =
-            node.layout.member(peer).is_some_and(|member| node.acquaintances.is_latest(member.id, self.process.get()));
+    fn check_latest(&self, peer: NodeId) {
+        let is_latest = self.driver.node.acquaintances.is_latest(peer, self.process.get());
         if let (false, Some(connection)) = (is_latest, self.connection.borrow().as_ref()) {
             connection.close();
         }
@@ -153,7 +157,10 @@ impl Drop for Introduction {
                 counters.peers.subtract(1);
                 // It, or its way here, or this node itself was away. Asking at once tells this node which, and a node that
                 // gave this one up that it is back.
-                self.driver.doubt(peer);
+                let place = self.driver.known().place_of(peer);
+                if let Some(place) = place {
+                    self.driver.doubt(place);
+                }
             }
         }
     }
@@ -190,7 +197,10 @@ impl node::Server for Introduction {
     async fn ping(self: Rc<Self>, _: node::PingParams, mut wire: node::PingResults) -> Result<(), Error> {
         let arrival = Arrival::now(&self.driver);
         if let Caller::Peer(peer) = self.caller.get() {
-            self.driver.node.heard(peer);
+            let known = Arc::clone(&self.driver.known());
+            if let Some(place) = known.place_of(peer) {
+                self.driver.node.heard(&known, place);
+            }
             self.check_latest(peer);
         }
         arrival.reply_header(&self.driver.node.clients).encode(wire.get().init_reply().init_header());
@@ -204,8 +214,8 @@ fn introduction(node: &Node, header: schema::convert::ReplyHeader, protocol: u16
         header,
         protocol,
         server: SOFTWARE.to_owned(),
-        cluster: node.layout.cluster,
-        node: node.id(),
+        cluster: node.layout().cluster,
+        node: node.id,
         name: node.config.name.clone(),
         directory: node.directory,
         positions: node.positions_at_start.clone(),
@@ -247,9 +257,9 @@ fn negotiate(request: &HelloRequest) -> Result<u16, Failure> {
 }
 
 /// Whether a node that introduces itself is who it says, and works under the same layout.
-fn check_peer(node: &Node, peer: &PeerIntroduction, credentials: &[u8]) -> Result<NodeIndex, Failure> {
+fn check_peer(node: &Node, known: &Known, peer: &PeerIntroduction, credentials: &[u8]) -> Result<(), Failure> {
     let wrong = |message: &str| Err(Failure::with_message(ErrorCode::WrongCluster, message.to_owned()));
-    if peer.cluster != node.layout.cluster {
+    if peer.cluster != known.layout().cluster {
         return wrong("this node belongs to a cluster of another name; compare cluster.name");
     }
     // Compared in constant time, so that a proof can't be guessed byte by byte.
@@ -259,16 +269,21 @@ fn check_peer(node: &Node, peer: &PeerIntroduction, credentials: &[u8]) -> Resul
         let message = "the proof of membership is wrong; compare cluster.secret of both nodes";
         return Err(Failure::new(ErrorCode::Unauthenticated, message));
     }
-    let Some(index) = node.layout.index_of(peer.node) else {
-        return wrong("the calling node is not in this node's layout; compare cluster.members");
-    };
-    if peer.node == node.id() {
+    if peer.node == node.id {
         return wrong("the calling node has this node's name; every node needs a name of its own");
     }
-    if peer.epoch == node.layout.epoch && peer.layout_hash != node.layout_hash {
-        return wrong("the two nodes planned different layouts; compare [cluster] and [buckets] of both files");
+    // Also one that this node has left behind: whoever works under another one of the same epoch is of another history.
+    let is_other = known.ring.layout(peer.epoch).is_some_and(|layout| match layout.epoch == known.ring.epoch() {
+        true => peer.layout_hash != known.layout_hash,
+        false => peer.layout_hash != layout.hash(),
+    });
+    if is_other {
+        return wrong(
+            "the two nodes have different layouts of the same epoch; if they were just founded, compare [cluster] and [buckets] of \
+             both files",
+        );
     }
-    Ok(index)
+    Ok(())
 }
 
 /// Remembers who a node is, or refuses it because it must have forgotten something.
@@ -282,8 +297,7 @@ pub(crate) fn meet(node: &Node, peer: NodeId, claim: &Claim<'_>) -> Result<(), F
             }
             Stranger::Forgetful(_) => ErrorCode::Internal,
         };
-        let name =
-            node.layout.index_of(peer).and_then(|index| node.layout.member(index)).map_or("?", |member| &member.name);
-        Failure::with_message(code, format!("node {name} is refused: {stranger}"))
+        let known = node.known();
+        Failure::with_message(code, format!("node {} is refused: {stranger}", known.name_of(peer)))
     })
 }

@@ -1,6 +1,6 @@
 //! `Kv`: what applications ask, and what other nodes forward.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use capnp::Error;
 use dynamo::{
@@ -88,7 +88,8 @@ impl Kv {
     }
 
     fn scan_page(&self, scan: &Scan) -> Result<ScanPage, Failure> {
-        let layout = &self.driver.node.layout;
+        let known = self.driver.known();
+        let layout = known.layout();
         if scan.partition >= layout.partitions() {
             return Err(Failure::with_message(
                 ErrorCode::InvalidRequest,
@@ -96,7 +97,7 @@ impl Kv {
             ));
         }
         let owners: Vec<_> = layout.owners(scan.partition).collect();
-        if !owners.contains(&self.driver.node.me) {
+        if !known.me.is_some_and(|me| owners.contains(&me)) {
             let message = "this node does not own the partition; ask one of the owners";
             return Err(Failure { owners, ..Failure::new(ErrorCode::InvalidRequest, message) });
         }
@@ -207,15 +208,15 @@ impl kv::Server for Kv {
     async fn ring(self: Rc<Self>, params: kv::RingParams, mut wire: kv::RingResults) -> Result<(), Error> {
         let arrival = Arrival::now(&self.driver);
         let request = params.get()?.get_request()?;
-        let node = &self.driver.node;
+        let known = Arc::clone(&self.driver.known());
         let mut reply = wire.get().init_reply();
         arrival.reply_header(self.room()).encode(reply.reborrow().init_header());
-        let is_current = request.get_have_epoch() == node.layout.epoch
-            && request.get_have_hash().is_ok_and(|hash| *hash == node.layout_hash);
+        let is_current = request.get_have_epoch() == known.ring.epoch()
+            && request.get_have_hash().is_ok_and(|hash| *hash == known.layout_hash);
         if is_current && request.get_pages().is_ok_and(|pages| pages.is_empty()) {
             reply.set_unchanged(());
         } else {
-            encode_ring(reply.init_ring(), &node.layout, &node.layout_hash, request.get_pages());
+            encode_ring(reply.init_ring(), known.layout(), &known.layout_hash, request.get_pages());
         }
         Ok(())
     }

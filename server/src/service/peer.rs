@@ -1,22 +1,26 @@
 //! `Peer`: what other nodes' coordinators ask of this node's replica, and their stewards of its hash trees.
 
 use std::{
+    cell::Cell,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use capnp::Error;
 use dynamo::{
+    ident::NodeId,
     layout::NodeIndex,
     operation::{ErrorCode, Failure},
     peer::{PeerResult, TreeAnswer, TreeQuestion},
 };
 use schema::{
     convert::{
-        RequestHeader, TREE_KEYS_MAX, decode_peer_operations, decode_tree_questions, encode_failure,
-        encode_peer_results, encode_positions, encode_tree_answers, peer_operation_bytes, tree_answer_keys,
+        LayoutPiece, LayoutRequest, RequestHeader, TREE_KEYS_MAX, decode_peer_operations, decode_tree_questions,
+        encode_failure, encode_peer_results, encode_positions, encode_tree_answers, peer_operation_bytes,
+        tree_answer_keys,
     },
-    peer_capnp::{peer, peer_request, tree_request},
+    peer_capnp::{layout_request, peer, peer_request, tree_request},
 };
 
 use super::{Arrival, list_length, results};
@@ -29,19 +33,33 @@ const STRETCH: Duration = Duration::from_millis(1);
 pub(super) struct Peer {
     driver: Rc<Driver>,
     share: Rc<Share>,
-    caller: NodeIndex,
+    caller: NodeId,
+    /// Under which epoch the caller's place was looked up last, and which it was.
+    place: Cell<(u64, Option<NodeIndex>)>,
 }
 
 impl Peer {
     /// For a connection of this node, with this share of the room.
-    pub(super) fn new(driver: Rc<Driver>, share: Rc<Share>, caller: NodeIndex) -> Self {
-        Self { driver, share, caller }
+    pub(super) fn new(driver: Rc<Driver>, share: Rc<Share>, caller: NodeId) -> Self {
+        Self { driver, share, caller, place: Cell::new((0, None)) }
+    }
+
+    /// The caller is alive, and may know a newer layout.
+    fn hear(&self, header: &RequestHeader) {
+        let known = Arc::clone(&self.driver.known());
+        let (epoch, place) = self.place.get();
+        let place = if epoch == known.ring.epoch() { place } else { known.place_of(self.caller) };
+        self.place.set((known.ring.epoch(), place));
+        if let Some(place) = place {
+            self.driver.node.heard(&known, place);
+        }
+        self.driver.hear_epoch(header.epoch, Some(self.caller));
     }
 
     fn begin(&self, arrival: &Arrival<'_>, request: peer_request::Reader<'_>) -> Result<Results<PeerResult>, Failure> {
-        self.driver.node.heard(self.caller);
+        let header = RequestHeader::decode(request.get_header())?;
+        self.hear(&header);
         arrival.check_serving()?;
-        RequestHeader::decode(request.get_header())?;
         let operations = request.get_operations().map_err(|error| super::unreadable(&error))?;
         let mut admitted = self.share.admit(operations.len() as usize)?;
         let operations = decode_peer_operations(operations, self.driver.node.record_bytes_max())?;
@@ -54,12 +72,26 @@ impl Peer {
         arrival: &Arrival<'_>,
         request: tree_request::Reader<'_>,
     ) -> Result<(Vec<Result<TreeQuestion, Failure>>, Admitted), Failure> {
-        self.driver.node.heard(self.caller);
+        let header = RequestHeader::decode(request.get_header())?;
+        self.hear(&header);
         arrival.check_serving()?;
-        RequestHeader::decode(request.get_header())?;
         let questions = request.get_questions().map_err(|error| super::unreadable(&error))?;
         let admitted = self.share.admit(questions.len() as usize)?;
         Ok((decode_tree_questions(questions)?, admitted))
+    }
+
+    /// A piece of a layout that was agreed upon.
+    fn piece(&self, request: layout_request::Reader<'_>) -> Result<LayoutPiece, Failure> {
+        let (header, LayoutRequest { epoch, offset }) = LayoutRequest::decode(request)?;
+        self.hear(&header);
+        let known = self.driver.known();
+        let epoch = if epoch == 0 { known.ring.epoch() } else { epoch };
+        let unknown = || {
+            let message = format!("this node has no layout of epoch {epoch}; its newest is {}", known.ring.epoch());
+            Failure::with_message(ErrorCode::StaleView, message)
+        };
+        let layout = known.ring.layout(epoch).ok_or_else(unknown)?;
+        Ok(LayoutPiece::cut(epoch, known.ring.epoch(), &layout.encode(), offset))
     }
 
     /// Answers questions one by one, and lets others come to their turn between them.
@@ -102,6 +134,13 @@ impl peer::Server for Peer {
             Ok(results) => encode_peer_results(reply.init_results(list_length(results.len())), &results),
             Err(failure) => encode_failure(reply.init_results(1).get(0).init_error(), &failure),
         }
+        Ok(())
+    }
+
+    async fn layout(self: Rc<Self>, params: peer::LayoutParams, mut wire: peer::LayoutResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let piece = self.piece(params.get()?.get_request()?);
+        LayoutPiece::encode(&piece, &arrival.reply_header(self.share.room()), wire.get().init_reply());
         Ok(())
     }
 

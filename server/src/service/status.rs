@@ -2,24 +2,24 @@
 
 use std::{fs, sync::atomic::Ordering};
 
-use dynamo::{hint::HintUsage, layout::NodeIndex};
+use dynamo::{
+    hint::HintUsage,
+    ident::NodeId,
+    layout::{Member, MemberState, NodeIndex},
+};
 use schema::convert::{Counter, PeerStatus, ReplyHeader, Status};
 
 use crate::{
     counters::Counters,
     gossip::Standing,
-    node::{Node, Visible},
+    node::{Known, Node, PeerGauge, Visible},
     store::{self, Health, HintStatus, Pressure},
 };
 
 /// The status of a node.
 pub(super) fn status(node: &Node, header: ReplyHeader) -> Status {
-    let store = node.store.status();
-    let peers: Vec<(NodeIndex, Visible, u32)> = (0..node.layout.members.len() as u16)
-        .map(NodeIndex)
-        .filter(|&index| index != node.me)
-        .map(|index| seen(node, index))
-        .collect();
+    let (known, store) = (node.known(), node.store.status());
+    let peers: Vec<Seen<'_>> = known.others().map(|(index, member)| Seen::of(&known, index, member)).collect();
     let mut counters = counters(node);
     counters.extend(store_counters(&store));
     let hints = node.store.hints().status();
@@ -28,25 +28,25 @@ pub(super) fn status(node: &Node, header: ReplyHeader) -> Status {
     counters.extend(background_counters(node));
     Status {
         header,
-        node: node.me.0,
+        node: node.me().map_or(u16::MAX, |me| me.0),
         name: node.config.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         state: state(node, &store).to_owned(),
         uptime_seconds: node.started.elapsed().as_secs(),
-        epoch: node.layout.epoch,
-        partitions: u32::try_from(node.owned_partitions().count()).unwrap_or(u32::MAX),
+        epoch: known.ring.epoch(),
+        partitions: u32::try_from(known.owned_partitions().count()).unwrap_or(u32::MAX),
         keys: store.records().unwrap_or_default(),
         disk_bytes: store.shards.iter().map(|shard| shard.disk_bytes).sum::<u64>() + hints.disk_bytes,
         disk_bytes_max: node.config.max_bytes,
         resident_bytes: resident_bytes(),
         connections: u32::try_from(node.connections.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
-        warnings: warnings(node, &store, &hints, &peers),
+        warnings: warnings(node, &known, &store, &hints, &peers),
         peers: peers
             .into_iter()
-            .map(|(index, visible, round_trip_micros)| {
-                let kept = kept_for(node, &hints, index);
+            .map(|Seen { index, member, visible, round_trip_micros }| {
+                let kept = kept_for(&hints, member.id);
                 PeerStatus {
-                    gossip: node.gossip.standing(index).map_or("", Standing::word).to_owned(),
+                    gossip: node.gossip.standing(member.id).map_or("", Standing::word).to_owned(),
                     hints: kept.records,
                     hint_bytes: kept.bytes,
                     node: index,
@@ -59,18 +59,27 @@ pub(super) fn status(node: &Node, header: ReplyHeader) -> Status {
     }
 }
 
-/// How another node looks from here: as the worker that sees it worst sees it.
-fn seen(node: &Node, index: NodeIndex) -> (NodeIndex, Visible, u32) {
-    let gauges = node.gauges.iter().map(|worker| &worker[usize::from(index.0)]);
-    let visible = gauges.clone().map(|gauge| gauge.visible()).max().unwrap_or(Visible::Unknown);
-    let round_trip_micros = gauges.map(|gauge| gauge.round_trip_micros()).max().unwrap_or_default();
-    (index, visible, round_trip_micros)
+/// How another node looks from here.
+struct Seen<'k> {
+    index: NodeIndex,
+    member: &'k Member,
+    visible: Visible,
+    round_trip_micros: u32,
+}
+
+impl<'k> Seen<'k> {
+    /// As the worker that sees it worst sees it.
+    fn of(known: &Known, index: NodeIndex, member: &'k Member) -> Self {
+        let gauges = known.gauges(index);
+        let visible = gauges.clone().map(PeerGauge::visible).max().unwrap_or(Visible::Unknown);
+        let round_trip_micros = gauges.map(PeerGauge::round_trip_micros).max().unwrap_or_default();
+        Self { index, member, visible, round_trip_micros }
+    }
 }
 
 /// What is kept here for another node.
-fn kept_for(node: &Node, hints: &HintStatus, index: NodeIndex) -> HintUsage {
-    let target = node.layout.member(index).map(|member| member.id);
-    let kept = hints.backlog.iter().find(|(kept_for, _)| Some(*kept_for) == target);
+fn kept_for(hints: &HintStatus, target: NodeId) -> HintUsage {
+    let kept = hints.backlog.iter().find(|(kept_for, _)| *kept_for == target);
     kept.map_or_else(HintUsage::default, |(_, usage)| *usage)
 }
 
@@ -90,14 +99,10 @@ fn is_read_only(store: &store::Status) -> bool {
     store.shards.iter().any(|shard| shard.pressure != Pressure::Free)
 }
 
-fn warnings(
-    node: &Node,
-    store: &store::Status,
-    hints: &HintStatus,
-    peers: &[(NodeIndex, Visible, u32)],
-) -> Vec<String> {
+fn warnings(node: &Node, known: &Known, store: &store::Status, hints: &HintStatus, peers: &[Seen<'_>]) -> Vec<String> {
     let mut warnings = Vec::new();
-    let (layout, nodes) = (&node.layout, node.layout.members.len());
+    let layout = known.layout();
+    let nodes = layout.members.iter().filter(|member| member.state == MemberState::Active).count();
     if nodes < usize::from(layout.replicas) {
         warnings.push(format!(
             "the cluster has {nodes} node(s) and N is {}: every key has only {nodes} cop(ies), and quorums are smaller",
@@ -144,8 +149,8 @@ fn warnings(
             hints.aside
         ));
     }
-    for (index, visible, _) in peers {
-        let name = layout.member(*index).map_or("?", |member| &member.name);
+    for Seen { member, visible, .. } in peers {
+        let name = &member.name;
         match visible {
             Visible::Down => warnings.push(format!("node {name} is down, as seen from here")),
             Visible::Suspect => warnings.push(format!("node {name} does not answer in time, as seen from here")),

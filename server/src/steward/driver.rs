@@ -12,8 +12,6 @@ use std::{
 use dynamo::{
     coordinator::CallId,
     layout::NodeIndex,
-    peer::Standing,
-    ring::Ring,
     round::{Answer, Ask},
     steward::{Effect, Input, Steward, StewardConfig},
     tick::Tick,
@@ -22,12 +20,13 @@ use tokio::sync::Notify;
 
 use super::{
     handle::Traffic,
-    links::{Links, Outgoing},
+    links::{self, Links, Outgoing},
     local::{self, Answered, Local},
 };
 use crate::{
     node::Node,
     store::{Completion, CompletionQueue, Progress, Submission},
+    worker::Keepers,
 };
 
 /// The steward's driver.
@@ -59,21 +58,20 @@ impl Driver {
         let mut seed = [0; 8];
         // Without randomness two nodes may compare in the same order, which is merely less even.
         let _ = getrandom::fill(&mut seed);
-        let layout = Arc::clone(&node.layout);
-        let owned = (0..layout.partitions()).filter(|at| layout.owners(*at).any(|owner| owner == node.me));
-        let rows = owned.map(|partition| Standing::new(layout.view(partition))).collect();
-        let ring = Arc::new(Ring::new(layout));
-        let mut config = StewardConfig::new(Some(node.me), ring, rows, u64::from_le_bytes(seed));
+        let known = node.known();
+        let (me, ring) = (known.me, Arc::clone(&known.ring));
+        let mut config = StewardConfig::new(me, ring, node.rows(), u64::from_le_bytes(seed));
         config.is_unclean = node.store.was_unclean();
         config.exchange_every_ms = u64::from(node.config.background.exchange_every_ms);
         let mut steward = Steward::new(config, node.now());
         // Nobody is connected yet; whoever comes is compared with, because one of the two was away.
         let mut none = Vec::new();
-        for node_index in others(&node) {
-            steward.step(node.now(), Input::PeerState { node: node_index, reachable: false }, &mut none);
+        for (peer, _) in known.others() {
+            steward.step(node.now(), Input::PeerState { node: peer, reachable: false }, &mut none);
         }
         let shards = usize::from(node.store.identity().shards);
-        let links = Links::new(node.layout.members.len());
+        let mut links = Links::default();
+        links.grow(known.layout().members.len());
         let driver = Rc::new(Self {
             share: Cell::new(1_000),
             scrub_wanted: Notify::new(),
@@ -87,9 +85,25 @@ impl Driver {
         driver
     }
 
-    /// All nodes but this one.
-    pub(super) fn others(&self) -> Vec<NodeIndex> {
-        others(&self.node)
+    /// Follows the ring, for ever: a connection is kept to each of its nodes.
+    pub(super) async fn follow_ring(self: Rc<Self>) {
+        let mut changes = self.node.changes();
+        let mut keepers = Keepers::default();
+        let mut is_new = false;
+        loop {
+            let known = Arc::clone(&changes.borrow_and_update());
+            self.change_links(|links| links.grow(known.layout().members.len()));
+            if is_new {
+                let (me, ring) = (known.me, Arc::clone(&known.ring));
+                self.tell([Input::Ring { me, ring, rows: self.node.rows() }]);
+            }
+            is_new = true;
+            keepers.follow(&known, |to| links::keep(Rc::clone(&self), to));
+            tokio::select! {
+                changed = changes.changed() => changed.expect("the node lives as long as its steward"),
+                () = keepers.panicked() => panic!("a task that keeps a connection ended"),
+            }
+        }
     }
 
     /// Tells the machine what happened.
@@ -224,8 +238,10 @@ impl Driver {
                 }
             }
             // Nothing moves yet.
-            Ask::Move { .. } | Ask::LocalStanding { .. } | Ask::WantLayout { .. } => {
-                answers.push((call, Answer::NotSent))
+            Ask::Move { .. } | Ask::LocalStanding { .. } => answers.push((call, Answer::NotSent)),
+            Ask::WantLayout { epoch } => {
+                node.pull(epoch, None);
+                answers.push((call, Answer::NotSent));
             }
             Ask::LocalTree { question } => answers.push((call, Answer::Tree(node.store.tree(&question)))),
             Ask::LocalRead { operation } => local.read(call, operation),
@@ -240,11 +256,6 @@ impl Driver {
             Ask::LocalHint { operation } => local.hint(call, operation),
         }
     }
-}
-
-fn others(node: &Node) -> Vec<NodeIndex> {
-    let members = u16::try_from(node.layout.members.len()).unwrap_or(u16::MAX);
-    (0..members).map(NodeIndex).filter(|index| *index != node.me).collect()
 }
 
 /// The answer to a local write.

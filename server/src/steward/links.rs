@@ -47,7 +47,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 const WAIT_MIN_MS: u64 = 100;
 const WAIT_MAX_MS: u64 = 1_600;
 
-/// The links to all nodes.
+/// The links to all nodes, by their places in the ring.
+#[derive(Default)]
 pub(super) struct Links {
     links: Vec<Link>,
     unsent: Vec<CallId>,
@@ -75,8 +76,10 @@ pub(super) enum Outgoing {
 }
 
 impl Links {
-    pub(super) fn new(nodes: usize) -> Self {
-        Self { links: std::iter::repeat_with(Link::default).take(nodes).collect(), unsent: Vec::new() }
+    /// Makes room for so many places; those of nodes that have left stay, without a connection.
+    pub(super) fn grow(&mut self, places: usize) {
+        let places = places.max(self.links.len());
+        self.links.resize_with(places, Link::default);
     }
 
     /// Lets a question leave with the next call; `false` if there is no connection.
@@ -131,7 +134,7 @@ impl Links {
         }
     }
 
-    fn down(&mut self, node: NodeIndex) {
+    pub(super) fn down(&mut self, node: NodeIndex) {
         let Some(link) = self.link(node) else { return };
         link.line = None;
         let questions = mem::take(&mut link.questions).into_iter().map(|(call, _)| call);
@@ -227,7 +230,12 @@ fn hear_positions(
     line: &Capabilities,
     positions: capnp::Result<capnp::primitive_list::Reader<'_, u64>>,
 ) {
-    driver.node.hear_positions(to, line.process, &decode_positions(positions).unwrap_or_default());
+    driver.node.hear_positions(
+        &driver.node.known(),
+        to,
+        line.process,
+        &decode_positions(positions).unwrap_or_default(),
+    );
 }
 
 /// The size of a message.
@@ -237,7 +245,7 @@ fn bytes(size: capnp::Result<capnp::MessageSize>) -> u64 {
 
 fn header(driver: &Driver) -> RequestHeader {
     let budget_ms = u32::try_from(CALL_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
-    RequestHeader { epoch: driver.node.layout.epoch, budget_ms, traceparent: None, hops: 0 }
+    RequestHeader { epoch: driver.node.ring().epoch(), budget_ms, traceparent: None, hops: 0 }
 }
 
 /// Waits for a reply and tells the machine what it says of each call.
@@ -273,7 +281,6 @@ pub(super) async fn keep(driver: Rc<Driver>, to: NodeIndex) {
                 driver.change_links(|links| links.up(to, line.capabilities.clone()));
                 driver.tell([Input::PeerState { node: to, reachable: true }]);
                 watch(&line, &broken).await;
-                line.connection.close();
                 driver.change_links(|links| links.down(to));
                 driver.tell([Input::PeerState { node: to, reachable: false }]);
             }

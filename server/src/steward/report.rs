@@ -64,9 +64,9 @@ fn word(state: State) -> &'static str {
 }
 
 fn backlogs(node: &Node) -> Vec<HintBacklog> {
-    let hints = node.store.hints();
+    let (known, hints) = (node.known(), node.store.hints());
     let entry = |(target, usage): (dynamo::ident::NodeId, dynamo::hint::HintUsage)| {
-        let index = node.layout.index_of(target)?;
+        let index = known.place_of(target)?;
         let refused = hints.refused_for(target);
         Some(HintBacklog { target: index, objects: usage.records, bytes: usage.bytes, refused })
     };

@@ -79,7 +79,7 @@ pub(super) async fn keep(driver: Rc<Driver>) {
 /// Verifies every record; `false` if another run was asked for meanwhile.
 async fn run(driver: &Rc<Driver>, speed: Speed) -> bool {
     let node = &driver.node;
-    let partitions: Vec<u32> = node.owned_partitions().collect();
+    let partitions: Vec<u32> = node.known().owned_partitions().collect();
     let total = partitions.len() as u64;
     let show = |change: &dyn Fn(&mut ScrubProgress)| node.steward.show(|seen| change(&mut seen.scrub));
     // One that takes a week is no news: it is shown when it has ended.
@@ -126,7 +126,7 @@ async fn verify_hints(driver: &Rc<Driver>) {
 /// Verifies the records of one partition; `false` if another run was asked for meanwhile.
 async fn verify(driver: &Rc<Driver>, partition: u32, speed: Speed) -> bool {
     let node = &driver.node;
-    let bits = node.layout.partition_bits;
+    let bits = node.layout().partition_bits;
     let mut cursor: Option<StoreKey> = None;
     let mut is_undisturbed = true;
     loop {

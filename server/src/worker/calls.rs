@@ -17,7 +17,8 @@ use dynamo::{
 };
 use schema::{
     convert::{
-        RequestHeader, decode_peer_results, decode_positions, decode_replies, encode_operations, encode_peer_operations,
+        ReplyHeader, RequestHeader, decode_peer_results, decode_positions, decode_replies, encode_operations,
+        encode_peer_operations,
     },
     kv_capnp::kv,
     peer_capnp::peer,
@@ -78,12 +79,14 @@ async fn ask(driver: Rc<Driver>, to: NodeIndex, process: Process, peer: &peer::C
     let calls: Vec<Option<CallId>> = items.into_iter().map(|(call, _)| call).collect();
     let (reply, count) = (request.send().promise, calls.len());
     let record_bytes_max = driver.node.record_bytes_max();
-    let node = Arc::clone(&driver.node);
+    let (hearer, of) = (Rc::clone(&driver), Arc::clone(&driver.known()));
     let read = move |response: capnp::capability::Response<peer::execute_results::Owned>| {
         let reply = response.get()?.get_reply()?;
+        hearer
+            .hear_epoch(ReplyHeader::decode(reply.get_header()).epoch, of.layout().member(to).map(|member| member.id));
         // What can't be read of them is not remembered; the results are no worse for it.
         let positions = decode_positions(reply.get_positions()).unwrap_or_default();
-        node.hear_positions(to, process, &positions);
+        hearer.node.hear_positions(&of, to, process, &positions);
         Ok(decode_peer_results(reply.get_results()?, count, record_bytes_max))
     };
     let results = conclude(&driver, to, Errand::Ask, reply, read).await;
@@ -109,8 +112,12 @@ async fn forward(driver: Rc<Driver>, to: NodeIndex, kv: &kv::Client, departure: 
     encode_operations(wire.init_operations(items.len() as u32), items.iter().map(|(_, operation)| operation));
     let calls: Vec<CallId> = items.into_iter().map(|(call, _)| call).collect();
     let (reply, count) = (request.send().promise, calls.len());
+    let (hearer, of) = (Rc::clone(&driver), Arc::clone(&driver.known()));
     let read = move |response: capnp::capability::Response<kv::execute_results::Owned>| {
-        Ok(decode_replies(response.get()?.get_reply()?.get_results()?, count))
+        let reply = response.get()?.get_reply()?;
+        hearer
+            .hear_epoch(ReplyHeader::decode(reply.get_header()).epoch, of.layout().member(to).map(|member| member.id));
+        Ok(decode_replies(reply.get_results()?, count))
     };
     let replies = conclude(&driver, to, Errand::Forward { deadline }, reply, read).await;
     let mut replies = replies.map(|replies| replies.map(Vec::into_iter));
@@ -127,7 +134,7 @@ async fn forward(driver: Rc<Driver>, to: NodeIndex, kv: &kv::Client, departure: 
 fn header(driver: &Driver, deadline: Tick, hops: u8) -> RequestHeader {
     let left_ms = deadline.since(driver.now()).max(1);
     let budget_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
-    RequestHeader { epoch: driver.node.layout.epoch, budget_ms, traceparent: None, hops }
+    RequestHeader { epoch: driver.known().ring.epoch(), budget_ms, traceparent: None, hops }
 }
 
 /// Waits for a reply, reads it, and books how the call went.

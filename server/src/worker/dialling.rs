@@ -5,7 +5,7 @@
 use std::{pin::pin, rc::Rc, time::Duration};
 
 use dynamo::{
-    layout::NodeIndex,
+    layout::{Member, NodeIndex},
     operation::{ErrorCode, Failure},
 };
 use schema::{
@@ -40,6 +40,12 @@ pub(crate) struct Line {
     pub(crate) capabilities: Capabilities,
 }
 
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.connection.close();
+    }
+}
+
 /// Why there is no connection.
 pub(crate) enum NoLine {
     /// Nobody listens, or the connection ended at once.
@@ -55,7 +61,7 @@ pub(crate) enum NoLine {
 /// Keeps the connection to a node, for ever.
 pub(super) async fn keep(driver: Rc<Driver>, to: NodeIndex) {
     let gauge = driver.gauge(to);
-    let name = driver.node.layout.member(to).map_or("?", |member| &member.name).to_owned();
+    let name = driver.known().layout().member(to).map_or("?", |member| &member.name).to_owned();
     let mut told = None;
     loop {
         let trouble = match timeout(INTRODUCTION_TIMEOUT, open(&driver.node, to, Role::Peer))
@@ -69,7 +75,6 @@ pub(super) async fn keep(driver: Rc<Driver>, to: NodeIndex) {
                 let capabilities = line.capabilities.clone();
                 driver.change_links(|now, links| links.up(now, to, capabilities));
                 let (trouble, why) = watch(&driver, to, &line).await;
-                line.connection.close();
                 tracing::warn!(peer = name, why, "disconnected");
                 trouble
             }
@@ -103,7 +108,14 @@ pub(super) async fn keep(driver: Rc<Driver>, to: NodeIndex) {
 
 /// Connects and introduces this node, as the one that calls for clients or as the one that repairs.
 pub(crate) async fn open(node: &Node, to: NodeIndex, role: Role) -> Result<Line, NoLine> {
-    let Some(member) = node.layout.member(to) else { return Err(NoLine::Silent) };
+    let known = node.known();
+    let Some(member) = known.layout().member(to) else { return Err(NoLine::Silent) };
+    open_to(node, member, role).await
+}
+
+/// Connects to a node where a layout says it is, and introduces this one.
+pub(crate) async fn open_to(node: &Node, member: &Member, role: Role) -> Result<Line, NoLine> {
+    let known = node.known();
     let refused = |error: std::io::Error| NoLine::Refused(error.to_string());
     let address = member.addresses.first().map_or("", |address| address);
     let stream = TcpStream::connect(address).await.map_err(refused)?;
@@ -117,10 +129,10 @@ pub(crate) async fn open(node: &Node, to: NodeIndex, role: Role) -> Result<Line,
     let response = request.send().promise.await.map_err(lost)?;
     let reply = response.get().and_then(|response| response.get_reply()).map_err(lost)?;
     let hello = HelloReply::decode(reply).map_err(NoLine::Unwelcome)?;
-    if hello.cluster != node.layout.cluster || hello.node != member.id {
+    if hello.cluster != known.layout().cluster || hello.node != member.id {
         return Err(NoLine::Unworthy(Failure::with_message(
             ErrorCode::WrongCluster,
-            format!("{address} is node {:?} of another cluster or name; compare cluster.members", hello.name),
+            format!("{address} is node {:?} of another cluster, or another node than the ring has there", hello.name),
         )));
     }
     let process = Process(hello.process);
@@ -133,7 +145,8 @@ pub(crate) async fn open(node: &Node, to: NodeIndex, role: Role) -> Result<Line,
 
 /// What this node says about itself.
 fn introduction(node: &Node, role: Role) -> HelloRequest {
-    let (cluster, me, directory) = (node.layout.cluster, node.id(), node.directory);
+    let (known, me, directory) = (node.known(), node.id, node.directory);
+    let cluster = known.layout().cluster;
     let proof = peer_proof(&node.config.cluster.secret, cluster, me, directory);
     HelloRequest {
         protocol_min: PROTOCOL_VERSION,
@@ -145,8 +158,8 @@ fn introduction(node: &Node, role: Role) -> HelloRequest {
             cluster,
             node: me,
             directory,
-            epoch: node.layout.epoch,
-            layout_hash: node.layout_hash,
+            epoch: known.ring.epoch(),
+            layout_hash: known.layout_hash,
             positions: node.positions_at_start.clone(),
             process: node.acquaintances.me().0,
         }),
@@ -156,7 +169,7 @@ fn introduction(node: &Node, role: Role) -> HelloRequest {
 /// Waits until a connection has ended or is to be given up. Meanwhile it pings, because somebody wants to know or because
 /// nobody asked for long, and gives a peer that was too slow its trial when it has rested.
 async fn watch(driver: &Rc<Driver>, to: NodeIndex, line: &Line) -> (Trouble, String) {
-    let probe = driver.links(|links| links.probe(to));
+    let (probe, gauge) = (driver.links(|links| links.probe(to)), driver.gauge(to));
     let mut next_ping = Instant::now() + PING_EVERY;
     loop {
         let mut rest = None;
@@ -166,7 +179,7 @@ async fn watch(driver: &Rc<Driver>, to: NodeIndex, line: &Line) -> (Trouble, Str
             () = sleep(rest.unwrap_or(PING_EVERY)), if rest.is_some() => continue,
             // A call that becomes overdue may make the peer rest; then this loop has to know until when.
             () = probe.notified() => {}
-            () = driver.gauge(to).was_doubted() => {}
+            () = gauge.was_doubted() => {}
             () = sleep_until(next_ping) => {}
         }
         if !ping(driver, to, line).await {

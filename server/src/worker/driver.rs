@@ -6,7 +6,7 @@
 //! could be done per batch, and no borrow of the state is held across an await.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, Ref, RefCell},
     mem,
     rc::Rc,
     sync::Arc,
@@ -15,11 +15,11 @@ use std::{
 
 use dynamo::{
     coordinator::{CallId, Coordinator, CoordinatorConfig, Effect, ForwardFailed, Input, PeerCall, RequestId},
+    ident::NodeId,
     layout::NodeIndex,
     operation::{Action, Failure, Operation, Outcome, Receipt, Reply},
     peer::{PeerAction, PeerOperation, PeerResult},
     replica::WriteOutcome,
-    ring::Ring,
     tick::Tick,
 };
 use tokio::sync::Notify;
@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     counters::Counters,
-    node::{Node, PeerGauge},
+    node::{Known, Node, PeerGauge},
     store::{Completion, CompletionQueue, HintSubmission, Progress, Rejected, Submission},
 };
 
@@ -79,6 +79,8 @@ pub(crate) struct Driver {
     pub(crate) number: usize,
     pub(crate) merges: Merges,
     writes: Arc<CompletionQueue>,
+    /// The ring, as this worker's coordinator knows it.
+    known: RefCell<Arc<Known>>,
     state: RefCell<State>,
     /// How many of the coordinator's corrupt records `counters` has.
     corrupt_published: Cell<u64>,
@@ -111,8 +113,8 @@ struct State {
 impl Driver {
     /// A driver without connections.
     pub(crate) fn new(node: Arc<Node>, number: usize) -> Rc<Self> {
-        let ring = Arc::new(Ring::new(Arc::clone(&node.layout)));
-        let mut config = CoordinatorConfig::new(Some(node.me), ring, node.token_key.clone());
+        let known = node.known();
+        let mut config = CoordinatorConfig::new(known.me, Arc::clone(&known.ring), node.token_key.clone());
         config.value_bytes_max = u64::from(node.config.value_bytes_max);
         // Admission refuses clients and peers each beyond its own bound; the coordinator's must not be the tighter one.
         config.operations_max = 2 * node.config.admission.operations_max;
@@ -121,7 +123,7 @@ impl Driver {
         let state = State {
             coordinator: Coordinator::new(config),
             clients: Batches::new(),
-            links: Links::new(node.layout.members.len()),
+            links: Links::default(),
             reads: (Vec::new(), Vec::new()),
             hint_reads: Vec::new(),
             results: Vec::new(),
@@ -131,16 +133,43 @@ impl Driver {
             effects: Vec::new(),
             following: Vec::new(),
         };
-        Rc::new(Self {
+        let driver = Rc::new(Self {
             counters: Arc::clone(&node.counters[number]),
             merges: Merges::new(Arc::clone(&node), number),
             node,
             number,
             writes: CompletionQueue::new(),
+            known: RefCell::new(Arc::clone(&known)),
             state: RefCell::new(state),
             corrupt_published: Cell::new(0),
             earlier: Notify::new(),
-        })
+        });
+        driver.change_links(|_, links| links.follow(&known));
+        driver
+    }
+
+    /// The ring, as this worker knows it. Not to be held across an await.
+    pub(crate) fn known(&self) -> Ref<'_, Arc<Known>> {
+        self.known.borrow()
+    }
+
+    /// Follows a change of the ring.
+    pub(super) fn follow(self: &Rc<Self>, known: &Arc<Known>) {
+        if Arc::ptr_eq(&self.known(), known) {
+            return;
+        }
+        self.known.replace(Arc::clone(known));
+        self.change_links(|_, links| links.follow(known));
+        self.advance(|now, state, effects| {
+            state.coordinator.set_ring(now, known.me, Arc::clone(&known.ring), effects);
+        });
+    }
+
+    /// Somebody works under the layout of this epoch. Newer than this node's, it is fetched.
+    pub(crate) fn hear_epoch(&self, epoch: u64, from: Option<NodeId>) {
+        if epoch > self.known().ring.epoch() {
+            self.node.pull(epoch, from);
+        }
     }
 
     /// Now, on the node's monotonic clock.
@@ -282,8 +311,8 @@ impl Driver {
     }
 
     /// How this worker sees a node.
-    pub(super) fn gauge(&self, node: NodeIndex) -> &PeerGauge {
-        &self.node.gauges[self.number][usize::from(node.0)]
+    pub(super) fn gauge(&self, node: NodeIndex) -> Arc<PeerGauge> {
+        self.known().gauge(self.number, node).map(Arc::clone).unwrap_or_default()
     }
 
     /// Lets something happen and does all that follows from it.
@@ -344,8 +373,7 @@ impl Driver {
                 Effect::Forward { call, to, operation, deadline } => {
                     state.links.forward(to, call, *operation, deadline)
                 }
-                // This node's layout never changes yet, so there is none to fetch.
-                Effect::WantLayout { .. } => {}
+                Effect::WantLayout { epoch } => self.node.pull(epoch, None),
                 Effect::Reply { request, reply } => self.reply(state, Ticket(request.0), reply),
             }
         }

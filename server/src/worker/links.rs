@@ -7,7 +7,8 @@ use std::{rc::Rc, time::Duration};
 
 use dynamo::{
     coordinator::{CallId, ForwardFailed, Input, PeerCall},
-    layout::NodeIndex,
+    ident::NodeId,
+    layout::{MemberState, NodeIndex},
     operation::Operation,
     peer::PeerOperation,
     tick::Tick,
@@ -23,7 +24,7 @@ use super::{
     breaker::{Breaker, State, Trouble},
     outbox::{Departure, Outbox, Urgency, Waiting},
 };
-use crate::node::Process;
+use crate::node::{Known, Process};
 
 /// Asks another node's replica; comes back with the answer, unless it is a repair.
 pub(super) type Ask = (Option<CallId>, PeerOperation);
@@ -41,7 +42,8 @@ pub(crate) struct Capabilities {
     pub(crate) peer: peer::Client,
 }
 
-/// The links of one worker to all nodes.
+/// The links of one worker to all nodes, by their places in the ring. A place that nobody has is closed.
+#[derive(Default)]
 pub(super) struct Links {
     links: Vec<Link>,
     /// Peers that came or went, to be told to the coordinator.
@@ -56,6 +58,8 @@ pub(super) struct Links {
 
 /// The link to one node.
 struct Link {
+    /// Which; `None` when it has left.
+    node: Option<NodeId>,
     asks: Outbox<Ask>,
     forwards: Outbox<Forward>,
     line: Line,
@@ -103,23 +107,20 @@ pub(super) enum Passage {
 }
 
 impl Links {
-    pub(super) fn new(nodes: usize) -> Self {
-        let link = || Link {
-            asks: Outbox::new(),
-            forwards: Outbox::new(),
-            line: Line::Opening,
-            breaker: Breaker::default(),
-            is_reachable: true,
-            probe: Rc::new(Notify::new()),
-            silence: Rc::new(Notify::new()),
-        };
-        Self {
-            links: std::iter::repeat_with(link).take(nodes).collect(),
-            changes: Vec::new(),
-            unsent: Vec::new(),
-            dropped_repairs: 0,
-            expired: 0,
-            ready: Vec::new(),
+    /// Follows a change of the ring: links to nodes that came open, those to nodes that left close.
+    pub(super) fn follow(&mut self, known: &Known) {
+        for (at, member) in (0..).map(NodeIndex).zip(&known.layout().members) {
+            let node = (member.state != MemberState::Gone).then_some(member.id);
+            match self.links.get(usize::from(at.0)) {
+                None => self.links.push(Link::new(node)),
+                Some(link) if link.node != node => {
+                    self.down(at);
+                    let is_reachable = self.link(at).is_reachable;
+                    *self.link(at) = Link { is_reachable, ..Link::new(node) };
+                    self.settle(at);
+                }
+                Some(_) => {}
+            }
         }
     }
 
@@ -329,6 +330,19 @@ impl Links {
 }
 
 impl Link {
+    fn new(node: Option<NodeId>) -> Self {
+        Self {
+            node,
+            asks: Outbox::new(),
+            forwards: Outbox::new(),
+            line: if node.is_some() { Line::Opening } else { Line::Down },
+            breaker: Breaker::default(),
+            is_reachable: true,
+            probe: Rc::new(Notify::new()),
+            silence: Rc::new(Notify::new()),
+        }
+    }
+
     /// Whether operations for the node may wait here and leave.
     fn takes(&self) -> bool {
         match self.line {

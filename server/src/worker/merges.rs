@@ -105,10 +105,11 @@ impl Merges {
     /// Whether this node may keep a hint of a key for `target`. An owner must not: its answer to the write itself counts
     /// already. And what is kept for a node that does not own the key, nobody would ask for.
     fn check_hint(&self, store_key: &StoreKey, target: NodeId) -> Result<(), Failure> {
-        let layout = &self.node.layout;
+        let known = self.node.known();
+        let layout = known.layout();
         let owners = layout.owners(layout.partition(&store_key.id()));
         let is_owned = |node| owners.clone().any(|owner| Some(owner) == node);
-        if is_owned(Some(self.node.me)) || !is_owned(layout.index_of(target)) {
+        if is_owned(known.me) || !is_owned(known.place_of(target)) {
             let message = "this node can't stand in for that one: it owns the key itself, or the other does not; nothing was \
                            done, fetch the ring";
             return Err(Failure::new(ErrorCode::StaleView, message));

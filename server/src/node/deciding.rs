@@ -1,0 +1,115 @@
+//! What a node does about a layout that was agreed upon: it is made durable, the store adopts the partitions it gives this node,
+//! and everybody who works by the ring is told. Who agreed, and how, is none of its business; that it was agreed upon is its
+//! caller's word.
+
+use std::sync::{Arc, PoisonError};
+
+use dynamo::{
+    layout::{Layout, MemberState},
+    operation::{ErrorCode, Failure},
+    peer::Standing,
+    ring::{Misfit, Ring},
+};
+
+use super::{Known, Node, record_bytes_max};
+use crate::store::OpenError;
+
+impl Node {
+    /// Takes in the next layout of the ring, which was agreed upon. Blocks until it is durable here and its partitions are adopted;
+    /// one that is here already is no error. Whatever fails here, the layout stays agreed upon and is fetched again.
+    pub(crate) fn decide(&self, layout: Layout) -> Result<(), Failure> {
+        let _turn = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known();
+        if layout.epoch <= known.ring.epoch() {
+            return same_history(&known.ring, &layout);
+        }
+        layout.check().map_err(|error| refused(ErrorCode::InvalidRequest, error.to_string()))?;
+        let (layout, mut ring) = (Arc::new(layout), (*known.ring).clone());
+        ring.push(Arc::clone(&layout)).map_err(|misfit| misfitting(&layout, misfit))?;
+        self.store.put_layout(&layout.encode()).map_err(|error| unsaved(&error))?;
+        let next = known.next(Arc::new(ring), self.id);
+        self.adopt(&next)?;
+        self.publish(next);
+        let (epoch, nodes) = (layout.epoch, layout.members.len());
+        tracing::info!(epoch, nodes, "the ring has changed");
+        self.say_where_it_stands();
+        Ok(())
+    }
+
+    /// Takes in a layout from before the oldest one here: somebody who came later has to know whom partitions belonged to. Blocks.
+    pub(crate) fn remember(&self, layout: Layout) -> Result<(), Failure> {
+        let _turn = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known();
+        layout.check().map_err(|error| refused(ErrorCode::InvalidRequest, error.to_string()))?;
+        let (layout, mut ring) = (Arc::new(layout), (*known.ring).clone());
+        match ring.prepend(Arc::clone(&layout)) {
+            Err(Misfit::Old) => return Ok(()),
+            fits => fits.map_err(|misfit| misfitting(&layout, misfit))?,
+        }
+        self.publish(known.next(Arc::new(ring), self.id));
+        Ok(())
+    }
+
+    /// Makes the store hold the partitions that the newest layout gives this node.
+    pub(super) fn adopt(&self, known: &Known) -> Result<(), Failure> {
+        self.store.adopt(known.owned_partitions().map(|partition| known.layout().view(partition)))
+    }
+
+    /// How every row of this node stands.
+    pub(crate) fn rows(&self) -> Vec<Standing> {
+        let known = self.known();
+        known.owned_partitions().map(|partition| Standing::new(known.layout().view(partition))).collect()
+    }
+
+    fn publish(&self, known: Known) {
+        let record_bytes_max = record_bytes_max(&self.config, &known);
+        self.record_bytes_max.store(record_bytes_max, std::sync::atomic::Ordering::Relaxed);
+        self.known.send_replace(Arc::new(known));
+    }
+
+    /// Tells the operator when the ring has no place for this node, or soon will not have.
+    pub(super) fn say_where_it_stands(&self) {
+        let layout = self.layout();
+        let member = layout.index_of(self.id).and_then(|index| layout.member(index));
+        match member.map(|member| member.state) {
+            Some(MemberState::Active) => {}
+            Some(MemberState::Leaving) => tracing::warn!("this node is leaving the ring: it hands over what it holds"),
+            Some(MemberState::Lost) => tracing::warn!(
+                "this node was given up for lost: no quorum counts it any more. Nothing is acknowledged by it; start another one \
+                 on an empty directory"
+            ),
+            Some(MemberState::Gone) => {
+                tracing::warn!("this node has left the ring: everything it held is elsewhere, and it may be stopped");
+            }
+            None => tracing::info!("this node has no place in the ring yet: it waits for `quorate ring commit`"),
+        }
+    }
+}
+
+/// A layout of an epoch that was decided before must be the one that was.
+fn same_history(ring: &Ring, layout: &Layout) -> Result<(), Failure> {
+    match ring.layout(layout.epoch) {
+        Some(here) if here.hash() != layout.hash() => Err(refused(
+            ErrorCode::Internal,
+            format!("epoch {} was decided before, and otherwise; please report this", layout.epoch),
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn misfitting(layout: &Layout, misfit: Misfit) -> Failure {
+    let why = match misfit {
+        Misfit::Stranger => "it does not follow the one before it here".to_owned(),
+        Misfit::Gap { wanted } => format!("layout {wanted} is missing here"),
+        Misfit::Old => "there is a newer one here".to_owned(),
+    };
+    refused(ErrorCode::StaleView, format!("layout {} can't be taken in: {why}", layout.epoch))
+}
+
+fn refused(code: ErrorCode, message: String) -> Failure {
+    Failure::with_message(code, message)
+}
+
+fn unsaved(error: &OpenError) -> Failure {
+    refused(ErrorCode::Internal, format!("the layout could not be made durable here: {error}; it is fetched again"))
+}

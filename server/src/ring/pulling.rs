@@ -1,0 +1,167 @@
+//! Fetching the layouts that this node lacks, one after the other, from those who showed that they have them and then from
+//! anybody: newer ones that were agreed upon meanwhile, and older ones that a newcomer needs to know whom partitions belonged
+//! to. Each must follow the one before it by its hash, so a node that has one of them right has all of them right.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use dynamo::{
+    ident::NodeId,
+    layout::{Layout, Member},
+    operation::{ErrorCode, Failure},
+    ring::Ring,
+};
+use schema::convert::LayoutRequest;
+use tokio::time::{sleep, timeout};
+
+use super::peers::Peers;
+use crate::{node::Node, worker::dialling::jitter};
+
+/// Longest layout that is fetched: a ring of 60,000 nodes and a million partitions has less.
+const LAYOUT_BYTES_MAX: u64 = 64 << 20;
+
+/// Nodes that are asked for one layout beside those who showed that they have it, before a pause.
+const ASKED_MAX: usize = 5;
+
+/// The pause before the same layout is asked for again.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// How often to look whether anything is missing, even though nobody showed anything.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Which way a layout is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missing {
+    /// The next after the newest here.
+    Newer(u64),
+    /// The one before the oldest here.
+    Older(u64),
+}
+
+/// Fetches what is wished for, for ever.
+pub(crate) async fn keep(node: Arc<Node>) {
+    let peers = Peers::new(Arc::clone(&node));
+    let (mut newest, mut sources) = (0, BTreeSet::new());
+    loop {
+        let wish = node.wishes.take();
+        if wish.epoch > newest {
+            sources.clear();
+        }
+        newest = newest.max(wish.epoch);
+        sources.extend(wish.sources);
+        let Some(missing) = missing(&node.ring(), newest) else {
+            peers.hang_up();
+            sources.clear();
+            // Whatever woke it: it looks at everything anew.
+            let _ = timeout(LOOK_EVERY, node.wishes.told()).await;
+            continue;
+        };
+        if let Err(failure) = fetch(&node, &peers, &sources, missing).await {
+            tracing::debug!(?missing, why = %failure.message, "a layout could not be fetched yet");
+            let _ = timeout(PAUSE, node.wishes.told()).await;
+            sleep(PAUSE.mul_f64((jitter() % 100) as f64 / 1_000.0)).await;
+        }
+    }
+}
+
+/// What is missing between the oldest layout that is wanted and the newest that was heard of.
+fn missing(ring: &Ring, newest: u64) -> Option<Missing> {
+    let oldest = ring.layouts().next().map_or(1, |layout| layout.epoch);
+    if newest > ring.epoch() {
+        Some(Missing::Newer(ring.epoch() + 1))
+    } else if oldest > ring.oldest_wanted() {
+        Some(Missing::Older(oldest - 1))
+    } else {
+        None
+    }
+}
+
+/// Fetches one layout and takes it in.
+async fn fetch(node: &Arc<Node>, peers: &Peers, sources: &BTreeSet<NodeId>, missing: Missing) -> Result<(), Failure> {
+    let (Missing::Newer(epoch) | Missing::Older(epoch)) = missing;
+    let layout = anybodys(node, peers, sources, epoch).await?;
+    let taker = Arc::clone(node);
+    // It waits for the disk, and this thread has other things to do.
+    let taken = tokio::task::spawn_blocking(move || match missing {
+        Missing::Newer(_) => taker.decide(layout),
+        Missing::Older(_) => taker.remember(layout),
+    });
+    taken.await.unwrap_or_else(|error| Err(Failure::with_message(ErrorCode::Internal, error.to_string())))
+}
+
+/// The layout of an epoch from the first node that gives it.
+async fn anybodys(node: &Arc<Node>, peers: &Peers, sources: &BTreeSet<NodeId>, epoch: u64) -> Result<Layout, Failure> {
+    let known = node.known();
+    let (showed, others): (Vec<&Member>, Vec<&Member>) =
+        known.others().map(|(_, member)| member).partition(|member| sources.contains(&member.id));
+    let first = jitter() as usize % others.len().max(1);
+    let others = others.iter().cycle().skip(first).take(others.len().min(ASKED_MAX)).copied();
+    let mut last = Failure::new(ErrorCode::Unavailable, "there is no other node to ask");
+    for member in showed.into_iter().chain(others) {
+        match whole(peers, member, epoch).await {
+            Ok(layout) => return Ok(layout),
+            Err(failure) => last = failure,
+        }
+    }
+    Err(last)
+}
+
+/// A node's layout of an epoch, all its pieces.
+pub(crate) async fn whole(peers: &Peers, from: &Member, epoch: u64) -> Result<Layout, Failure> {
+    let broken =
+        |why: String| Failure::with_message(ErrorCode::Internal, format!("the layout of {}: {why}", from.name));
+    let mut bytes: Vec<u8> = Vec::new();
+    loop {
+        let piece = peers.layout(from, LayoutRequest { epoch, offset: bytes.len() as u64 }).await?;
+        if piece.epoch != epoch || piece.total > LAYOUT_BYTES_MAX {
+            return Err(broken(format!("epoch {} of {} bytes came for epoch {epoch}", piece.epoch, piece.total)));
+        }
+        bytes.extend_from_slice(&piece.bytes);
+        if bytes.len() as u64 >= piece.total {
+            break;
+        }
+        if piece.bytes.is_empty() {
+            return Err(broken("a piece without bytes came".to_owned()));
+        }
+    }
+    Layout::decode(&bytes).map_err(|error| broken(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use dynamo::{
+        layout::{
+            Layout,
+            spans::{Span, Spans},
+        },
+        ring::Ring,
+    };
+
+    use super::{Missing, missing};
+
+    fn layout(epoch: u64, spans: Spans) -> Arc<Layout> {
+        Arc::new(Layout {
+            cluster: 1,
+            generation: 0,
+            epoch,
+            parent_hash: [0; 16],
+            electors: Vec::new(),
+            members: Vec::new(),
+            partition_bits: 0,
+            replicas: 1,
+            slots: vec![0],
+            buckets: Default::default(),
+            spans,
+        })
+    }
+
+    #[test]
+    fn newer_layouts_are_fetched_before_older_ones_and_only_what_is_wanted() {
+        let ring = Ring::new(layout(5, Spans::uniform(Span { since: 5, oldest: 3 })));
+        assert_eq!(missing(&ring, 7), Some(Missing::Newer(6)));
+        assert_eq!(missing(&ring, 5), Some(Missing::Older(4)));
+        let settled = Ring::new(layout(5, Spans::settled(5)));
+        assert_eq!(missing(&settled, 0), None);
+    }
+}
