@@ -11,7 +11,6 @@ use std::{
 
 use dynamo::{
     coordinator::CallId,
-    layout::NodeIndex,
     round::{Answer, Ask},
     steward::{Effect, Input, Steward, StewardConfig},
     tick::Tick,
