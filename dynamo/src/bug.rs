@@ -121,6 +121,20 @@ bugs! {
     ElectorForgets,
     /// An elector accepts what is below the ballot it promised.
     AcceptBelowPromise,
+    /// A new owner becomes FULL without telling the older ones of the newer configuration.
+    NoFence,
+    /// A new owner is FULL after it has merged one of the older owners.
+    FullWithOne,
+    /// The older configurations are retired when one of the new owners is FULL.
+    RetireOnOneFull,
+    /// A new owner merges the older ones first and fences them after it.
+    SyncBeforeFence,
+    /// Owners that were members all along count as FULL although the number of owners changes.
+    RetireWithoutAllWhenNChanges,
+    /// A node deletes what it does not own any more without handing over what only it has.
+    LeaverDeletesBeforeHandover,
+    /// A new owner is FULL when its first copy is complete.
+    CopyCountsAsFull,
 }
 
 /// Whether this mistake is to be made now.

@@ -7,6 +7,9 @@
 //! be merged there. Nothing is ever overwritten or deleted: a key that only one side has was not deleted on the other, or the
 //! tombstone would stand there.
 //!
+//! Who leaves a partition only gives ([`Exchange::give`]): what it lacks is nothing to it any more. Who comes only takes
+//! ([`Exchange::take`]): whether the other side is able to store anything is nothing to it.
+//!
 //! Whom to compare with and when is the [`steward`](crate::steward)'s business.
 
 use alloc::vec::Vec;
@@ -39,12 +42,24 @@ pub struct Exchange {
     view: View,
     peer: NodeIndex,
     confirm_after_ms: u64,
+    direction: Direction,
     /// Ranges yet to be compared, the next one last.
     ranges: Vec<Range>,
     /// Keys that differed when they were compared.
     differing: Vec<StoreKey>,
     phase: Phase,
     report: Report,
+}
+
+/// Which way objects go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    /// Each side is given what it lacks.
+    Both,
+    /// This side takes.
+    Take,
+    /// This side gives.
+    Give,
 }
 
 /// What an exchange found and did.
@@ -58,6 +73,22 @@ pub struct Report {
     pub refused: u64,
     /// Records here that can't be verified: they must be rebuilt.
     pub corrupt: Vec<StoreKey>,
+    /// Objects of the other owner that can't be verified there, so that nothing is known of them.
+    pub unread: u64,
+    /// Bytes of records that were read from the other owner.
+    pub bytes: u64,
+}
+
+impl Report {
+    /// Whether everything the other owner has is merged here.
+    pub fn is_merged_here(&self) -> bool {
+        self.refused == 0 && self.unread == 0 && self.corrupt.is_empty()
+    }
+
+    /// Whether everything that can be read here is merged at the other owner.
+    pub fn is_merged_there(&self) -> bool {
+        self.refused == 0 && self.unread == 0
+    }
 }
 
 #[derive(Debug)]
@@ -80,11 +111,22 @@ impl Exchange {
             view,
             peer,
             confirm_after_ms,
+            direction: Direction::Both,
             ranges: alloc::vec![Range::whole(&view)],
             differing: Vec::new(),
             phase: Phase::Comparing(Vec::new()),
             report: Report::default(),
         }
+    }
+
+    /// An exchange that only gives `peer` what it lacks. Nobody writes here any more, so nothing is on its way.
+    pub fn give(view: View, peer: NodeIndex) -> Self {
+        Self { direction: Direction::Give, ..Self::new(view, peer, 0) }
+    }
+
+    /// An exchange that only takes what is lacking here.
+    pub fn take(view: View, peer: NodeIndex, confirm_after_ms: u64) -> Self {
+        Self { direction: Direction::Take, ..Self::new(view, peer, confirm_after_ms) }
     }
 
     /// What it found and did so far.
@@ -172,14 +214,17 @@ impl Exchange {
                 self.report.corrupt.push(store_key);
             }
             match (standing(here), standing(there)) {
+                (Err(Unknown::Failed), _) | (_, Err(Unknown::Failed)) => return Next::End(End::Failed),
+                (Ok(None), Ok(_)) if self.direction == Direction::Give => {}
+                (Ok(_), Ok(None)) if self.direction == Direction::Take => {}
                 (Ok(here), Ok(there)) if here != there => {
                     differences.push(Difference { store_key, here, there });
                 }
-                (Ok(_), Ok(_)) | (Err(Unknown::Corrupt), _) | (_, Err(Unknown::Corrupt)) => {}
-                (Err(Unknown::Failed), _) | (_, Err(Unknown::Failed)) => return Next::End(End::Failed),
+                (_, Err(Unknown::Corrupt)) => self.report.unread += 1,
+                (Ok(_), Ok(_)) | (Err(Unknown::Corrupt), Ok(_)) => {}
             }
         }
-        self.moved(Transfer::new(self.view, self.peer, differences), Vec::new())
+        self.moved(Transfer::new(self.view, self.peer, self.direction, differences), Vec::new())
     }
 
     fn moved(&mut self, mut transfer: Transfer, answers: Vec<Answer>) -> Next {

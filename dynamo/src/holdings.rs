@@ -75,11 +75,14 @@ impl Holdings {
         known.unwrap_or_else(|| self.layout().view(partition))
     }
 
-    /// How a row stands now, as the store says.
-    pub fn note(&mut self, row: Standing) {
-        if row.view.bits == self.layout().partition_bits {
-            self.rows.insert(row.view.prefix, row);
+    /// How a row stands now, as the store says; `false` if nothing that anybody decides by has changed.
+    pub fn note(&mut self, row: Standing) -> bool {
+        if row.view.bits != self.layout().partition_bits {
+            return false;
         }
+        let decisive = |row: Standing| (row.view, row.full, row.is_moved, row.copied == u64::MAX);
+        let before = self.rows.insert(row.view.prefix, row);
+        before.map(decisive) != Some(decisive(row))
     }
 
     /// A row of this node has this view now; `false` if that is nothing new.

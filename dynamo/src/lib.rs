@@ -34,6 +34,7 @@ pub mod proposer;
 pub mod quorum;
 pub mod rebuild;
 pub mod record;
+pub mod relocation;
 pub mod replica;
 pub mod ring;
 pub mod round;

@@ -1,6 +1,6 @@
 //! The steward: what a node does for its replicas while nobody asks (paper, sections 4.6 and 4.7). It decides when which
-//! partition is compared with whom ([`crate::exchange`]), when whose hints are delivered ([`crate::handoff`]), and when an
-//! unreadable record is rebuilt ([`crate::rebuild`]).
+//! partition is compared with whom ([`crate::exchange`]), when whose hints are delivered ([`crate::handoff`]), when an unreadable
+//! record is rebuilt ([`crate::rebuild`]), and when a partition that moves goes on ([`crate::relocation`]).
 //!
 //! It is a state machine like the coordinator: [`Steward::step`] takes one input and appends effects,
 //! [`Steward::next_deadline`] says when it wants to be woken. It keeps no clock and draws no randomness of its own. At most so
@@ -32,9 +32,13 @@ use crate::{
 
 mod backlog;
 mod config;
+mod following;
+mod moves;
+mod moving;
 mod neighbours;
 mod pace;
 mod progress;
+mod rate;
 mod schedule;
 mod transfers;
 mod work;
@@ -45,6 +49,7 @@ pub use progress::{Progress, State, Status};
 pub use transfers::{TRANSFERS_LISTED_MAX, Transfer, TransferState, TransferTotals};
 
 use backlog::Backlog;
+use moves::Moves;
 use neighbours::Neighbours;
 use pace::Pace;
 use schedule::Schedule;
@@ -132,7 +137,11 @@ pub struct Steward {
     neighbours: Neighbours,
     schedule: Schedule,
     backlog: Backlog,
+    moves: Moves,
     pace: Pace,
+    /// Layouts are not asked for again before this.
+    wants_again_at: Tick,
+    now: Tick,
     /// Conversations, by a number that is never used again.
     work: BTreeMap<u64, Work>,
     /// Those that can go on as soon as the pace allows.
@@ -157,7 +166,10 @@ impl Steward {
         Self {
             schedule: Schedule::new(&config, &holdings, now),
             backlog: Backlog::new(&config, now),
+            moves: Moves::new(&config, &holdings, now),
             pace: Pace::new(config.work_per_second, now),
+            wants_again_at: now,
+            now,
             neighbours,
             holdings,
             work: BTreeMap::new(),
@@ -173,6 +185,7 @@ impl Steward {
 
     /// Takes in what happened and appends what is to be done.
     pub fn step(&mut self, now: Tick, input: Input, effects: &mut Vec<Effect>) {
+        self.now = self.now.max(now);
         match input {
             Input::Answer { call, answer } => {
                 if !self.answered(call, answer) {
@@ -182,14 +195,11 @@ impl Steward {
             Input::PeerState { node, reachable } => {
                 if self.neighbours.set_reachable(now, node, reachable) {
                     self.backlog.retry_now(now);
+                    self.moves.hurry(now);
                 }
             }
             Input::Ring { me, ring, rows } => self.follow(now, me, ring, rows),
-            Input::View { view } => {
-                if self.holdings.note_view(view) {
-                    self.neighbours.follow_partition(&self.holdings, view.prefix);
-                }
-            }
+            Input::View { view } => self.note_view(now, view),
             Input::Corrupt { store_key } => {
                 if self.owns(&store_key) && self.backlog.add_unreadable(now, store_key) {
                     self.rebuild.begin(1);
@@ -204,6 +214,7 @@ impl Steward {
                     self.neighbours.forgive();
                     self.backlog.forgive();
                     self.backlog.look_now(now);
+                    self.moves.hurry(now);
                 }
             }
             Input::Share { permille } => self.pace.set_share(now, permille),
@@ -218,8 +229,8 @@ impl Steward {
         let ready = (!self.ready.is_empty()).then(|| self.pace.opens_at());
         let begin_exchange = if self.has_room_for_exchange() { self.schedule.next_due(&self.neighbours) } else { None };
         let begin_rebuild = if self.has_room_for_rebuild() { self.backlog.next_rebuild() } else { None };
-        let times =
-            [work, ready, begin_exchange, begin_rebuild, self.backlog.next_look(), self.neighbours.next_return()];
+        let (look, returns, moves) = (self.backlog.next_look(), self.neighbours.next_return(), self.moves.next_due());
+        let times = [work, ready, begin_exchange, begin_rebuild, look, returns, moves];
         times.into_iter().flatten().min()
     }
 
@@ -229,7 +240,8 @@ impl Steward {
         let partition = |task: &Task| match task {
             Task::Exchange(exchange) => Some(exchange.view().prefix),
             Task::Rebuild(rebuild) => Some(self.holdings.layout().partition(&rebuild.store_key().id())),
-            Task::Survey | Task::Handoff(_) => None,
+            Task::Move(step) => Some(step.view().prefix),
+            Task::Survey | Task::Handoff(_) | Task::Learn { .. } | Task::Want { .. } => None,
         };
         self.work.values().filter_map(|work| partition(&work.task)).collect()
     }
@@ -252,52 +264,6 @@ impl Steward {
             unreadable: self.backlog.unreadable() as u64,
             unreadable_forgotten: self.backlog.forgotten(),
             share_permille: self.pace.share(),
-        }
-    }
-
-    /// The partitions that move to or from this node: those at work first, at most [`TRANSFERS_LISTED_MAX`].
-    pub fn transfers(&self) -> Vec<Transfer> {
-        Vec::new()
-    }
-
-    /// How far all of them are together.
-    pub fn transfer_totals(&self) -> TransferTotals {
-        TransferTotals::default()
-    }
-
-    /// Partitions here of which more than one configuration may be active, or that are to leave.
-    pub fn unsettled(&self) -> u32 {
-        self.transfer_totals().unsettled
-    }
-
-    /// Follows a change of the ring.
-    fn follow(&mut self, now: Tick, me: Option<NodeIndex>, ring: Arc<Ring>, rows: Vec<Standing>) {
-        let are_renumbered = ring.newest().partition_bits != self.holdings.layout().partition_bits;
-        self.holdings = Holdings::new(me, ring, rows);
-        if are_renumbered {
-            self.abandon_numbered(now);
-        }
-        self.neighbours.follow(&self.holdings, are_renumbered);
-        self.schedule.follow(&self.holdings, now);
-    }
-
-    /// Ends the conversations about partitions that are numbered otherwise now. What they had to do comes again by the new numbers.
-    fn abandon_numbered(&mut self, now: Tick) {
-        let is_numbered = |task: &Task| match task {
-            Task::Exchange(_) | Task::Rebuild(_) => true,
-            Task::Survey | Task::Handoff(_) => false,
-        };
-        let (abandoned, kept) = mem::take(&mut self.work).into_iter().partition(|(_, work)| is_numbered(&work.task));
-        self.work = kept;
-        self.rounds.retain(|_, number| self.work.contains_key(number));
-        self.ready.retain(|number| self.work.contains_key(number));
-        let abandoned: BTreeMap<u64, Work> = abandoned;
-        for work in abandoned.into_values() {
-            match work.task {
-                Task::Exchange(_) => self.exchange.finish(now, 1),
-                Task::Rebuild(rebuild) => self.backlog.rebuild_failed(now, *rebuild.store_key(), &self.config),
-                Task::Survey | Task::Handoff(_) => {}
-            }
         }
     }
 
@@ -351,6 +317,9 @@ impl Steward {
         {
             self.begin(Task::Handoff(Handoff::new(target)));
         }
+        while let Some(next) = self.moves.take(now, &self.holdings, &self.neighbours) {
+            self.begin(Task::Move(next));
+        }
         while self.has_room_for_rebuild()
             && let Some(store_key) = self.backlog.take_rebuild(now)
         {
@@ -375,6 +344,11 @@ impl Steward {
     fn advance(&mut self, now: Tick, number: u64, effects: &mut Vec<Effect>) {
         let Some(work) = self.work.get_mut(&number) else { return };
         let (answers, discount) = (work.take_answers(), work.task.discount());
+        if let Task::Move(step) = &work.task {
+            self.moves.received(now, step.received(&answers));
+        }
+        self.learn(now, &answers);
+        let Some(work) = self.work.get_mut(&number) else { return };
         self.pace.spend(answers.iter().map(Answer::cost).sum::<u64>().div_ceil(discount));
         match work.next(now, answers, &self.holdings, &mut self.backlog) {
             Next::Ask(asks) => {
@@ -400,7 +374,15 @@ impl Steward {
     /// Books how a conversation ended.
     fn ended(&mut self, now: Tick, task: Task, end: End) {
         match task {
-            Task::Survey => {}
+            Task::Survey | Task::Learn { .. } | Task::Want { .. } => {}
+            Task::Move(step) => {
+                for store_key in step.corrupt() {
+                    if self.backlog.add_unreadable(now, *store_key) {
+                        self.rebuild.begin(1);
+                    }
+                }
+                self.moves.ended(now, &self.holdings, &step, end);
+            }
             Task::Exchange(exchange) => self.exchange_ended(now, &exchange, end),
             Task::Handoff(handoff) => {
                 let report = handoff.report();
@@ -413,6 +395,11 @@ impl Steward {
                 End::Complete => {
                     self.backlog.rebuilt(rebuild.store_key());
                     self.rebuild.advance(now, 1);
+                }
+                // What is not here any more needs no rebuilding.
+                End::Failed | End::Unfit if !self.owns(rebuild.store_key()) => {
+                    self.backlog.rebuilt(rebuild.store_key());
+                    self.rebuild.finish(now, 1);
                 }
                 End::Failed | End::Unfit => {
                     self.rebuild.failed += 1;

@@ -1,12 +1,12 @@
 //! Levelling keys that were seen to differ twice: what the other side has is read there and merged here, then what it lacks is
-//! sent to it. Records are moved in pieces of a bounded size, whatever their number and length.
+//! sent to it; or only one of the two. Records are moved in pieces of a bounded size, whatever their number and length.
 
 use alloc::vec::Vec;
 use core::mem;
 
 use bytes::Bytes;
 
-use super::Report;
+use super::{Direction, Report};
 use crate::{
     bug::{Bug, is_on},
     ident::StoreKey,
@@ -42,6 +42,7 @@ pub(super) struct Difference {
 pub(super) struct Transfer {
     view: View,
     peer: NodeIndex,
+    direction: Direction,
     /// Those yet to be moved, the next one last.
     waiting: Vec<Difference>,
     /// How many keys the next piece has.
@@ -65,7 +66,7 @@ enum Stage {
 /// A record that was sent to be merged.
 #[derive(Debug)]
 enum Move {
-    /// Here; with what the other side holds, if there was a record here before.
+    /// Here; with what the other side holds, if there was a record here before and it is to have the merge.
     Pull(Option<Merge>),
     /// There.
     Push,
@@ -82,8 +83,8 @@ struct Merge {
 }
 
 impl Transfer {
-    pub(super) fn new(view: View, peer: NodeIndex, waiting: Vec<Difference>) -> Self {
-        Self { view, peer, waiting, piece: PIECE_FIRST, stage: Stage::Pushing }
+    pub(super) fn new(view: View, peer: NodeIndex, direction: Direction, waiting: Vec<Difference>) -> Self {
+        Self { view, peer, direction, waiting, piece: PIECE_FIRST, stage: Stage::Pushing }
     }
 
     /// Goes on after a round, or begins, given no answers.
@@ -108,11 +109,7 @@ impl Transfer {
         let asked = self.waiting.split_off(self.waiting.len().saturating_sub(self.piece));
         let asks = asked.iter().map(|difference| {
             let operation = self.operation(difference.store_key, PeerAction::Read);
-            if difference.there.is_some() {
-                Ask::Peer { to: self.peer, operation }
-            } else {
-                Ask::LocalRead { operation }
-            }
+            if self.takes(difference) { Ask::Peer { to: self.peer, operation } } else { Ask::LocalRead { operation } }
         });
         let asks = asks.collect();
         self.stage = Stage::Reading(asked);
@@ -123,12 +120,14 @@ impl Transfer {
     fn read(&mut self, asked: Vec<Difference>, answers: Vec<Answer>, report: &mut Report) -> Next {
         let (mut asks, mut moves, mut bytes, mut left) = (Vec::new(), Vec::new(), 0, 0);
         for (difference, answer) in asked.into_iter().zip(answers) {
-            let Difference { store_key, here, there } = difference;
+            let Difference { store_key, here, .. } = difference;
             match answer {
                 Answer::Peer(PeerResult::Record(record)) => {
                     bytes += record.len();
-                    if there.is_some() {
-                        let merge = here.map(|before| Merge { store_key, before, there: record.clone() });
+                    if self.takes(&difference) {
+                        report.bytes += record.len() as u64;
+                        let before = here.filter(|_| self.direction == Direction::Both);
+                        let merge = before.map(|before| Merge { store_key, before, there: record.clone() });
                         moves.push(Move::Pull(merge));
                         let operation = WriteOperation::Merge { view: self.view, store_key, record };
                         asks.push(Ask::LocalWrite { operation });
@@ -138,7 +137,7 @@ impl Transfer {
                         asks.push(Ask::Peer { to: self.peer, operation });
                     }
                 }
-                Answer::Peer(PeerResult::Corrupt) if there.is_none() => report.corrupt.push(store_key),
+                Answer::Peer(PeerResult::Corrupt) if !self.takes(&difference) => report.corrupt.push(store_key),
                 // The other side's own scrub and reads tell it; and what is gone by now needs no levelling.
                 Answer::Peer(PeerResult::Corrupt | PeerResult::Absent) => report.refused += 1,
                 Answer::Peer(PeerResult::Failed(failure)) if failure.code == ErrorCode::TooLarge && self.piece > 1 => {
@@ -209,6 +208,11 @@ impl Transfer {
             }
         }
         self.ask(asks, Stage::Pushing)
+    }
+
+    /// Whether what the other side has is wanted here.
+    fn takes(&self, difference: &Difference) -> bool {
+        difference.there.is_some() && self.direction != Direction::Give
     }
 
     /// Asks, or goes on at once if there is nothing to ask.

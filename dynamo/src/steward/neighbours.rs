@@ -197,6 +197,11 @@ impl Neighbours {
         self.nodes.get(&node).is_none_or(|neighbour| neighbour.is_ready(now) || owns_nothing())
     }
 
+    /// Whether a node can be reached, as far as is known.
+    pub(super) fn is_reachable(&self, node: NodeIndex) -> bool {
+        self.nodes.get(&node).is_none_or(|neighbour| !neighbour.is_away)
+    }
+
     fn share(&mut self, holdings: &Holdings, partition: u32) {
         for partner in holdings.partners(partition) {
             if let Some(neighbour) = self.nodes.get_mut(&partner) {

@@ -3,12 +3,14 @@
 use alloc::vec::Vec;
 use core::mem;
 
-use super::backlog::Backlog;
+use super::{backlog::Backlog, moving::Move};
 use crate::{
     exchange::Exchange,
     handoff::Handoff,
     holdings::Holdings,
+    layout::View,
     rebuild::Rebuild,
+    replica::{MoveOperation, WriteOperation},
     round::{Answer, Ask, End, Next},
     tick::Tick,
 };
@@ -24,6 +26,12 @@ pub(super) enum Task {
     Handoff(Handoff),
     /// See [`Rebuild`].
     Rebuild(Rebuild),
+    /// A step of a partition's move.
+    Move(Move),
+    /// The row here is to know this view too, which another node knows.
+    Learn { view: View, is_asked: bool },
+    /// A layout is wanted.
+    Want { epoch: u64, is_asked: bool },
 }
 
 /// A conversation and what it waits for.
@@ -43,8 +51,9 @@ enum Waits {
     For { round: u64, answers: Vec<Option<Answer>>, missing: usize, deadline: Tick },
 }
 
-/// Hints may be the only copies of what they hold, and an unreadable record is one copy less: when there is little to spend, they
-/// get four times as much for it as exchanges, which only look for what nobody knows of.
+/// Hints may be the only copies of what they hold, an unreadable record is one copy less, and a partition that moves keeps two
+/// configurations busy: when there is little to spend, they get four times as much for it as exchanges, which only look for what
+/// nobody knows of.
 const URGENT_DISCOUNT: u64 = 4;
 
 impl Task {
@@ -52,7 +61,9 @@ impl Task {
     pub(super) fn discount(&self) -> u64 {
         match self {
             Self::Survey | Self::Exchange(_) => 1,
-            Self::Handoff(_) | Self::Rebuild(_) => URGENT_DISCOUNT,
+            Self::Handoff(_) | Self::Rebuild(_) | Self::Move(_) | Self::Learn { .. } | Self::Want { .. } => {
+                URGENT_DISCOUNT
+            }
         }
     }
 }
@@ -125,8 +136,19 @@ impl Work {
             Task::Exchange(exchange) => exchange.next(now, answers),
             Task::Handoff(handoff) => handoff.next(answers, holdings),
             Task::Rebuild(rebuild) => rebuild.next(answers),
+            Task::Move(step) => step.next(now, answers, holdings),
+            Task::Learn { view, is_asked } => {
+                let operation = WriteOperation::Move(MoveOperation::Adopt { view: *view });
+                once(is_asked, Ask::LocalWrite { operation })
+            }
+            Task::Want { epoch, is_asked } => once(is_asked, Ask::WantLayout { epoch: *epoch }),
         }
     }
+}
+
+/// A conversation of one question, whose answer is taken by the steward itself.
+fn once(is_asked: &mut bool, ask: Ask) -> Next {
+    if mem::replace(is_asked, true) { Next::End(End::Complete) } else { Next::Ask(alloc::vec![ask]) }
 }
 
 fn survey(now: Tick, answers: Vec<Answer>, backlog: &mut Backlog) -> Next {
