@@ -12,7 +12,7 @@ use dynamo::{
     layout::{ConflictRule, View},
     operation::Address,
     record,
-    replica::{Limits, MintBasis, Nonce, PartitionRow, Replica, Rows, Write, WriteOperation},
+    replica::{Limits, Listed, MintBasis, Nonce, PartitionRow, Planted, Replica, Rows, Write, WriteOperation},
     token::{self, TokenKey},
     version::{Actor, Content, Dot, Object, Version, put::Seen},
 };
@@ -225,6 +225,19 @@ impl Rows for Memory {
 
     fn put_partition(&mut self, row: &PartitionRow) -> Result<(), Infallible> {
         self.rows.insert((row.view.bits, row.view.prefix), *row);
+        Ok(())
+    }
+
+    fn listed(&mut self, _: &StoreKey, _: &StoreKey, _: usize) -> Result<Vec<Listed>, Infallible> {
+        Ok(Vec::new())
+    }
+
+    fn plant(&mut self, _: u32, _: u8) -> Result<Planted, Infallible> {
+        Ok(Planted::default())
+    }
+
+    fn uproot(&mut self, prefix: u32, bits: u8) -> Result<(), Infallible> {
+        self.rows.remove(&(bits, prefix));
         Ok(())
     }
 }

@@ -93,6 +93,14 @@ bugs! {
     CountOtherView,
     /// A replica serves a sender whose view is old.
     AcceptOldView,
+    /// A replica serves a sender who does not know yet that configurations were retired.
+    AcceptOldLo,
+    /// Views are compared without the number of their bits, so that a parent's passes for a child's after Q was doubled.
+    ViewWithoutBits,
+    /// A partition is deleted although a configuration that this node belongs to may be active.
+    EarlyDeletion,
+    /// A partition that was moved away and deleted leaves no row.
+    MovedRowForgotten,
     /// An error of a replica is read as absence.
     ErrorReadAsAbsent,
     /// A wiped directory goes on under its old identity.

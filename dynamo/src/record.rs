@@ -34,7 +34,7 @@ mod decode;
 mod encode;
 
 pub(crate) use decode::read;
-pub use decode::{claimed_key, decode, summary, verify};
+pub use decode::{claimed_key, decode, outline, summary, verify};
 pub use encode::encode;
 
 /// The format this file describes.

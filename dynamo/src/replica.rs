@@ -6,7 +6,7 @@
 //! committed. What it minted may be shown to peers before that, because a dot never comes again: every process start takes
 //! new actors, an aborted batch gives up the ones it minted under, and so does any sign that this replica forgot something.
 
-use alloc::collections::BTreeMap;
+use alloc::{collections::BTreeMap, vec::Vec};
 
 use bytes::Bytes;
 
@@ -19,8 +19,10 @@ use crate::{
 };
 
 mod actors;
+mod adoption;
 mod apply;
 mod batch;
+mod listing;
 mod merge;
 mod mint;
 mod partition;
@@ -31,9 +33,11 @@ mod standing;
 mod steps;
 
 pub use actors::Nonce;
+pub use adoption::Adoption;
 pub use batch::{Batch, Staged};
-pub use partition::{Counted, PARTITION_ROW_BYTES, PartitionRow, RowError};
-pub use read::{answer_read, check_read};
+pub use listing::{Counted, Listed, Planted};
+pub use partition::{PARTITION_ROW_BYTES, PartitionRow, RowError};
+pub use read::{answer_read, check_read, find_row};
 pub(crate) use {
     actors::Actors,
     merge::{Received, receive},
@@ -61,6 +65,12 @@ pub trait Rows {
     fn partition(&mut self, prefix: u32, bits: u8) -> Result<Option<PartitionRow>, Self::Error>;
     /// Stores the row of a partition.
     fn put_partition(&mut self, row: &PartitionRow) -> Result<(), Self::Error>;
+    /// The first records from one key to another, at most so many, all verified.
+    fn listed(&mut self, first: &StoreKey, last: &StoreKey, most: usize) -> Result<Vec<Listed>, Self::Error>;
+    /// A partition comes to be by the split of another: counts its records by their heads, and begins its hash tree with them.
+    fn plant(&mut self, prefix: u32, bits: u8) -> Result<Planted, Self::Error>;
+    /// Removes the row of a partition and its hash tree. The records are no business of this.
+    fn uproot(&mut self, prefix: u32, bits: u8) -> Result<(), Self::Error>;
 }
 
 /// A write to one replica.
@@ -255,6 +265,11 @@ pub const OBJECT_BYTES_MAX: u64 = 4 << 20;
 pub enum Refusal {
     /// The operation's view is old; this is the replica's.
     Stale(View),
+    /// The replica knows less than the sender; this is its view. Only a read is refused for an older view, because it can't make anything
+    /// durable: its driver submits [`MoveOperation::Adopt`] of the operation's view and reads again. Where the view here has *fewer
+    /// bits*, the number of partitions was doubled and this node does not know it: whatever the operation, its driver first fetches
+    /// the newest layout and has the rows follow it ([`Batch::adopt`]).
+    Behind(View),
     /// The replica can't serve it.
     Failed(Failure),
 }
@@ -263,6 +278,7 @@ impl From<Refusal> for WriteOutcome {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Stale(view) => Self::Stale(view),
+            Refusal::Behind(_) => Self::Refused(read::behind()),
             Refusal::Failed(failure) => Self::Refused(failure),
         }
     }
@@ -272,6 +288,7 @@ impl From<Refusal> for PeerResult {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Stale(view) => Self::Stale(view),
+            Refusal::Behind(_) => Self::Failed(read::behind()),
             Refusal::Failed(failure) => Self::Failed(failure),
         }
     }
@@ -302,11 +319,11 @@ impl Replica {
         Batch::new(self)
     }
 
-    /// Makes this node hold a partition: creates its row, or leaves the one there is. To be called once for every partition
-    /// the node owns, before serving; operations on any other partition are refused.
+    /// Makes this node hold a partition whatever any layout says: creates its row, or leaves the one there is. For those who have no ring;
+    /// a node's rows follow its layouts by [`Batch::adopt`]. Operations on any other partition are refused.
     pub fn adopt<R: Rows>(rows: &mut R, view: View) -> Result<(), R::Error> {
         if rows.partition(view.prefix, view.bits)?.is_none() {
-            rows.put_partition(&PartitionRow::new(view))?;
+            rows.put_partition(&PartitionRow { owned: view.hi, ..PartitionRow::new(view) })?;
         }
         Ok(())
     }

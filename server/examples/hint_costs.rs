@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..StoreConfig::new(directory.join("store"), 1, NodeId(1))
     };
     let store = Store::open(&config)?;
-    let adopted = store.adopt((0..1 << BITS).map(|prefix| View { prefix, bits: BITS, lo: 1, hi: 1 }));
+    let adopted = store.hold((0..1 << BITS).map(|prefix| View { prefix, bits: BITS, lo: 1, hi: 1 }));
     adopted.map_err(|failure| failure.message)?;
     println!("{keys} keys, values of {VALUE_BYTES} bytes, one shard and the hints, {}", directory.display());
 

@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let store = Store::open(&config)?;
     store
-        .adopt((0..1 << BITS).map(|prefix| View { prefix, bits: BITS, lo: 1, hi: 1 }))
+        .hold((0..1 << BITS).map(|prefix| View { prefix, bits: BITS, lo: 1, hi: 1 }))
         .map_err(|failure| failure.message)?;
     let shards = store.identity().shards;
     println!("{keys} keys, values of {VALUE_BYTES} bytes, {shards} shard(s), {}", directory.display());

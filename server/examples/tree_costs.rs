@@ -125,7 +125,7 @@ fn open(directory: &Path, open: impl Fn(&StoreConfig) -> Result<Store, OpenError
     let config = StoreConfig { founding, is_filesystem_forced: true, ..StoreConfig::new(directory, 1, NodeId(1)) };
     let store = open(&config)?;
     let views = (0..1 << BITS).map(|prefix| View { prefix, bits: BITS, lo: 1, hi: 1 });
-    store.adopt(views).map_err(|failure| failure.message)?;
+    store.hold(views).map_err(|failure| failure.message)?;
     Ok(store)
 }
 

@@ -11,24 +11,26 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, mpsc},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use dynamo::{
     ident::{NodeId, StoreKey},
-    layout::View,
     operation::Failure,
     replica::{Limits, Nonce, Replica, WriteOperation},
 };
 
 mod aborted;
+mod adoption;
+mod agreed;
 mod answers;
 mod bounds;
 mod completion;
 mod directory;
 mod error;
+mod feed;
 mod filesystem;
 mod forest;
 mod header;
@@ -37,6 +39,7 @@ mod hints;
 mod listing;
 mod lock;
 mod log;
+mod moving;
 mod pages;
 mod queue;
 mod raw;
@@ -58,6 +61,7 @@ mod writer;
 
 pub use completion::{Completion, CompletionQueue, Progress};
 pub use error::OpenError;
+pub use feed::ViewFeed;
 pub use health::Health;
 pub use hints::{HintReport, HintStatus, HintSubmission, Hints};
 pub use queue::{QUEUE_BYTES_MAX, QUEUE_WRITES_MAX};
@@ -71,9 +75,9 @@ pub use verify::Report;
 pub use writer::{GROUP_BYTES_MAX, GROUP_WRITES_MAX};
 
 use directory::{BALLAST_FILE, Directory, SHARDS_MAX};
-use queue::Adoption;
+use feed::Feeds;
 use readers::Readers;
-use shard::{Shard, shard_of, shards_of};
+use shard::{Shard, shard_of};
 use space::{Ballast, Space};
 use tables::MAP_BYTES;
 use writer::Writer;
@@ -145,6 +149,7 @@ pub struct Store {
     readers: Readers,
     writers: Vec<JoinHandle<()>>,
     hints: Hints,
+    feeds: Arc<Feeds>,
     /// Last, so that the lock outlives everything that works in the directory.
     directory: Directory,
 }
@@ -169,10 +174,17 @@ impl Store {
         let count = directory.identity.shards;
         let ballast = Arc::new(Ballast::take(directory.root.join(BALLAST_FILE)));
         let hints = Hints::open(config, &directory, Arc::clone(&ballast))?;
-        let mut store = Self { shards: Vec::new(), readers: Readers::default(), writers: Vec::new(), hints, directory };
+        let feeds = Arc::new(Feeds::default());
+        let (shards, readers, writers) = (Vec::new(), Readers::default(), Vec::new());
+        let mut store = Self { shards, readers, writers, hints, feeds, directory };
         for number in 0..count {
             let tables = store.directory.open_shard(number, config.map_bytes(count))?;
-            store.shards.push(Arc::new(Shard::new(number, tables, store.directory.is_format_1)?));
+            store.shards.push(Arc::new(Shard::new(
+                number,
+                tables,
+                store.directory.is_format_1,
+                Arc::clone(&store.feeds),
+            )?));
         }
         if store.directory.is_format_1 {
             store.shards().try_for_each(Shard::store_trees)?;
@@ -190,16 +202,6 @@ impl Store {
         &self.directory.identity
     }
 
-    /// The layout as it was stored last, encoded.
-    pub fn layout(&self) -> Result<Vec<u8>, OpenError> {
-        self.directory.layout()
-    }
-
-    /// Stores a layout durably in place of the one before.
-    pub fn put_layout(&self, layout: &[u8]) -> Result<(), OpenError> {
-        self.directory.put_layout(layout)
-    }
-
     /// What the node remembers of other nodes, as it was stored last; empty at first.
     pub fn acquaintances(&self) -> Result<Vec<u8>, OpenError> {
         self.directory.acquaintances()
@@ -208,28 +210,6 @@ impl Store {
     /// Stores durably what the node remembers of other nodes.
     pub fn put_acquaintances(&self, acquaintances: &[u8]) -> Result<(), OpenError> {
         self.directory.put_acquaintances(acquaintances)
-    }
-
-    /// Makes the node hold partitions: creates their rows where there are none, durably. To be called for every partition
-    /// the node owns before it serves; all others are refused. Blocks.
-    pub fn adopt(&self, views: impl IntoIterator<Item = View>) -> Result<(), Failure> {
-        let count = self.identity().shards;
-        let mut by_shard: Vec<Vec<View>> = vec![Vec::new(); self.shards.len()];
-        for view in views {
-            for number in shards_of(view.prefix, view.bits, count) {
-                by_shard[number].push(view);
-            }
-        }
-        let mut waiting = Vec::new();
-        for (shard, views) in self.shards.iter().zip(by_shard) {
-            let (answer, answered) = mpsc::sync_channel(1);
-            shard.queue.adopt(Adoption { views, answer })?;
-            waiting.push(answered);
-        }
-        for answered in waiting {
-            answered.recv().unwrap_or_else(|_| Err(error::unknown("its writer ended")))?;
-        }
-        Ok(())
     }
 
     /// The shard that a key's writes are to be submitted to.

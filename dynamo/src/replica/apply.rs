@@ -1,13 +1,16 @@
 //! One operation on one replica, from view check to stored record.
 //!
-//! Obligations, in this order: the view is compared in the write's own transaction; a record that can't be verified ends
+//! Obligations, in this order: a newer view than the replica's is adopted and then compared, in the write's own transaction, so that
+//! nothing is ever acknowledged under a view that is not the row's; a record that can't be verified ends
 //! the operation and the partition's actor; any sign that dots of the current actor were forgotten ends that actor before
 //! it mints again; only then is anything written, and record and row change together.
 
 use alloc::collections::BTreeSet;
 
 use super::{
-    PartitionRow, Place, Refusal, Replica, Rows, WriteOperation, WriteOutcome, read::check_view, standing::Standing,
+    PartitionRow, Place, Refusal, Replica, Rows, WriteOperation, WriteOutcome,
+    read::{check_bits, check_place, check_view, is_behind, other_bits, unknown},
+    standing::Standing,
 };
 use crate::{
     bug::{self, Bug},
@@ -49,10 +52,11 @@ impl Replica {
             WriteOperation::Mint { view, address, .. } => (*view, address.store_key),
             WriteOperation::Move(operation) => return self.take_step(rows, *operation, changed),
         };
-        if let Err(refusal) = self.admit(rows, &view, &store_key)? {
-            return Ok(refusal.into());
-        }
-        let work = Work { replica: self, rows, changed, place: (view.bits, view.prefix), store_key };
+        let place = match self.admit(rows, &view, &store_key, changed)? {
+            Ok(place) => place,
+            Err(refusal) => return Ok(refusal.into()),
+        };
+        let work = Work { replica: self, rows, changed, place, store_key };
         let bytes = work.rows.record(&store_key)?;
         let Ok(standing) = bytes.map(|bytes| Standing::read(&store_key, bytes)).transpose() else {
             return work.apply_to_unreadable(&operation);
@@ -69,15 +73,41 @@ impl Replica {
         }
     }
 
-    /// Compares the operation's view with the partition's row.
+    /// Lets the partition's row know what the operation's sender knows, and compares the views: where the row is, if the operation is to
+    /// be done. What was learned stays learned also if it is not.
     fn admit<R: Rows>(
         &mut self,
         rows: &mut R,
         view: &View,
         store_key: &StoreKey,
-    ) -> Result<Result<(), Refusal>, R::Error> {
-        let row = self.row(rows, (view.bits, view.prefix))?;
-        Ok(check_view(row.as_deref(), store_key, view))
+        changed: &mut BTreeSet<Place>,
+    ) -> Result<Result<Place, Refusal>, R::Error> {
+        if let Err(refusal) = check_place(store_key, view) {
+            return Ok(Err(refusal));
+        }
+        let Some(place) = self.find(rows, store_key, view.bits)? else { return Ok(Err(Refusal::Failed(unknown()))) };
+        let Some(row) = self.row(rows, place)? else { return Ok(Err(Refusal::Failed(unknown()))) };
+        if check_bits(&row.view, view).is_ok() && is_behind(&row.view, view) {
+            row.view = row.view.join(view);
+            changed.insert(place);
+        }
+        Ok(check_view(row, view).map(|()| place))
+    }
+
+    /// Where the row is that a key's records are counted in, by whatever number of bits.
+    pub(super) fn find<R: Rows>(
+        &mut self,
+        rows: &mut R,
+        store_key: &StoreKey,
+        bits: u8,
+    ) -> Result<Option<Place>, R::Error> {
+        for bits in other_bits(bits) {
+            let place = (bits, store_key.id().prefix(bits));
+            if self.row(rows, place)?.is_some() {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
     }
 
     /// The row of a partition as the open batch has left it.

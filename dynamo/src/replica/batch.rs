@@ -14,7 +14,7 @@ use super::{Counted, Minted, Place, Replica, Rows, WriteOperation, WriteOutcome}
 #[derive(Debug)]
 #[must_use = "a batch that is dropped counts as aborted"]
 pub struct Batch<'r> {
-    guard: Guard<'r>,
+    pub(super) guard: Guard<'r>,
     outcomes: Vec<WriteOutcome>,
 }
 
@@ -93,10 +93,10 @@ impl Staged<'_> {
 
 /// What must be undone in memory unless the transaction is committed.
 #[derive(Debug)]
-struct Guard<'r> {
-    replica: &'r mut Replica,
+pub(super) struct Guard<'r> {
+    pub(super) replica: &'r mut Replica,
     /// The partitions whose rows the transaction changes, which includes all that it minted in.
-    changed: BTreeSet<Place>,
+    pub(super) changed: BTreeSet<Place>,
 }
 
 impl Drop for Guard<'_> {

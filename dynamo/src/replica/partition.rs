@@ -8,7 +8,7 @@ use crate::{
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 /// Length of an encoded row.
-pub const PARTITION_ROW_BYTES: usize = FORMAT_2_BYTES + 8 + 8 + 1;
+pub const PARTITION_ROW_BYTES: usize = FORMAT_2_BYTES + 8 + 8 + 8 + 1;
 
 const FORMAT: u8 = 3;
 
@@ -43,19 +43,10 @@ pub struct PartitionRow {
     pub full: u64,
     /// How far the first copy has come: identifiers whose first 64 bits are below this have been copied. All bits set: all of them.
     pub copied: u64,
+    /// The newest configuration this node belongs to, of those it has learned of; 0 for none. As long as it may be active, nothing is deleted.
+    pub owned: u64,
     /// The partition has been handed over and deleted. The row stays, to tell whoever still sends under an old view.
     pub is_moved: bool,
-}
-
-/// What somebody counted who has read a whole partition.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counted {
-    /// How many records.
-    pub records: u64,
-    /// How many of them have no live version.
-    pub deleted: u64,
-    /// Their digests, added up.
-    pub sum: u128,
 }
 
 /// Why an encoded row can't be used: the shard has forgotten something unknown, and must stop.
@@ -70,12 +61,23 @@ pub enum RowError {
 impl PartitionRow {
     /// The row of a partition without records.
     pub fn new(view: View) -> Self {
-        Self { view, last: None, records: 0, deleted: 0, sum: 0, forgotten: 0, full: 0, copied: 0, is_moved: false }
+        Self {
+            view,
+            last: None,
+            records: 0,
+            deleted: 0,
+            sum: 0,
+            forgotten: 0,
+            full: 0,
+            copied: 0,
+            owned: 0,
+            is_moved: false,
+        }
     }
 
     /// The row as bytes: `version u8 = 3 | xxh3-128 over the rest, seeded by bits and prefix | bits u8 | prefix u32 | lo u64 |
     /// hi u64 | actor u64 | seq u64 | records u64 | deleted u64 | sum u128 |
-    /// forgotten u64 | full u64 | copied u64 | is_moved u8`, integers little end first. A `seq` of 0 stands
+    /// forgotten u64 | full u64 | copied u64 | owned u64 | is_moved u8`, integers little end first. A `seq` of 0 stands
     /// for no dot.
     pub fn encode(&self) -> [u8; PARTITION_ROW_BYTES] {
         let last = self.last.unwrap_or(Dot { actor: Actor(0), seq: 0 });
@@ -91,7 +93,8 @@ impl PartitionRow {
         bytes[86..94].copy_from_slice(&self.forgotten.to_le_bytes());
         bytes[94..102].copy_from_slice(&self.full.to_le_bytes());
         bytes[102..110].copy_from_slice(&self.copied.to_le_bytes());
-        bytes[110] = u8::from(self.is_moved);
+        bytes[110..118].copy_from_slice(&self.owned.to_le_bytes());
+        bytes[118] = u8::from(self.is_moved);
         let checksum = xxh3_128_with_seed(&bytes[17..], seed(self.view.prefix, self.view.bits));
         bytes[1..17].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -121,8 +124,9 @@ impl PartitionRow {
         let mut sum = [0; 16];
         sum.copy_from_slice(&bytes[70..86]);
         let forgotten = if bytes[0] == FORMAT_1 { 0 } else { word(8) };
-        let moving = (bytes[0] == FORMAT).then(|| (word(9), word(10), bytes[110]));
-        let (full, copied, is_moved) = moving.unwrap_or((0, 0, 0));
+        let moving = (bytes[0] == FORMAT).then(|| (word(9), word(10), word(11), bytes[118]));
+        // When the older formats were written, nobody had rows but owners.
+        let (full, copied, owned, is_moved) = moving.unwrap_or((0, 0, word(1), 0));
         let last = Dot { actor: Actor(word(2)), seq: word(3) };
         Ok(Self {
             view: View { prefix, bits, lo: word(0), hi: word(1) },
@@ -133,6 +137,7 @@ impl PartitionRow {
             forgotten,
             full,
             copied,
+            owned,
             is_moved: is_moved != 0,
         })
     }

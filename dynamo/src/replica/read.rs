@@ -6,7 +6,7 @@ use super::{PartitionRow, Refusal};
 use crate::{
     bug::{self, Bug},
     ident::StoreKey,
-    layout::View,
+    layout::{PARTITION_BITS_MAX, View},
     operation::{ErrorCode, Failure},
     peer::{PeerAction, PeerOperation, PeerResult},
     record,
@@ -35,36 +35,79 @@ pub fn answer_read(operation: &PeerOperation, record: Option<&Bytes>, row: Optio
     }
 }
 
-/// Whether data that was fetched *before* this row may be given out under `view`.
+/// The row that a key's records are counted in, whatever the number of its bits: a node that has not learned of a doubling still has the
+/// parent's, one that has learned of it has the child's. `bits` is where to look first; `lookup` finds a row by bits and prefix.
+pub fn find_row<T>(store_key: &StoreKey, bits: u8, mut lookup: impl FnMut(u8, u32) -> Option<T>) -> Option<T> {
+    let id = store_key.id();
+    other_bits(bits).find_map(|bits| lookup(bits, id.prefix(bits)))
+}
+
+/// The numbers of bits that a key's row may have, the likely one first.
+pub(super) fn other_bits(likely: u8) -> impl Iterator<Item = u8> {
+    let likely = likely.min(PARTITION_BITS_MAX);
+    core::iter::once(likely).chain((0..=PARTITION_BITS_MAX).filter(move |bits| *bits != likely))
+}
+
+/// Whether data that was fetched *before* this row may be given out under `view`. The row is the key's, by whatever number of bits
+/// ([`find_row`]).
 pub fn check_read(row: Option<&PartitionRow>, store_key: &StoreKey, view: &View) -> Result<(), Refusal> {
-    check_view(row, store_key, view)
+    check_place(store_key, view)?;
+    check_view(row.ok_or_else(|| Refusal::Failed(unknown()))?, view)
+}
+
+/// Whether a view is one of a key's partition at all.
+pub(super) fn check_place(store_key: &StoreKey, view: &View) -> Result<(), Refusal> {
+    if view.bits > PARTITION_BITS_MAX || view.lo > view.hi || store_key.id().prefix(view.bits) != view.prefix {
+        let message = "the view does not belong to the key's partition; nothing was done";
+        return Err(Refusal::Failed(Failure::new(ErrorCode::InvalidRequest, message)));
+    }
+    Ok(())
 }
 
 /// Compares an operation's view with the replica's: acting under an older one than the replica's is refused, in both ends.
 /// With the newer end alone a reader could count a replica that has handed its data over since.
-pub(super) fn check_view(row: Option<&PartitionRow>, store_key: &StoreKey, view: &View) -> Result<(), Refusal> {
-    let failed = |code, message: &'static str| Err(Refusal::Failed(Failure::new(code, message)));
-    if view.bits > 32 || view.lo > view.hi || store_key.id().prefix(view.bits) != view.prefix {
-        return failed(ErrorCode::InvalidRequest, "the view does not belong to the key's partition; nothing was done");
+pub(super) fn check_view(row: &PartitionRow, view: &View) -> Result<(), Refusal> {
+    let mine = row.view;
+    check_bits(&mine, view)?;
+    let is_any_accepted = bug::is_on(Bug::AcceptOldView);
+    let is_old_hi = mine.hi > view.hi && !is_any_accepted;
+    let is_old_lo = mine.lo > view.lo && !is_any_accepted && !bug::is_on(Bug::AcceptOldLo);
+    if is_old_hi || is_old_lo || row.is_moved {
+        return Err(Refusal::Stale(mine));
     }
-    let Some(PartitionRow { view: mine, .. }) = row else {
-        return failed(
-            ErrorCode::StaleView,
-            "this node holds no such partition; nothing was done, fetch the ring and ask an owner",
-        );
-    };
-    if bug::is_on(Bug::AcceptOldView) {
-        return Ok(());
-    }
-    if mine.hi > view.hi || mine.lo > view.lo {
-        return Err(Refusal::Stale(*mine));
-    }
-    if mine.hi < view.hi || mine.lo < view.lo {
-        // The ring can't change while it serves yet, so a newer view comes from another cluster's layout or from a bug.
-        return failed(
-            ErrorCode::StaleView,
-            "the operation was sent under a newer layout than this node has; nothing was done, ask it again later",
-        );
+    if is_behind(&mine, view) && !is_any_accepted {
+        return Err(Refusal::Behind(mine));
     }
     Ok(())
+}
+
+/// Whether both views are of partitions of one size. A parent's view says nothing about a child: they may have different owners since.
+pub(super) fn check_bits(mine: &View, view: &View) -> Result<(), Refusal> {
+    match mine.bits.cmp(&view.bits) {
+        _ if bug::is_on(Bug::ViewWithoutBits) => Ok(()),
+        core::cmp::Ordering::Greater => Err(Refusal::Stale(*mine)),
+        core::cmp::Ordering::Less => Err(Refusal::Behind(*mine)),
+        core::cmp::Ordering::Equal => Ok(()),
+    }
+}
+
+/// Whether an operation's sender knows something that the replica does not.
+pub(super) fn is_behind(mine: &View, view: &View) -> bool {
+    mine.hi < view.hi || mine.lo < view.lo
+}
+
+/// What a peer is told whose layout is newer than this node's.
+pub(super) fn behind() -> Failure {
+    Failure::new(
+        ErrorCode::StaleView,
+        "the operation was sent under a newer layout than this node has; nothing was done, ask it again later",
+    )
+}
+
+/// What is said of a partition that was never here.
+pub(super) fn unknown() -> Failure {
+    Failure::new(
+        ErrorCode::StaleView,
+        "this node holds no such partition; nothing was done, fetch the ring and ask an owner",
+    )
 }

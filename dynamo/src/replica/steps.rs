@@ -3,11 +3,15 @@
 
 use alloc::collections::BTreeSet;
 
-use super::{MoveOperation, PartitionRow, Place, Replica, Rows, WriteOutcome};
+use super::{
+    Listed, MoveOperation, PartitionRow, Place, Refusal, Replica, Rows, WriteOutcome,
+    read::{check_bits, check_place},
+};
 use crate::{
+    bug::{self, Bug},
     layout::View,
     operation::{ErrorCode, Failure},
-    peer::Standing,
+    peer::{Standing, TreePath},
 };
 
 impl PartitionRow {
@@ -15,6 +19,11 @@ impl PartitionRow {
     pub fn standing(&self) -> Standing {
         let Self { view, full, is_moved, records, copied, .. } = *self;
         Standing { view, full, is_moved, records, copied }
+    }
+
+    /// Whether another row of the partition differs in more than what is counted, which every write changes.
+    pub fn is_news(&self, other: &Self) -> bool {
+        (self.view, self.full, self.owned, self.is_moved) != (other.view, other.full, other.owned, other.is_moved)
     }
 }
 
@@ -27,17 +36,19 @@ impl Replica {
         changed: &mut BTreeSet<Place>,
     ) -> Result<WriteOutcome, R::Error> {
         let view = *operation.view();
-        let place = (view.bits, view.prefix);
-        let Some(row) = self.row(rows, place)? else { return Ok(WriteOutcome::Refused(unknown())) };
+        let place = match self.place_of(rows, &view)? {
+            Ok(place) => place,
+            Err(refusal) => return Ok(refusal.into()),
+        };
+        let Some(row) = self.row(rows, place)? else { return Ok(Refusal::Failed(super::read::unknown()).into()) };
         let before = *row;
         match operation {
             MoveOperation::Adopt { view } => row.view = row.view.join(&view),
-            MoveOperation::Fill { .. } | MoveOperation::Drop { .. } if row.view != view => {
-                return Ok(WriteOutcome::Stale(row.view));
-            }
+            MoveOperation::Fill { .. } if row.view != view || row.is_moved => return Ok(WriteOutcome::Stale(row.view)),
             MoveOperation::Fill { view } => row.full = row.full.max(view.hi),
+            MoveOperation::Copied { .. } if row.is_moved => return Ok(WriteOutcome::Stale(row.view)),
             MoveOperation::Copied { below, .. } => row.copied = row.copied.max(below),
-            MoveOperation::Drop { .. } => return Ok(WriteOutcome::Refused(unsupported())),
+            MoveOperation::Drop { records_max, .. } => return self.drop_some(rows, place, &view, records_max, changed),
         }
         let after = *row;
         if after != before {
@@ -50,15 +61,84 @@ impl Replica {
     pub fn view<R: Rows>(&mut self, rows: &mut R, bits: u8, prefix: u32) -> Result<Option<View>, R::Error> {
         Ok(self.row(rows, (bits, prefix))?.map(|row| row.view))
     }
+
+    /// Where the row of a view's partition is, if it is one of as many bits.
+    fn place_of<R: Rows>(&mut self, rows: &mut R, view: &View) -> Result<Result<Place, Refusal>, R::Error> {
+        let first = view.first_key();
+        if let Err(refusal) = check_place(&first, view) {
+            return Ok(Err(refusal));
+        }
+        let Some(place) = self.find(rows, &first, view.bits)? else {
+            return Ok(Err(Refusal::Failed(super::read::unknown())));
+        };
+        let row = self.row(rows, place)?.map(|row| row.view);
+        Ok(row.map_or(Ok(()), |mine| check_bits(&mine, view)).map(|()| place))
+    }
+
+    /// Deletes the next records of a partition that this node has handed over, and says so in the row when none is left.
+    fn drop_some<R: Rows>(
+        &mut self,
+        rows: &mut R,
+        place: Place,
+        view: &View,
+        records_max: u32,
+        changed: &mut BTreeSet<Place>,
+    ) -> Result<WriteOutcome, R::Error> {
+        let Some(before) = self.row(rows, place)?.copied() else {
+            return Ok(WriteOutcome::Refused(super::read::unknown()));
+        };
+        if before.is_moved {
+            return Ok(WriteOutcome::Moved { standing: before.standing(), more: false });
+        }
+        if before.view != *view {
+            return Ok(WriteOutcome::Stale(before.view));
+        }
+        if before.owned >= view.lo && !bug::is_on(Bug::EarlyDeletion) {
+            return Ok(WriteOutcome::Refused(in_use()));
+        }
+        // With the records their contexts are forgotten, and with them which dots of the current actor belonged to them.
+        self.actors.retire(place);
+        changed.insert(place);
+        let range = TreePath::of_partition(place.1, place.0);
+        let most = records_max.max(1) as usize;
+        let listed = rows.listed(&range.first_key(), &range.last_key(), most)?;
+        // What was FULL once no longer is, and a later copy begins anew.
+        let mut after = PartitionRow { full: 0, copied: 0, ..before };
+        for listed in &listed {
+            remove(rows, &mut after, listed)?;
+        }
+        let more = listed.len() == most;
+        if !more {
+            after = PartitionRow { records: 0, deleted: 0, sum: 0, forgotten: 0, is_moved: true, ..after };
+        }
+        let standing = after.standing();
+        self.partitions.insert(place, after);
+        if after.is_moved && bug::is_on(Bug::MovedRowForgotten) {
+            self.forget(place);
+            rows.uproot(place.1, place.0)?;
+        }
+        Ok(WriteOutcome::Moved { standing, more })
+    }
 }
 
-fn unknown() -> Failure {
-    Failure::new(
-        ErrorCode::StaleView,
-        "this node holds no such partition; nothing was done, fetch the ring and ask an owner",
-    )
+/// Removes one record, from the store, from the row's counts, and from the hash tree.
+fn remove<R: Rows>(rows: &mut R, row: &mut PartitionRow, listed: &Listed) -> Result<(), R::Error> {
+    rows.remove_record(&listed.store_key)?;
+    row.records = row.records.saturating_sub(1);
+    match listed.outline {
+        Some((digest, is_deleted)) => {
+            row.sum = row.sum.wrapping_sub(digest);
+            row.deleted = row.deleted.saturating_sub(u64::from(is_deleted));
+            rows.changed(&listed.store_key, Some(digest), None)
+        }
+        None => {
+            row.forgotten = row.forgotten.saturating_add(1);
+            rows.replaced_unknown(&listed.store_key, None)
+        }
+    }
 }
 
-fn unsupported() -> Failure {
-    Failure::new(ErrorCode::Unsupported, "partitions are not deleted yet; nothing was done")
+fn in_use() -> Failure {
+    let message = "this node owns the partition under a configuration that may still be active; nothing was deleted";
+    Failure::new(ErrorCode::InvalidRequest, message)
 }

@@ -9,7 +9,10 @@ use dynamo::{
     operation::Address,
     peer::{PeerAction, PeerOperation, PeerResult, Standing},
     record,
-    replica::{Limits, MoveOperation, Nonce, PartitionRow, Replica, Rows, WriteOperation, WriteOutcome, answer_read},
+    replica::{
+        Limits, Listed, MoveOperation, Nonce, PartitionRow, Planted, Replica, Rows, WriteOperation, WriteOutcome,
+        answer_read,
+    },
     version::{Actor, CausalContext, Content, Dot, Object, Version},
 };
 
@@ -183,6 +186,21 @@ impl Rows for Disk {
 
     fn put_partition(&mut self, row: &PartitionRow) -> Result<(), Infallible> {
         self.row = Some(*row);
+        Ok(())
+    }
+
+    fn listed(&mut self, first: &StoreKey, last: &StoreKey, most: usize) -> Result<Vec<Listed>, Infallible> {
+        let key = Register::new().key();
+        let record = self.record.as_ref().filter(|_| (first..=last).contains(&&key));
+        Ok(record.map(|record| Listed::verified(key, record)).into_iter().take(most).collect())
+    }
+
+    fn plant(&mut self, _: u32, _: u8) -> Result<Planted, Infallible> {
+        unreachable!("the number of partitions stays what it is")
+    }
+
+    fn uproot(&mut self, _: u32, _: u8) -> Result<(), Infallible> {
+        self.row = None;
         Ok(())
     }
 }

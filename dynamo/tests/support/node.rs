@@ -11,10 +11,11 @@ use dynamo::{
     layout::View,
     merkle::{Change, Notice, Tree, term},
     operation::Address,
-    peer::TreeSum,
+    peer::{TreePath, TreeSum},
     record,
     replica::{
-        Counted, Limits, MintBasis, Minted, Nonce, PartitionRow, Replica, Rows, Write, WriteOperation, WriteOutcome,
+        Counted, Limits, Listed, MintBasis, Minted, Nonce, PartitionRow, Planted, Replica, Rows, Write, WriteOperation,
+        WriteOutcome, find_row,
     },
     version::{Content, Object, put::Seen},
 };
@@ -29,7 +30,7 @@ pub(crate) struct Disk {
     pub(crate) records: BTreeMap<StoreKey, Bytes>,
     pub(crate) rows: BTreeMap<(u8, u32), Vec<u8>>,
     /// One tree for each partition that has changed, fed by nothing but what the replica said.
-    pub(crate) trees: BTreeMap<u32, Tree>,
+    pub(crate) trees: BTreeMap<(u8, u32), Tree>,
     /// How many changes there were.
     pub(crate) position: u64,
 }
@@ -39,8 +40,8 @@ impl Disk {
     fn feed(&mut self, changes: Vec<Change>) {
         for change in changes {
             self.position += 1;
-            let prefix = (change.at >> (64 - u32::from(BITS))) as u32;
-            let tree = self.trees.entry(prefix).or_insert_with(|| Tree::new(prefix, BITS));
+            let Some((bits, prefix)) = self.place_of(change.at) else { continue };
+            let tree = self.trees.entry((bits, prefix)).or_insert_with(|| Tree::new(prefix, bits));
             let mut unknown = Vec::new();
             tree.apply(&change, self.position, &mut |notice| {
                 if let Notice::Unknown(range) = notice {
@@ -55,10 +56,11 @@ impl Disk {
     }
 
     /// What the trees must be, by the records alone. A record that can't be read counts and adds nothing.
-    pub(crate) fn sums(&self) -> BTreeMap<u32, TreeSum> {
-        let mut sums: BTreeMap<u32, TreeSum> = BTreeMap::new();
+    pub(crate) fn sums(&self) -> BTreeMap<(u8, u32), TreeSum> {
+        let mut sums: BTreeMap<(u8, u32), TreeSum> = BTreeMap::new();
         for (key, digest) in self.records.iter().map(digest_of) {
-            let sum = sums.entry(key.id().prefix(BITS)).or_default();
+            let place = self.place_of(TreePath::around(&key, 64).prefix).expect("every record has a row");
+            let sum = sums.entry(place).or_default();
             sum.count += 1;
             sum.sum = sum.sum.wrapping_add(digest.map_or(0, |digest| term(&key, digest)));
         }
@@ -66,9 +68,22 @@ impl Disk {
     }
 
     /// What the trees are; those of empty partitions left out.
-    pub(crate) fn totals(&self) -> BTreeMap<u32, TreeSum> {
-        let totals = self.trees.iter().map(|(prefix, tree)| (*prefix, tree.total()));
+    pub(crate) fn totals(&self) -> BTreeMap<(u8, u32), TreeSum> {
+        let totals = self.trees.iter().map(|(place, tree)| (*place, tree.total()));
         totals.filter(|(_, total)| *total != TreeSum::default()).collect()
+    }
+
+    /// The partition of identifiers that begin with these bits, by the row there is for it.
+    fn place_of(&self, first_bits: u64) -> Option<(u8, u32)> {
+        self.rows.keys().copied().find(|&(bits, prefix)| (first_bits >> (64 - u32::from(bits))) as u32 == prefix)
+    }
+
+    /// The row that a key's records are counted in.
+    pub(crate) fn row_of(&self, store_key: &StoreKey) -> Option<PartitionRow> {
+        find_row(store_key, BITS, |bits, prefix| {
+            let row = self.rows.get(&(bits, prefix))?;
+            Some(PartitionRow::decode(prefix, bits, row).expect("rows are not damaged in these tests"))
+        })
     }
 }
 
@@ -83,14 +98,23 @@ pub(crate) struct Transaction<'d> {
     /// `None` for those it has removed.
     records: BTreeMap<StoreKey, Option<Bytes>>,
     changes: Vec<Change>,
-    rows: BTreeMap<(u8, u32), Vec<u8>>,
+    /// `None` for those of partitions that were split.
+    rows: BTreeMap<(u8, u32), Option<Vec<u8>>>,
+    planted: BTreeMap<(u8, u32), Tree>,
     /// How many records were written.
     pub(crate) writes: usize,
 }
 
 impl<'d> Transaction<'d> {
     pub(crate) fn begin(disk: &'d mut Disk) -> Self {
-        Self { disk, records: BTreeMap::new(), changes: Vec::new(), rows: BTreeMap::new(), writes: 0 }
+        Self {
+            disk,
+            records: BTreeMap::new(),
+            changes: Vec::new(),
+            rows: BTreeMap::new(),
+            planted: BTreeMap::new(),
+            writes: 0,
+        }
     }
 
     pub(crate) fn commit(self) {
@@ -100,8 +124,30 @@ impl<'d> Transaction<'d> {
                 None => drop(self.disk.records.remove(&key)),
             }
         }
+        for (place, row) in self.rows {
+            match row {
+                Some(row) => drop(self.disk.rows.insert(place, row)),
+                None => {
+                    self.disk.rows.remove(&place);
+                    self.disk.trees.remove(&place);
+                }
+            }
+        }
+        self.disk.trees.extend(self.planted);
         self.disk.feed(self.changes);
-        self.disk.rows.extend(self.rows);
+    }
+
+    /// The records from one key to another, as the transaction has left them.
+    fn within(&self, first: &StoreKey, last: &StoreKey) -> BTreeMap<StoreKey, Bytes> {
+        let mut records: BTreeMap<StoreKey, Bytes> =
+            self.disk.records.range(*first..=*last).map(|(key, record)| (*key, record.clone())).collect();
+        for (key, record) in self.records.range(*first..=*last) {
+            match record {
+                Some(record) => drop(records.insert(*key, record.clone())),
+                None => drop(records.remove(key)),
+            }
+        }
+        records
     }
 }
 
@@ -135,12 +181,34 @@ impl Rows for Transaction<'_> {
     }
 
     fn partition(&mut self, prefix: u32, bits: u8) -> Result<Option<PartitionRow>, Infallible> {
-        let bytes = self.rows.get(&(bits, prefix)).or_else(|| self.disk.rows.get(&(bits, prefix)));
+        let written = self.rows.get(&(bits, prefix)).map(Option::as_ref);
+        let bytes = written.unwrap_or_else(|| self.disk.rows.get(&(bits, prefix)));
         Ok(bytes.map(|bytes| PartitionRow::decode(prefix, bits, bytes).expect("rows are not damaged in these tests")))
     }
 
     fn put_partition(&mut self, row: &PartitionRow) -> Result<(), Infallible> {
-        self.rows.insert((row.view.bits, row.view.prefix), row.encode().to_vec());
+        self.rows.insert((row.view.bits, row.view.prefix), Some(row.encode().to_vec()));
+        Ok(())
+    }
+
+    fn listed(&mut self, first: &StoreKey, last: &StoreKey, most: usize) -> Result<Vec<Listed>, Infallible> {
+        Ok(self.within(first, last).iter().map(|(key, record)| Listed::verified(*key, record)).take(most).collect())
+    }
+
+    fn plant(&mut self, prefix: u32, bits: u8) -> Result<Planted, Infallible> {
+        let range = TreePath::of_partition(prefix, bits);
+        let (mut planted, mut tree) = (Planted::default(), Tree::new(prefix, bits));
+        for (key, record) in self.within(&range.first_key(), &range.last_key()) {
+            let listed = Listed::outlined(key, &record);
+            planted.add(&listed);
+            tree.apply(&listed.planted(), self.disk.position.max(1), &mut |_| {});
+        }
+        self.planted.insert((bits, prefix), tree);
+        Ok(planted)
+    }
+
+    fn uproot(&mut self, prefix: u32, bits: u8) -> Result<(), Infallible> {
+        self.rows.insert((bits, prefix), None);
         Ok(())
     }
 }

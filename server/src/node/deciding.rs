@@ -12,7 +12,7 @@ use dynamo::{
 };
 
 use super::{Known, Node, record_bytes_max};
-use crate::store::OpenError;
+use crate::{store::OpenError, worker::wall_ms};
 
 impl Node {
     /// Takes in the next layout of the ring, which was agreed upon. Blocks until it is durable here and its partitions are adopted;
@@ -26,7 +26,7 @@ impl Node {
         layout.check().map_err(|error| refused(ErrorCode::InvalidRequest, error.to_string()))?;
         let (layout, mut ring) = (Arc::new(layout), (*known.ring).clone());
         ring.push(Arc::clone(&layout)).map_err(|misfit| misfitting(&layout, misfit))?;
-        self.store.put_layout(&layout.encode()).map_err(|error| unsaved(&error))?;
+        self.store.put_layout(layout.epoch, &layout.encode(), wall_ms()).map_err(|error| unsaved(&error))?;
         let next = known.next(Arc::new(ring), self.id);
         self.adopt(&next)?;
         self.publish(next);
@@ -50,15 +50,14 @@ impl Node {
         Ok(())
     }
 
-    /// Makes the store hold the partitions that the newest layout gives this node.
+    /// Has the store's rows follow the ring. A node without a place in it has none, or none that anybody asks for.
     pub(super) fn adopt(&self, known: &Known) -> Result<(), Failure> {
-        self.store.adopt(known.owned_partitions().map(|partition| known.layout().view(partition)))
+        known.me.map_or(Ok(()), |me| self.store.adopt(&known.ring, me).map(drop))
     }
 
     /// How every row of this node stands.
     pub(crate) fn rows(&self) -> Vec<Standing> {
-        let known = self.known();
-        known.owned_partitions().map(|partition| Standing::new(known.layout().view(partition))).collect()
+        self.store.standings()
     }
 
     fn publish(&self, known: Known) {

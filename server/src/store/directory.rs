@@ -27,7 +27,7 @@ use super::{
     filesystem,
     hints::{self, STAMP_HINTS},
     lock::{LOCK_FILE, Lock},
-    tables::{DATA_FILE, Environment, STAMP_CLOSED, Tables, put_stamp, stamp},
+    tables::{DATA_FILE, Environment, STAMP_CLOSED, Tables, put_stamp, stamp, stamp_if_any},
 };
 
 /// The format of the directory as a whole: names, tables, stamps.
@@ -51,7 +51,7 @@ pub(super) const SHARDS_MAX: u8 = 16;
 const NODE_MAP_BYTES: u64 = 256 << 20;
 
 const STAMP_IDENTITY: &str = "identity";
-const STAMP_LAYOUT: &str = "layout";
+pub(super) const STAMP_LAYOUT: &str = "layout";
 const STAMP_ACQUAINTANCES: &str = "acquaintances";
 const STAMP_SHARD: &str = "shard";
 
@@ -119,23 +119,9 @@ impl Directory {
         Ok(())
     }
 
-    /// The layout as it was stored last.
-    pub(super) fn layout(&self) -> Result<Vec<u8>, OpenError> {
-        let path = self.root.join(DATA).join("node");
-        let transaction = self.node.env.read_txn().map_err(OpenError::engine(&path, "begin a transaction"))?;
-        stamp(&path, &self.node.stamps, &transaction, STAMP_LAYOUT).map(<[u8]>::to_vec)
-    }
-
-    /// Stores a layout durably in place of the one before.
-    pub(super) fn put_layout(&self, layout: &[u8]) -> Result<(), OpenError> {
-        self.put(STAMP_LAYOUT, layout)
-    }
-
     /// What the node remembers of other nodes, as it was stored last.
     pub(super) fn acquaintances(&self) -> Result<Vec<u8>, OpenError> {
-        let path = self.root.join(DATA).join("node");
-        let transaction = self.node.env.read_txn().map_err(OpenError::engine(&path, "begin a transaction"))?;
-        stamp(&path, &self.node.stamps, &transaction, STAMP_ACQUAINTANCES).map(<[u8]>::to_vec)
+        self.fact(STAMP_ACQUAINTANCES)
     }
 
     /// Stores durably what the node remembers of other nodes.
@@ -155,6 +141,59 @@ impl Directory {
             Ok(self.node.stamps.get(&transaction, name.as_bytes())?.is_some())
         };
         find().map_err(OpenError::engine(self.data().join("node"), "read a fact about the node"))
+    }
+
+    /// A fact about the node that founding has stored.
+    pub(super) fn fact(&self, name: &str) -> Result<Vec<u8>, OpenError> {
+        let path = self.data().join("node");
+        let transaction = self.node.env.read_txn().map_err(OpenError::engine(&path, "begin a transaction"))?;
+        stamp(&path, &self.node.stamps, &transaction, name).map(<[u8]>::to_vec)
+    }
+
+    /// A fact about the node that may never have been stored.
+    pub(super) fn fact_if_any(&self, name: &str) -> Result<Option<Vec<u8>>, OpenError> {
+        let path = self.data().join("node");
+        let transaction = self.node.env.read_txn().map_err(OpenError::engine(&path, "begin a transaction"))?;
+        Ok(stamp_if_any(&path, &self.node.stamps, &transaction, name)?.map(<[u8]>::to_vec))
+    }
+
+    /// All facts whose names begin with `prefix`, in the order of their names.
+    pub(super) fn facts(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, OpenError> {
+        let names = || {
+            let transaction = self.node.env.read_txn()?;
+            let found = self.node.stamps.prefix_iter(&transaction, prefix.as_bytes())?;
+            let name =
+                |entry: heed::Result<(&[u8], _)>| entry.map(|(name, _)| String::from_utf8_lossy(name).into_owned());
+            found.map(name).collect::<heed::Result<Vec<String>>>()
+        };
+        let names = names().map_err(OpenError::engine(self.data().join("node"), "list facts about the node"))?;
+        let mut facts = Vec::new();
+        for name in names {
+            if let Some(content) = self.fact_if_any(&name)? {
+                facts.push((name, content));
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Forgets facts about the node, all at once and durably.
+    pub(super) fn forget(&self, names: &[String]) -> Result<(), OpenError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let write = || {
+            let mut transaction = self.node.env.write_txn()?;
+            for name in names {
+                self.node.stamps.delete(&mut transaction, name.as_bytes())?;
+            }
+            transaction.commit()
+        };
+        write().map_err(OpenError::engine(self.data().join("node"), "forget facts about the node"))
+    }
+
+    /// What is stored about the node can't be believed.
+    pub(super) fn damaged(&self, detail: String) -> OpenError {
+        OpenError::Damaged { path: self.data().join("node").join(DATA_FILE), detail }
     }
 
     /// Takes a directory back to before a fact was stored, as an older version of the software left it.

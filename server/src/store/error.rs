@@ -190,6 +190,12 @@ pub(super) fn full_after_showing() -> Failure {
     failure
 }
 
+/// A page can't be read.
+pub(super) fn unreadable(what: &str) -> Failure {
+    let message = format!("this node's store could not be read ({what}); other owners hold the records");
+    Failure::with_message(ErrorCode::Corrupt, message)
+}
+
 /// Nothing was done: too much is waiting.
 pub(super) fn overloaded() -> Failure {
     let mut failure = Failure::new(

@@ -10,10 +10,10 @@ use dynamo::{
 };
 
 /// The position of the first change there ever was.
-const FIRST_POSITION: u64 = 1;
+pub(super) const FIRST_POSITION: u64 = 1;
 
 /// A partition by bits and prefix.
-type Place = (u8, u32);
+pub(super) type Place = (u8, u32);
 
 /// A partition and one of its ranges.
 pub(super) type Range = (Place, TreePath);
@@ -70,6 +70,21 @@ impl Forest {
         self.uncounted.retain(|(uncounted, _)| *uncounted != place);
         self.stale.push_front((FIRST_POSITION, (place, tree.path())));
         self.plant(place, tree);
+    }
+
+    /// Takes the tree of a partition that has come to be, made of all its records.
+    pub(super) fn graft(&mut self, place: Place, tree: Tree) {
+        let crowded = tree.crowded();
+        self.replant(place, tree);
+        self.uncounted.extend(crowded.into_iter().map(|range| (place, range)));
+    }
+
+    /// Has no tree for a partition any more.
+    pub(super) fn uproot(&mut self, place: Place) {
+        self.stale.retain(|(_, (stale, _))| *stale != place);
+        self.uncounted.retain(|(uncounted, _)| *uncounted != place);
+        self.trees.remove(&place);
+        self.bits = self.trees.keys().map(|(bits, _)| *bits).collect();
     }
 
     /// The position is known although the changes up to there are not.

@@ -12,7 +12,7 @@ use dynamo::{
     hint::HintOperation,
     layout::View,
     operation::{Address, Failure},
-    replica::{Write, WriteOperation},
+    replica::{Adoption, Write, WriteOperation},
 };
 
 use super::{CompletionQueue, Rejected, Submission, error};
@@ -37,14 +37,22 @@ const AROUND_BYTES: usize = 256;
 enum Job<O> {
     /// Writes of one worker.
     Writes(Batch<O>),
-    /// Rows to be created for partitions this node owns.
-    Adopt(Adoption),
+    /// Rows to be created or changed.
+    Adopt(Wanted),
 }
 
-/// Partitions that shall have rows, and who waits for them.
-pub(super) struct Adoption {
-    pub(super) views: Vec<View>,
+/// Which rows there shall be, and who waits for them.
+pub(super) struct Wanted {
+    pub(super) rows: WantedRows,
     pub(super) answer: mpsc::SyncSender<Result<(), Failure>>,
+}
+
+/// Which rows there shall be.
+pub(super) enum WantedRows {
+    /// Those that a ring wants.
+    Following(Adoption),
+    /// Those of certain partitions, whatever any ring says.
+    Held(Vec<View>),
 }
 
 /// Writes that one worker handed in together.
@@ -70,7 +78,7 @@ struct State<O> {
 /// What the writer takes at once.
 pub(super) struct Group<O> {
     pub(super) batches: Vec<Batch<O>>,
-    pub(super) adoptions: Vec<Adoption>,
+    pub(super) adoptions: Vec<Wanted>,
     pub(super) writes: usize,
     pub(super) bytes: usize,
 }
@@ -109,7 +117,7 @@ impl<O: Payload> Queue<O> {
     }
 
     /// Takes in partitions to adopt.
-    pub(super) fn adopt(&self, adoption: Adoption) -> Result<(), Failure> {
+    pub(super) fn adopt(&self, adoption: Wanted) -> Result<(), Failure> {
         let mut state = self.lock();
         if state.is_closed {
             return Err(error::closing());

@@ -1,19 +1,20 @@
 //! The open write transaction of a shard as the replica sees it: [`dynamo::replica::Rows`] on LMDB.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Bound};
 
 use bytes::Bytes;
 use dynamo::{
     ident::StoreKey,
-    merkle::Change,
-    replica::{PartitionRow, RowError, Rows},
+    merkle::{Change, Tree},
+    peer::TreePath,
+    replica::{Listed, PartitionRow, Planted, RowError, Rows},
 };
 use heed::RwTxn;
 
 use super::{
     bounds::Bounds,
     error::Trouble,
-    forest::{Checkpoint, Forest},
+    forest::{Checkpoint, FIRST_POSITION, Forest, Place},
     log,
     shard::Committed,
     tables::{STAMP_CLOSED, Tables, node_key, partition_key, put_stamp},
@@ -47,6 +48,9 @@ pub(super) enum RowsError {
     /// A damaged page says that a record lies where none can lie.
     #[error("the record of {0:?} lies outside of the store's pages")]
     OutOfBounds(StoreKey),
+    /// A damaged page holds a key that can't be one.
+    #[error("a key has a wrong length")]
+    Key,
 }
 
 impl RowsError {
@@ -54,7 +58,7 @@ impl RowsError {
     pub(super) fn trouble(&self) -> Trouble {
         match self {
             Self::Engine(error) => Trouble::of(error),
-            Self::Row { .. } | Self::OutOfBounds(_) => Trouble::Damage,
+            Self::Row { .. } | Self::OutOfBounds(_) | Self::Key => Trouble::Damage,
         }
     }
 }
@@ -74,6 +78,10 @@ pub(super) struct LmdbRows<'e> {
     changes: Vec<Change>,
     /// What it stores of them.
     checkpoint: Checkpoint,
+    /// The partitions whose rows it has removed.
+    uprooted: Vec<Place>,
+    /// Hash trees of partitions that have come to be.
+    planted: Vec<(Place, Tree)>,
     is_fed: bool,
 }
 
@@ -91,6 +99,8 @@ impl<'e> LmdbRows<'e> {
             changed: Vec::new(),
             changes: Vec::new(),
             checkpoint: Checkpoint::default(),
+            uprooted: Vec::new(),
+            planted: Vec::new(),
             is_fed: true,
         })
     }
@@ -132,12 +142,50 @@ impl<'e> LmdbRows<'e> {
     /// Commits, durably once it returns; what is true then.
     pub(super) fn commit(self) -> heed::Result<Committed> {
         self.transaction.commit()?;
-        Ok(Committed { rows: self.changed, changes: self.changes, checkpoint: self.checkpoint })
+        let Self { changed: rows, changes, checkpoint, uprooted, planted, .. } = self;
+        Ok(Committed { rows, changes, checkpoint, uprooted, planted })
     }
 
     /// Whether this transaction has changed anything.
     pub(super) fn has_changes(&self) -> bool {
-        !self.written.is_empty() || !self.changed.is_empty() || !self.changes.is_empty()
+        !self.written.is_empty() || !self.changed.is_empty() || !self.changes.is_empty() || !self.uprooted.is_empty()
+    }
+
+    /// Removes the stored copies of a partition's tree: ranges of its children are cut otherwise.
+    fn drop_nodes(&mut self, range: &TreePath) -> heed::Result<()> {
+        let [first, last] = [range.first_key(), range.last_key()].map(|key| TreePath::around(&key, 64).prefix);
+        for bits in (range.bits..=64).step_by(8) {
+            let [first, last] = [first, last].map(|prefix| node_key(&TreePath { prefix, bits }));
+            self.tables
+                .trees
+                .delete_range(&mut self.transaction, &(Bound::Included(&first[..]), Bound::Included(&last[..])))?;
+        }
+        Ok(())
+    }
+}
+
+impl LmdbRows<'_> {
+    /// Shows the records from one key to another, at most so many.
+    fn visit(
+        &self,
+        first: &StoreKey,
+        last: &StoreKey,
+        most: usize,
+        mut visit: impl FnMut(StoreKey, &[u8]),
+    ) -> Result<(), RowsError> {
+        let range = self
+            .tables
+            .records
+            .range(&self.transaction, &(Bound::Included(&first.0[..]), Bound::Included(&last.0[..])))?;
+        for entry in range.take(most) {
+            let (key, record) = entry?;
+            let key = <[u8; 32]>::try_from(key).map(StoreKey).map_err(|_| RowsError::Key)?;
+            if !self.written.contains(&key) && !self.bounds.admit_in_write(record) {
+                return Err(RowsError::OutOfBounds(key));
+            }
+            visit(key, record);
+        }
+        Ok(())
     }
 }
 
@@ -198,6 +246,32 @@ impl Rows for LmdbRows<'_> {
         let key = partition_key(row.view.prefix, row.view.bits);
         self.tables.partitions.put(&mut self.transaction, &key, &row.encode())?;
         self.changed.push(*row);
+        Ok(())
+    }
+
+    fn listed(&mut self, first: &StoreKey, last: &StoreKey, most: usize) -> Result<Vec<Listed>, RowsError> {
+        let mut listed = Vec::new();
+        let visit = |key: StoreKey, record: &[u8]| listed.push(Listed::verified(key, record));
+        self.visit(first, last, most, visit)?;
+        Ok(listed)
+    }
+
+    fn plant(&mut self, prefix: u32, bits: u8) -> Result<Planted, RowsError> {
+        let range = TreePath::of_partition(prefix, bits);
+        let (mut planted, mut tree) = (Planted::default(), Tree::new(prefix, bits));
+        self.visit(&range.first_key(), &range.last_key(), usize::MAX, |key, record| {
+            let listed = Listed::outlined(key, record);
+            planted.add(&listed);
+            tree.apply(&listed.planted(), FIRST_POSITION, &mut |_| {});
+        })?;
+        self.planted.push(((bits, prefix), tree));
+        Ok(planted)
+    }
+
+    fn uproot(&mut self, prefix: u32, bits: u8) -> Result<(), RowsError> {
+        self.tables.partitions.delete(&mut self.transaction, &partition_key(prefix, bits))?;
+        self.drop_nodes(&TreePath::of_partition(prefix, bits))?;
+        self.uprooted.push((bits, prefix));
         Ok(())
     }
 }

@@ -53,6 +53,17 @@ impl Snapshot<'_> {
     /// The next records of the partition with this prefix, behind `after` or from its beginning. With no bits, of the whole
     /// store. Sees what is committed when it is called.
     pub fn scan(&self, prefix: u32, bits: u8, after: Option<StoreKey>) -> Result<Chunk, ScanError> {
+        self.scan_bytes(prefix, bits, after, SCAN_BYTES_MAX)
+    }
+
+    /// The same with at most so many bytes, unless the first record alone is longer.
+    pub(super) fn scan_bytes(
+        &self,
+        prefix: u32,
+        bits: u8,
+        after: Option<StoreKey>,
+        bytes_max: usize,
+    ) -> Result<Chunk, ScanError> {
         let last = last_key(prefix, bits);
         let first = first_key(prefix, bits);
         let shards = self.store.identity().shards;
@@ -62,6 +73,7 @@ impl Snapshot<'_> {
             last,
             chunk: Chunk::default(),
             bytes: 0,
+            bytes_max: bytes_max.min(SCAN_BYTES_MAX),
         };
         for number in shard_of(&scan.first, shards)..=shard_of(&last, shards) {
             match scan.read(self.store.shard(number)) {
@@ -84,6 +96,7 @@ struct Scan {
     last: StoreKey,
     chunk: Chunk,
     bytes: usize,
+    bytes_max: usize,
 }
 
 impl Scan {
@@ -108,7 +121,7 @@ impl Scan {
                 if key > self.last {
                     return ControlFlow::Break(());
                 }
-                if self.is_full(began) {
+                if self.is_full(began, record) {
                     is_end = false;
                     return ControlFlow::Break(());
                 }
@@ -125,10 +138,11 @@ impl Scan {
         }
     }
 
-    fn is_full(&self, began: Instant) -> bool {
+    fn is_full(&self, began: Instant, next: &[u8]) -> bool {
         let count = self.chunk.records.len() + self.chunk.unreadable.len();
         let is_late = count % RECORDS_PER_LOOK == RECORDS_PER_LOOK - 1 && began.elapsed() > SCAN_TIME_MAX;
-        count > 0 && (count >= SCAN_RECORDS_MAX || self.bytes >= SCAN_BYTES_MAX || is_late)
+        let is_over = self.bytes > 0 && self.bytes + next.len() > self.bytes_max;
+        count > 0 && (count >= SCAN_RECORDS_MAX || is_over || is_late)
     }
 
     fn add(&mut self, key: StoreKey, record: &[u8]) {

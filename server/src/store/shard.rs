@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     ops::ControlFlow,
     sync::{
-        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -14,14 +14,15 @@ use std::{
 use dynamo::{
     ident::StoreKey,
     layout::View,
-    merkle::Change,
-    replica::{PartitionRow, WriteOperation},
+    merkle::{Change, Tree},
+    replica::{PartitionRow, WriteOperation, find_row},
 };
 
 use super::{
     bounds::Bounds,
     error::{OpenError, Trouble},
-    forest::{Checkpoint, Forest},
+    feed::Feeds,
+    forest::{Checkpoint, Forest, Place},
     health::Watch,
     pages::{PageError, Pages},
     queue::Queue,
@@ -46,10 +47,12 @@ pub(super) struct Shard {
     pub(super) queue: Queue<WriteOperation>,
     pub(super) health: Watch,
     pub(super) gauges: Gauges,
-    /// The rows as they are committed; of an entry only the view is kept up to date. Readers compare it after they have
-    /// fetched their data, so it must not be older than what is acknowledged: the writer changes it between commit and
-    /// acknowledgement.
+    /// The rows as they are committed; of an entry, what is counted and the cursor of the first copy are not kept up to date. Readers
+    /// compare the view after they have fetched their data, so it must not be older than what is acknowledged: the writer changes it
+    /// between commit and acknowledgement.
     views: RwLock<Rows>,
+    /// Who is told of views that change.
+    feeds: Arc<Feeds>,
     /// As of the last commit that was acknowledged, or a later one.
     forest: RwLock<Forest>,
     /// The forest's position, for those who want nothing else.
@@ -69,6 +72,10 @@ pub(super) struct Committed {
     pub(super) changes: Vec<Change>,
     /// The nodes it stored.
     pub(super) checkpoint: Checkpoint,
+    /// The partitions whose rows it removed.
+    pub(super) uprooted: Vec<Place>,
+    /// The trees of partitions that have come to be.
+    pub(super) planted: Vec<(Place, Tree)>,
 }
 
 /// What a shard's writer tells about itself.
@@ -111,7 +118,7 @@ impl Shard {
     /// Reads the rows of a shard that was just opened. A row that can't be read means that something unknown was forgotten,
     /// so it is refused; a tree with more or fewer records than its rows say is damaged, and only read.
     /// Brings its hash trees up; those of a directory whose format is `is_format_1` are made for the first time.
-    pub(super) fn new(number: u8, tables: Tables, is_format_1: bool) -> Result<Self, OpenError> {
+    pub(super) fn new(number: u8, tables: Tables, is_format_1: bool, feeds: Arc<Feeds>) -> Result<Self, OpenError> {
         let (rows, found) = read_rows(&tables)?;
         let expected = rows.values().map(|row| row.records).sum::<u64>();
         let health = Watch::default();
@@ -131,6 +138,7 @@ impl Shard {
             health,
             gauges: Gauges::default(),
             views: RwLock::new(rows),
+            feeds,
             position: AtomicU64::new(forest.position()),
             forest: RwLock::new(forest),
             commits: AtomicU64::new(0),
@@ -179,14 +187,16 @@ impl Shard {
 
     /// Shows readers what a commit has changed. To be called before anybody is told of it.
     pub(super) fn publish(&self, committed: &Committed) {
-        let is_news = {
+        let is_news = !committed.uprooted.is_empty() || {
             let known = self.views();
-            let differs = |row: &PartitionRow| known.get(&place(&row.view)).is_none_or(|known| known.view != row.view);
+            let differs = |row: &PartitionRow| known.get(&place(&row.view)).is_none_or(|known| known.is_news(row));
             committed.rows.iter().any(differs)
         };
         let mut forest = self.forest_mut();
         forest.stored(&committed.checkpoint);
         if is_news {
+            committed.uprooted.iter().for_each(|place| forest.uproot(*place));
+            committed.planted.iter().for_each(|(place, tree)| forest.graft(*place, tree.clone()));
             committed.rows.iter().for_each(|row| forest.adopt(place(&row.view)));
         }
         forest.apply(&committed.changes);
@@ -194,7 +204,14 @@ impl Shard {
         drop(forest);
         if is_news {
             let mut known = self.views.write().unwrap_or_else(PoisonError::into_inner);
+            let differs = |row: &&PartitionRow| known.get(&place(&row.view)).is_none_or(|known| known.view != row.view);
+            let changed: Vec<View> = committed.rows.iter().filter(differs).map(|row| row.view).collect();
+            for place in &committed.uprooted {
+                known.remove(place);
+            }
             known.extend(committed.rows.iter().map(|row| (place(&row.view), *row)));
+            drop(known);
+            self.feeds.tell(&changed);
         }
     }
 
@@ -218,6 +235,11 @@ impl Shard {
         self.health.damaged(name(self.number), &*what);
         what
     }
+}
+
+/// The row that a key's records are counted in; the number of bits it probably has is `bits`.
+pub(super) fn row_of<'r>(rows: &'r Rows, store_key: &StoreKey, bits: u8) -> Option<&'r PartitionRow> {
+    find_row(store_key, bits, |bits, prefix| rows.get(&(bits, prefix)))
 }
 
 /// What a shard is called in the log.
@@ -248,6 +270,16 @@ pub(super) fn last_key(prefix: u32, bits: u8) -> StoreKey {
     let below = u32::MAX.checked_shr(u32::from(bits)).unwrap_or(0);
     key[..4].copy_from_slice(&(prefix_start(prefix, bits) | below).to_be_bytes());
     StoreKey(key)
+}
+
+/// The lowest key of a shard.
+pub(super) fn first_key_of(number: u8, shards: u8) -> StoreKey {
+    first_key(number.into(), shards.trailing_zeros() as u8)
+}
+
+/// The highest key of a shard.
+pub(super) fn last_key_of(number: u8, shards: u8) -> StoreKey {
+    last_key(number.into(), shards.trailing_zeros() as u8)
 }
 
 fn prefix_start(prefix: u32, bits: u8) -> u32 {

@@ -18,7 +18,7 @@ use super::{
     Store,
     bounds::Bounds,
     error::Trouble,
-    shard::{Shard, place, shard_of},
+    shard::{Shard, row_of, shard_of},
 };
 
 /// Room made beforehand for each record of a batch: a record of a value of 100 bytes has 226.
@@ -76,7 +76,7 @@ impl<'s> Snapshot<'s> {
                 Some((of, rows)) if of == number => views.insert((of, rows)),
                 _ => views.insert((number, self.store.shard(number).views())),
             };
-            let row = rows.get(&place(&operation.view));
+            let row = row_of(rows, &operation.store_key, operation.view.bits);
             results.push(match (check_read(row, &operation.store_key, &operation.view), found) {
                 (_, Found::Hints(result)) => result,
                 (Err(refusal), _) => refusal.into(),

@@ -39,7 +39,7 @@ fn config(directory: &Path) -> StoreConfig {
 
 fn open(directory: &Path) -> Store {
     let store = Store::open(&config(directory)).unwrap();
-    store.adopt((0..1 << BITS).map(view)).unwrap();
+    store.hold((0..1 << BITS).map(view)).unwrap();
     store
 }
 

@@ -11,7 +11,7 @@ use dynamo::{
 use super::{
     Store,
     listing::list_all,
-    shard::{Shard, place, shard_of},
+    shard::{Shard, place, row_of, shard_of},
 };
 
 /// Records that are read for the sum of a range which has no node yet although it should.
@@ -30,9 +30,14 @@ impl Store {
         let shard = self.shard(first);
         let answer = answer(shard, question);
         let views = shard.views();
-        match merkle::check(views.get(&place(&question.view)), question) {
+        match merkle::check(row_of(&views, &question.path.first_key(), question.view.bits), question) {
             Ok(()) => answer,
             Err(Refusal::Stale(view)) => TreeAnswer::Stale(view),
+            Err(Refusal::Behind(_)) => {
+                let message =
+                    "this node has not learned of the sender's view; nothing was compared, ask it again later";
+                TreeAnswer::Failed(Failure::new(ErrorCode::StaleView, message))
+            }
             Err(Refusal::Failed(failure)) => TreeAnswer::Failed(failure),
         }
     }

@@ -13,9 +13,7 @@ use std::{
 };
 
 use dynamo::{
-    layout::View,
     merkle::NODE_BYTES,
-    operation::Failure,
     record,
     replica::{Replica, WriteOperation, WriteOutcome},
     version::Content,
@@ -25,10 +23,10 @@ use super::{
     aborted::{self, Aborted},
     answers::Answers,
     error,
-    queue::{Adoption, Group, Payload},
+    queue::{Group, Payload, Wanted},
     recount::Recount,
     rows::{CHECKPOINT_CHANGES, CHECKPOINT_NODES, LmdbRows, RowsError},
-    shard::{self, Committed, Shard, place},
+    shard::{self, Committed, Shard},
     space::{Ballast, DELETES_AT_ONCE, Full, Need, Pressure, Space, Survey},
 };
 
@@ -111,9 +109,9 @@ impl Writer {
     }
 
     fn serve(&mut self, group: Group<WriteOperation>) {
-        for Adoption { views, answer } in group.adoptions {
+        for Wanted { rows, answer } in group.adoptions {
             // Whoever asked may be gone; the rows are there all the same.
-            let _ = answer.send(self.adopt(&views));
+            let _ = answer.send(self.adopt(&rows));
         }
         let (mut answers, mut operations) = Answers::new(group.batches);
         if let Some(outcome) = self.refusal() {
@@ -164,7 +162,7 @@ impl Writer {
     }
 
     /// What every write is told while the shard accepts none.
-    fn refusal(&self) -> Option<WriteOutcome> {
+    pub(super) fn refusal(&self) -> Option<WriteOutcome> {
         aborted::refusal(&self.shard.health)
     }
 
@@ -218,50 +216,6 @@ impl Writer {
             answers.end(*number, outcome);
         }
         self.written(&committed);
-        Ok(())
-    }
-
-    /// Creates the rows of partitions this node owns.
-    fn adopt(&mut self, views: &[View]) -> Result<(), Failure> {
-        let outcome = match self.refusal() {
-            Some(outcome) => outcome,
-            None => match self.commit_adoption(views) {
-                Ok(()) => return Ok(()),
-                Err(aborted) => self.outcome_of(aborted),
-            },
-        };
-        match outcome {
-            WriteOutcome::Refused(failure) => Err(failure),
-            WriteOutcome::Corrupt
-            | WriteOutcome::Stored
-            | WriteOutcome::Minted(_)
-            | WriteOutcome::Moved { .. }
-            | WriteOutcome::Stale(_) => Err(error::stopped("it is damaged")),
-        }
-    }
-
-    fn commit_adoption(&mut self, views: &[View]) -> Result<(), Aborted> {
-        let shard = Arc::clone(&self.shard);
-        let views: Vec<View> = {
-            let known = shard.views();
-            views.iter().filter(|view| !known.contains_key(&place(view))).copied().collect()
-        };
-        if views.is_empty() {
-            // So that a store on a full disk still opens.
-            return Ok(());
-        }
-        let mut rows = LmdbRows::begin(&shard.tables).map_err(Aborted::by_engine)?;
-        let survey = self
-            .space
-            .survey(&shard.tables.env, &shard.tables.all(), rows.transaction())
-            .map_err(Aborted::by_engine)?;
-        let need = Need { writes: views.len() as u64, bytes: 0, is_delete: false };
-        self.space.prepare(&survey, &need).map_err(|Full| Aborted::Full)?;
-        for view in views {
-            Replica::adopt(&mut rows, view).map_err(aborted_by_rows)?;
-        }
-        let committed = commit(rows, &shard)?;
-        shard.publish(&committed);
         Ok(())
     }
 

@@ -288,7 +288,7 @@ fn a_key_that_was_damaged_counts_as_lost_once_the_scrub_has_seen_it() {
 fn a_damaged_partition_row_is_refused_at_open() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(&damaged_config(directory.path())));
-    let row = PartitionRow::new(view_of_prefix((1 << BITS) - 1)).encode();
+    let row = PartitionRow { owned: 1, ..PartitionRow::new(view_of_prefix((1 << BITS) - 1)) }.encode();
     flip_after(&data_file(directory.path()), &row, 30);
     let error = Store::open(&damaged_config(directory.path())).err().unwrap();
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");

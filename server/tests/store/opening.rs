@@ -55,7 +55,7 @@ fn who_a_node_is_and_its_layout_are_kept() {
     assert_ne!(identity.directory, [0; 16]);
     assert_eq!(store.layout().unwrap(), b"a layout");
     let layout = vec![0xee; 2_000_000];
-    store.put_layout(&layout).unwrap();
+    store.put_layout(2, &layout, 7).unwrap();
     drop(store);
     // What a founding would be made with counts only when there is one.
     let store = Store::open(&StoreConfig { founding: Some(b"another".to_vec()), ..config }).unwrap();

@@ -177,7 +177,7 @@ fn views_are_compared_by_reads_and_by_writes() {
     // Held under a newer layout than the operation's.
     let store_key = address("k").store_key;
     let mine = View { lo: 5, hi: 5, ..view_of(&store_key) };
-    store.adopt([mine]).unwrap();
+    store.hold([mine]).unwrap();
     assert_eq!(worker.one(put("k", "v")), WriteOutcome::Stale(mine));
     assert_eq!(store.snapshot().read(&read_of("k")), PeerResult::Stale(mine));
     let read = PeerOperation { view: mine, store_key, action: PeerAction::Read };

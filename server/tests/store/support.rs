@@ -40,7 +40,7 @@ pub(crate) fn config(directory: &Path) -> StoreConfig {
 /// Opens a store that holds all partitions.
 pub(crate) fn open(config: &StoreConfig) -> Store {
     let store = Store::open(config).unwrap();
-    store.adopt((0..1 << BITS).map(view_of_prefix)).unwrap();
+    store.hold((0..1 << BITS).map(view_of_prefix)).unwrap();
     store
 }
 

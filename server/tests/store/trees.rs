@@ -139,7 +139,7 @@ fn crowded_ranges_get_nodes_that_survive_a_restart() {
     // One partition of no bits: 256 ranges share all keys, so that few keys are many.
     let view = View { prefix: 0, bits: 0, lo: 1, hi: 1 };
     let store = Store::open(&config).unwrap();
-    store.adopt([view]).unwrap();
+    store.hold([view]).unwrap();
     let mut worker = Worker::new(&store);
     let before = store.tree_bytes();
     let under = |operation: WriteOperation| match operation {
@@ -210,8 +210,10 @@ fn questions_under_another_view_or_of_another_partition_are_refused() {
         (mine, TreePath { bits: 200, ..path }),
         (mine, TreePath { prefix: u64::MAX, ..path }),
         (View { bits: 99, ..mine }, path),
-        (View { bits: 0, prefix: 0, ..mine }, TreePath { bits: 0, prefix: 0 }),
     ];
+    let parent = View { bits: BITS - 1, prefix: mine.prefix >> 1, ..mine };
+    let first = view_of_prefix(mine.prefix & !1);
+    assert_eq!(ask(parent, TreePath::of_partition(parent.prefix, parent.bits)), TreeAnswer::Stale(first));
     for (view, path) in hostile {
         match ask(view, path) {
             TreeAnswer::Failed(failure) => {

@@ -87,7 +87,7 @@ fn open(directory: &Path) -> Store {
         ..StoreConfig::new(directory, 0xc1, NodeId(0x0d))
     };
     let store = Store::open(&config).expect("the store opens");
-    store.adopt((0..1 << BITS).map(view)).expect("the partitions are adopted");
+    store.hold((0..1 << BITS).map(view)).expect("the partitions are adopted");
     store
 }
 

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use dynamo::{
     ident::StoreKey,
     merkle::{self, Change, KEYS_MAX, Listing, Notice, Tree},
+    operation::{ErrorCode, Failure},
     peer::{PeerOperation, PeerResult, TreeAnswer, TreeAsk, TreePath, TreeQuestion, TreeSum},
     record,
-    replica::{PARTITION_ROW_BYTES, PartitionRow, Refusal, Rows, answer_read},
+    replica::{Listed, PARTITION_ROW_BYTES, PartitionRow, Planted, Refusal, Rows, answer_read, find_row},
 };
 
 /// What stands in a row, as bytes.
@@ -33,7 +34,10 @@ pub struct Disk {
 pub struct Changes {
     /// Records it writes; `None` for one it removes.
     pub records: BTreeMap<StoreKey, Option<Bytes>>,
-    rows: BTreeMap<(u8, u32), Row>,
+    /// Rows it writes; `None` for those of partitions that were split.
+    rows: BTreeMap<(u8, u32), Option<Row>>,
+    /// Trees of partitions that have come to be by a split.
+    planted: BTreeMap<(u8, u32), Tree>,
     log: Vec<Change>,
 }
 
@@ -58,7 +62,16 @@ impl Disk {
                 None => self.records.remove(key),
             };
         }
-        self.rows.extend(changes.rows.iter().map(|(place, row)| (*place, *row)));
+        for (place, row) in &changes.rows {
+            match row {
+                Some(row) => drop(self.rows.insert(*place, *row)),
+                None => {
+                    self.rows.remove(place);
+                    self.trees.remove(place);
+                }
+            }
+        }
+        self.trees.extend(changes.planted.iter().map(|(place, tree)| (*place, tree.clone())));
         let unknown: Vec<TreePath> = changes.log.iter().flat_map(|change| self.feed(change)).collect();
         // Only now: what is listed holds all changes of the transaction.
         for range in unknown {
@@ -94,10 +107,13 @@ impl Disk {
     /// Answers a question to a hash tree.
     pub fn answer_tree(&self, question: &TreeQuestion) -> TreeAnswer {
         let place = (question.view.bits, question.view.prefix);
-        let row = self.rows.get(&place).and_then(|row| PartitionRow::decode(place.1, place.0, row).ok());
+        let row = self.row_of(&question.path.first_key(), place.0);
         match merkle::check(row.as_ref(), question) {
             Ok(()) => {}
             Err(Refusal::Stale(view)) => return TreeAnswer::Stale(view),
+            Err(Refusal::Behind(_)) => {
+                return TreeAnswer::Failed(Failure::new(ErrorCode::StaleView, "this node knows less than the sender"));
+            }
             Err(Refusal::Failed(failure)) => return TreeAnswer::Failed(failure),
         }
         let empty = Tree::new(place.1, place.0);
@@ -143,13 +159,30 @@ impl Disk {
     /// Answers a read from what is durable.
     pub fn read(&self, operation: &PeerOperation) -> PeerResult {
         let record = self.records.get(&operation.store_key);
-        let place = (operation.view.bits, operation.view.prefix);
-        let row = self.rows.get(&place).and_then(|row| PartitionRow::decode(place.1, place.0, row).ok());
-        answer_read(operation, record, row.as_ref())
+        answer_read(operation, record, self.row_of(&operation.store_key, operation.view.bits).as_ref())
+    }
+
+    /// The row that a key's records are counted in; the number of bits it probably has is `bits`.
+    pub fn row_of(&self, store_key: &StoreKey, bits: u8) -> Option<PartitionRow> {
+        find_row(store_key, bits, |bits, prefix| {
+            self.rows.get(&(bits, prefix)).and_then(|row| PartitionRow::decode(prefix, bits, row).ok())
+        })
     }
 }
 
 impl Transaction<'_> {
+    /// The records from one key to another, as the transaction has left them.
+    fn within(&self, first: &StoreKey, last: &StoreKey) -> impl Iterator<Item = (&StoreKey, &Bytes)> {
+        let mut records: BTreeMap<&StoreKey, &Bytes> = self.disk.records.range(*first..=*last).collect();
+        for (key, record) in self.changes.records.range(*first..=*last) {
+            match record {
+                Some(record) => drop(records.insert(key, record)),
+                None => drop(records.remove(key)),
+            }
+        }
+        records.into_iter()
+    }
+
     /// The changes, to be applied when the commit has returned.
     pub fn finish(self) -> Changes {
         self.changes
@@ -187,12 +220,34 @@ impl Rows for Transaction<'_> {
     }
 
     fn partition(&mut self, prefix: u32, bits: u8) -> Result<Option<PartitionRow>, Infallible> {
-        let row = self.changes.rows.get(&(bits, prefix)).or_else(|| self.disk.rows.get(&(bits, prefix)));
+        let written = self.changes.rows.get(&(bits, prefix)).map(Option::as_ref);
+        let row = written.unwrap_or_else(|| self.disk.rows.get(&(bits, prefix)));
         Ok(row.map(|row| PartitionRow::decode(prefix, bits, row).expect("nothing damages rows in this simulation")))
     }
 
     fn put_partition(&mut self, row: &PartitionRow) -> Result<(), Infallible> {
-        self.changes.rows.insert((row.view.bits, row.view.prefix), row.encode());
+        self.changes.rows.insert((row.view.bits, row.view.prefix), Some(row.encode()));
+        Ok(())
+    }
+
+    fn listed(&mut self, first: &StoreKey, last: &StoreKey, most: usize) -> Result<Vec<Listed>, Infallible> {
+        Ok(self.within(first, last).map(|(key, record)| Listed::verified(*key, record)).take(most).collect())
+    }
+
+    fn plant(&mut self, prefix: u32, bits: u8) -> Result<Planted, Infallible> {
+        let range = TreePath::of_partition(prefix, bits);
+        let (mut planted, mut tree) = (Planted::default(), Tree::new(prefix, bits));
+        for (key, record) in self.within(&range.first_key(), &range.last_key()) {
+            let listed = Listed::outlined(*key, record);
+            planted.add(&listed);
+            tree.apply(&listed.planted(), self.disk.position.max(1), &mut |_| {});
+        }
+        self.changes.planted.insert((bits, prefix), tree);
+        Ok(planted)
+    }
+
+    fn uproot(&mut self, prefix: u32, bits: u8) -> Result<(), Infallible> {
+        self.changes.rows.insert((bits, prefix), None);
         Ok(())
     }
 }

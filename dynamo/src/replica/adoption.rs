@@ -1,0 +1,157 @@
+//! Following the ring: which partitions a node has rows for, and what they say at least, once it knows a layout (design, ring, "Moving a
+//! partition"). A partition that comes to this node gets the row of a *learner*, which counts for nobody yet. One that leaves keeps its
+//! row. When the number of partitions was doubled, rows are split.
+//!
+//! Only facts that a layout proves are taken from it: which configurations this node belongs to, and that those before a span's oldest
+//! are retired. That a newer configuration is active is never concluded from a layout: that takes a fence.
+
+use core::ops::RangeInclusive;
+
+use alloc::vec::Vec;
+
+use super::{Batch, Counted, PartitionRow, Place, Replica, Rows};
+use crate::{
+    ident::StoreKey,
+    layout::{NodeIndex, View},
+    peer::TreePath,
+    ring::Ring,
+};
+
+/// What a node's rows, or those of one of its store's shards, have to follow.
+#[derive(Clone, Debug)]
+pub struct Adoption {
+    /// The ring as the node knows it now.
+    pub ring: Ring,
+    /// Which of its members the node is.
+    pub me: NodeIndex,
+    /// The keys whose partitions are meant; all of them, unless the store is divided.
+    pub keys: RangeInclusive<StoreKey>,
+}
+
+impl Adoption {
+    /// For a store that is not divided.
+    pub fn new(ring: Ring, me: NodeIndex) -> Self {
+        Self { ring, me, keys: StoreKey([0; 32])..=StoreKey([0xff; 32]) }
+    }
+
+    /// Whether these rows, which are all there are, do not follow the ring yet.
+    pub fn is_due(&self, rows: &[PartitionRow]) -> bool {
+        let bits = self.ring.newest().partition_bits;
+        if rows.iter().any(|row| row.view.bits < bits) {
+            return true;
+        }
+        let mut by_prefix: Vec<&PartitionRow> = rows.iter().filter(|row| row.view.bits == bits).collect();
+        by_prefix.sort_unstable_by_key(|row| row.view.prefix);
+        self.partitions(bits).any(|prefix| {
+            let at = by_prefix.binary_search_by_key(&prefix, |row| row.view.prefix).ok();
+            self.followed(prefix, at.map(|at| by_prefix[at])).is_some()
+        })
+    }
+
+    /// The row of a partition as the ring wants it, if that is another than the one there is.
+    fn followed(&self, prefix: u32, row: Option<&PartitionRow>) -> Option<PartitionRow> {
+        let oldest = self.ring.newest().view(prefix);
+        let owned = self.newest_owned(&oldest);
+        let Some(row) = row else {
+            let learner = PartitionRow { owned, ..PartitionRow::new(oldest) };
+            return (owned >= oldest.lo).then_some(learner);
+        };
+        let mut followed = PartitionRow { view: row.view.join(&oldest), owned: row.owned.max(owned), ..*row };
+        if row.is_moved && owned >= followed.view.lo {
+            // It comes back. What it was FULL of is gone.
+            (followed.is_moved, followed.full, followed.copied) = (false, 0, 0);
+        }
+        (followed != *row).then_some(followed)
+    }
+
+    /// The newest configuration of a partition that this node belongs to, among those that are known; 0 for none.
+    fn newest_owned(&self, view: &View) -> u64 {
+        let id = view.first_key().id();
+        let named = self.ring.layouts().rev().find_map(|layout| {
+            let partition = layout.partition(&id);
+            let is_mine = layout.owners(partition).any(|owner| owner == self.me);
+            is_mine.then(|| layout.spans.of(partition).since)
+        });
+        named.unwrap_or(0)
+    }
+
+    /// The partitions of so many bits that these keys fall into.
+    fn partitions(&self, bits: u8) -> RangeInclusive<u32> {
+        self.keys.start().id().prefix(bits)..=self.keys.end().id().prefix(bits)
+    }
+}
+
+impl Batch<'_> {
+    /// Brings rows in line with the ring, `known` being where all of them are. `false` if a partition that is to be split has not as many records as its row says: some are lost, and the transaction must be aborted.
+    ///
+    /// A split reads the heads of all records of the partition, once: some millions a second, during which nothing is written.
+    pub fn adopt<R: Rows>(&mut self, rows: &mut R, adoption: &Adoption, known: &[Place]) -> Result<bool, R::Error> {
+        let bits = adoption.ring.newest().partition_bits;
+        for &place in known.iter().filter(|(of, _)| *of < bits) {
+            if !self.split(rows, place, adoption)? {
+                return Ok(false);
+            }
+        }
+        for prefix in adoption.partitions(bits) {
+            let place = (bits, prefix);
+            let row = self.guard.replica.row(rows, place)?.copied();
+            if let Some(followed) = adoption.followed(prefix, row.as_ref()) {
+                if row.is_none_or(|row| row.is_moved != followed.is_moved) {
+                    self.guard.replica.actors.retire(place);
+                }
+                self.put(place, followed);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Puts children in the place of a row. They know what their parent knew, count their own records, and mint under actors of their own.
+    fn split<R: Rows>(&mut self, rows: &mut R, parent: Place, adoption: &Adoption) -> Result<bool, R::Error> {
+        let Some(row) = self.guard.replica.row(rows, parent)?.copied() else { return Ok(true) };
+        let bits = adoption.ring.newest().partition_bits;
+        let all = TreePath::of_partition(parent.1, parent.0);
+        let (first, last) = (all.first_key().max(*adoption.keys.start()), all.last_key().min(*adoption.keys.end()));
+        self.guard.replica.forget(parent);
+        rows.uproot(parent.1, parent.0)?;
+        let mut children = Vec::new();
+        let mut total = Counted::default();
+        for prefix in first.id().prefix(bits)..=last.id().prefix(bits) {
+            let planted = rows.plant(prefix, bits)?;
+            let Counted { records, deleted, sum } = planted.counted;
+            total.records += records;
+            total.deleted += deleted;
+            total.sum = total.sum.wrapping_add(sum);
+            let view = View { prefix, bits, ..row.view };
+            children.push(PartitionRow {
+                view,
+                last: None,
+                records,
+                deleted,
+                sum,
+                forgotten: planted.unreadable,
+                ..row
+            });
+        }
+        // The heads were not verified: where one was damaged, the sums of all do not add up, and are made anew from the whole records.
+        let adds_up = (total.deleted, total.sum) == (row.deleted, row.sum);
+        let is_unsure = row.forgotten > 0 || !adds_up;
+        for mut child in children {
+            child.forgotten = child.forgotten.max(u64::from(is_unsure));
+            self.put((bits, child.view.prefix), child);
+        }
+        Ok(total.records == row.records)
+    }
+
+    fn put(&mut self, place: Place, row: PartitionRow) {
+        self.guard.changed.insert(place);
+        self.guard.replica.partitions.insert(place, row);
+    }
+}
+
+impl Replica {
+    /// Knows a partition no more.
+    pub(super) fn forget(&mut self, place: Place) {
+        self.actors.retire(place);
+        self.partitions.remove(&place);
+    }
+}
