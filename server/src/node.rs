@@ -10,11 +10,12 @@ mod deciding;
 mod error;
 mod founding;
 mod gauges;
+mod joining;
 mod known;
+mod running;
 
 use std::{
     io,
-    net::SocketAddr,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -35,15 +36,16 @@ use tokio::sync::watch;
 use crate::{
     config::Config,
     counters::Counters,
-    gossip::{Board, Gossip, News},
+    gossip::{Board, News},
     ring::Wishes,
     service::Backlog,
     steward,
     store::{Store, StoreConfig},
-    worker::{Inquiries, Room, Worker},
+    worker::{Inquiries, Room},
 };
 
 pub use error::ServeError;
+pub use running::{RunningNode, run};
 
 pub(crate) use self::{
     acquaintances::{Acquaintances, Claim, Process, Stranger},
@@ -134,127 +136,6 @@ pub(crate) struct Node {
     refusal: OnceLock<String>,
 }
 
-/// A node that runs in this process.
-pub struct RunningNode {
-    node: Arc<Node>,
-    workers: Vec<Worker>,
-    gossip: Option<Gossip>,
-    steward: Option<steward::Thread>,
-    address: SocketAddr,
-}
-
-/// Runs a node until SIGTERM or SIGINT, then drains it. A second signal ends it at once.
-pub fn run(config: Config) -> Result<(), ServeError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::System)?;
-    // Before the node listens: whoever sees that it does may tell it to stop.
-    let (mut terminate, mut interrupt) = {
-        let _context = runtime.enter();
-        use tokio::signal::unix::{SignalKind, signal};
-        let listen = |kind| signal(kind).map_err(ServeError::System);
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?)
-    };
-    let running = RunningNode::start(config)?;
-    let mut failed = running.node.has_failed.subscribe();
-    let why = runtime.block_on(async {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-            _ = failed.wait_for(|failed| *failed) => "the node can't go on",
-        }
-    });
-    tracing::info!(why, "stopping");
-    running.node.drain();
-    runtime.block_on(async {
-        tokio::select! {
-            () = running.node.drained() => {}
-            _ = terminate.recv() => tracing::warn!("told twice: stopping at once"),
-            _ = interrupt.recv() => tracing::warn!("told twice: stopping at once"),
-        }
-    });
-    running.end()
-}
-
-impl RunningNode {
-    /// Starts a node in this process.
-    pub fn start(config: Config) -> Result<Self, ServeError> {
-        claim(config.listen).map_err(ServeError::Listen)?;
-        let node = Arc::new(Node::open(config)?);
-        let mut address = node.config.listen;
-        let mut workers = Vec::new();
-        for number in 0..node.counters.len() {
-            // Where the system chose the port, all workers listen on the one it gave the first.
-            let worker = match Worker::start(Arc::clone(&node), number, address) {
-                Ok(worker) => worker,
-                Err(error) => {
-                    Self { node, workers, gossip: None, steward: None, address }.end()?;
-                    return Err(ServeError::Listen(error));
-                }
-            };
-            address = worker.address;
-            workers.push(worker);
-        }
-        let gossip = start_gossip(&node, address);
-        let known = node.known();
-        let (epoch, owned) = (known.ring.epoch(), known.owned_partitions().count());
-        tracing::info!(name = node.config.name, %address, epoch, partitions = owned, "serving");
-        if !node.config.listen.ip().is_loopback() {
-            tracing::warn!("the address is reachable without TLS or authentication of clients: trusted networks only");
-        }
-        match steward::Thread::start(Arc::clone(&node)) {
-            Ok(steward) => Ok(Self { node, workers, gossip, steward: Some(steward), address }),
-            Err(error) => {
-                Self { node, workers, gossip, steward: None, address }.end()?;
-                Err(ServeError::System(error))
-            }
-        }
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Drains and ends it.
-    pub fn stop(self) -> Result<(), ServeError> {
-        self.node.drain();
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(ServeError::System)?;
-        runtime.block_on(self.node.drained());
-        self.end()
-    }
-
-    /// Ends it at once: what is in flight gets no answer, as if the process had been killed, except that the store closes.
-    pub fn end(self) -> Result<(), ServeError> {
-        self.node.stage.send_replace(Stage::Stopped);
-        let mut is_well = !*self.node.has_failed.borrow();
-        for worker in self.workers {
-            is_well &= worker.join().is_ok();
-        }
-        self.gossip.into_iter().for_each(Gossip::join);
-        if let Some(steward) = self.steward {
-            is_well &= steward.join().is_ok();
-        }
-        tracing::info!("stopped");
-        match self.node.refusal.get() {
-            Some(why) => Err(ServeError::OldCopy(why.clone())),
-            None if is_well => Ok(()),
-            None => Err(ServeError::Worker),
-        }
-    }
-}
-
-/// Starts gossip, if it is wanted. A port that is taken is no reason not to serve: what
-/// gossip tells, calls tell later, and `status` says that it does not run.
-fn start_gossip(node: &Arc<Node>, address: SocketAddr) -> Option<Gossip> {
-    if !node.gossips() {
-        return None;
-    }
-    let started = Gossip::start(Arc::clone(node), address);
-    started
-        .inspect_err(|error| tracing::error!(%address, %error, "can't listen on UDP: this node does not gossip"))
-        .ok()
-}
-
 /// A number that no other process draws.
 fn random() -> Result<u64, ServeError> {
     let mut bytes = [0; 8];
@@ -262,40 +143,28 @@ fn random() -> Result<u64, ServeError> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-/// Makes sure that no other process listens on the address. The workers share their port among each other, and the system
-/// would let another process of the same user share it too: connections would be dealt out between two nodes.
-fn claim(address: SocketAddr) -> io::Result<()> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Connections of a predecessor that linger in the system are no obstacle.
-    socket.set_reuse_address(true)?;
-    let claimed = socket.bind(&address.into()).and_then(|()| socket.listen(1));
-    claimed.map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
-}
-
 impl Node {
     fn open(config: Config) -> Result<Self, ServeError> {
-        let planned = founding::first_layout(&config)?;
-        let id = founding::node_id(&config.cluster.name, &config.name);
+        let (id, founding) = match Store::recognise(&config.data)? {
+            Some(identity) => (identity.node, None),
+            None => founding::found(&config)?,
+        };
         let store = Store::open(&StoreConfig {
             directory: config.data.clone(),
-            cluster: planned.cluster,
+            cluster: founding::cluster_id(&config.cluster.name),
             node: id,
-            founding: Some(planned.encode()),
+            founding,
             shards: (config.shards > 0).then_some(config.shards),
             max_bytes: (config.max_bytes > 0).then_some(config.max_bytes),
             value_bytes_max: u64::from(config.value_bytes_max),
             is_filesystem_forced: false,
         })?;
         let unusable = |detail: String| ServeError::Layout { path: config.data.clone(), detail };
-        let layout = Layout::decode(&store.layout()?).map_err(|error| unusable(error.to_string()))?;
-        let contradictions = founding::contradictions(&layout, &planned);
-        if !contradictions.is_empty() {
-            return Err(ServeError::Contradiction { path: config.data.clone(), contradictions });
-        }
+        let ring = deciding::recall(&store).map_err(unusable)?;
+        founding::check_name(ring.newest(), id, &config)?;
         let acquaintances = Acquaintances::recall(&store, random()?)?;
         let workers = config.worker_count();
-        let known = Known::first(Arc::new(Ring::new(Arc::new(layout))), id, workers);
+        let known = Known::first(Arc::new(ring), id, workers);
         let node = Self {
             id,
             record_bytes_max: AtomicUsize::new(record_bytes_max(&config, &known)),
@@ -324,6 +193,7 @@ impl Node {
             config,
         };
         node.adopt(&node.known()).map_err(ServeError::Adopt)?;
+        node.say_where_it_stands();
         Ok(node)
     }
 

@@ -2,6 +2,7 @@
 //! asked what only concerns the ring. What a layout means for data is the business of [`crate::store`] and
 //! [`crate::steward`].
 
+pub(crate) mod adopting;
 pub(crate) mod peers;
 pub(crate) mod pulling;
 mod wishes;

@@ -76,6 +76,7 @@ async fn serve(node: Arc<Node>) {
     tasks.spawn_local(throttle::control(Rc::clone(&driver)));
     tasks.spawn_local(scrub::keep(Rc::clone(&driver)));
     tasks.spawn_local(Rc::clone(&driver).follow_ring());
+    tasks.spawn_local(Rc::clone(&driver).follow_views());
     tasks.spawn_local(pulling::keep(Arc::clone(&node)));
     let mut stage = node.stage();
     tokio::select! {

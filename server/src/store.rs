@@ -10,7 +10,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -195,6 +195,11 @@ impl Store {
             store.writers.push(writer);
         }
         Ok(store)
+    }
+
+    /// Whose the store in a directory is, without opening it; `None` if none was ever founded there.
+    pub fn recognise(directory: &Path) -> Result<Option<Identity>, OpenError> {
+        Directory::recognise(directory)
     }
 
     /// Whose directory it is.

@@ -30,6 +30,7 @@ pub(crate) use self::{
     inquiries::Inquiries,
     keepers::Keepers,
     links::Capabilities,
+    merges::Merges,
     reading::read_all,
 };
 
@@ -118,10 +119,11 @@ async fn serve(
 fn start_tasks(driver: &Rc<Driver>) -> Vec<JoinHandle<()>> {
     let mut tasks = vec![
         tokio::task::spawn_local(Rc::clone(driver).complete_writes()),
-        tokio::task::spawn_local(merges::Merges::complete(Rc::clone(driver))),
+        tokio::task::spawn_local(Merges::complete(Rc::clone(driver))),
         tokio::task::spawn_local(Rc::clone(driver).watch_deadlines()),
         tokio::task::spawn_local(inquiries::answer(Rc::clone(driver))),
         tokio::task::spawn_local(follow_ring(Rc::clone(driver))),
+        tokio::task::spawn_local(follow_views(Rc::clone(driver))),
     ];
     if driver.number == 0 {
         tasks.push(tokio::task::spawn_local(keep_acquaintances(Rc::clone(driver))));
@@ -141,6 +143,16 @@ async fn follow_ring(driver: Rc<Driver>) {
             changed = changes.changed() => changed.expect("the node lives as long as its workers"),
             () = keepers.panicked() => panic!("a task that keeps a connection ended"),
         }
+    }
+}
+
+/// Tells the coordinator what this node's own rows know of their partitions, for ever.
+async fn follow_views(driver: Rc<Driver>) {
+    let (feed, mut views) = (driver.node.store.view_feed(), Vec::new());
+    loop {
+        feed.arrived().await;
+        feed.drain(&mut views);
+        driver.learn_views(views.drain(..));
     }
 }
 

@@ -141,7 +141,7 @@ fn exit_code(error: &ServeError) -> u8 {
         ServeError::Store(_) | ServeError::Layout { .. } | ServeError::Adopt(_) => EXIT_DATA,
         ServeError::Listen(_) => EXIT_ADDRESS,
         ServeError::OldCopy(_) => EXIT_OLD_COPY,
-        ServeError::System(_) | ServeError::Worker => EXIT_FAILED,
+        ServeError::System(_) | ServeError::Worker | ServeError::Join(_) => EXIT_FAILED,
     }
 }
 

@@ -258,13 +258,14 @@ fn decode(bytes: &[u8]) -> (u64, BTreeMap<NodeId, Acquaintance>) {
 impl fmt::Display for Stranger {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         const WAY_OUT: &str = "What it acknowledged meanwhile may be missing here, so it must not vote as the old owner did. \
-                               Leave this directory as it is, and start the node with an empty directory under another name, \
-                               as a replacement (which comes with the elastic ring); delete nothing else";
+                               Leave this directory as it is, and let a node with an empty directory and another name take its place, \
+                               as a replacement: quorate serve --join HOST:PORT --replace NAME; delete nothing else";
         match self {
             Self::OtherDirectory { known } => write!(
                 formatter,
                 "it ran on data directory {known:032x} before: it has lost its data, or another one uses its name. It must \
-                 not vote as the old one did: give it back its directory, or let it enter the cluster under another name"
+                 not vote as the old one did: give it back its directory, or let a node with an empty directory and another name \
+                 take its place: quorate serve --join HOST:PORT --replace NAME"
             ),
             Self::OldCopy { shard, known, now } => write!(
                 formatter,

@@ -12,7 +12,14 @@ use dynamo::{
 };
 
 use super::{Known, Node, record_bytes_max};
-use crate::{store::OpenError, worker::wall_ms};
+use crate::{
+    store::{OpenError, Store},
+    worker::wall_ms,
+};
+
+/// Layouts that are kept although no row here needs them, so that a node which was away for so many changes of the ring still can
+/// follow them one by one.
+const LAYOUTS_KEPT: u64 = 32;
 
 impl Node {
     /// Takes in the next layout of the ring, which was agreed upon. Blocks until it is durable here and its partitions are adopted;
@@ -26,7 +33,7 @@ impl Node {
         layout.check().map_err(|error| refused(ErrorCode::InvalidRequest, error.to_string()))?;
         let (layout, mut ring) = (Arc::new(layout), (*known.ring).clone());
         ring.push(Arc::clone(&layout)).map_err(|misfit| misfitting(&layout, misfit))?;
-        self.store.put_layout(layout.epoch, &layout.encode(), wall_ms()).map_err(|error| unsaved(&error))?;
+        self.keep_layout(&layout)?;
         let next = known.next(Arc::new(ring), self.id);
         self.adopt(&next)?;
         self.publish(next);
@@ -46,11 +53,51 @@ impl Node {
             Err(Misfit::Old) => return Ok(()),
             fits => fits.map_err(|misfit| misfitting(&layout, misfit))?,
         }
+        // The newest may be known by the founding alone, and would then be taken for older than this one.
+        self.keep_layout(known.layout())?;
+        self.keep_layout(&layout)?;
         self.publish(known.next(Arc::new(ring), self.id));
         Ok(())
     }
 
-    /// Has the store's rows follow the ring. A node without a place in it has none, or none that anybody asks for.
+    /// A layout is wanted. When it is here already, its rows are missing: the store is made to follow it once more, and who works with
+    /// the rows is told. Blocks.
+    pub(crate) fn want_layout(&self, epoch: u64) {
+        let _turn = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known();
+        if epoch > known.ring.epoch() {
+            return self.pull(epoch, None);
+        }
+        match self.adopt(&known) {
+            Ok(()) => self.publish(known.next(Arc::clone(&known.ring), self.id)),
+            Err(failure) => {
+                tracing::warn!(why = %failure.message, "the store could not follow the ring; it is tried again")
+            }
+        }
+    }
+
+    /// Forgets layouts that no row here needs any more, but some: they are small, and a node that was away needs them to follow. Blocks.
+    pub(crate) fn forget_old_layouts(&self) -> Result<(), Failure> {
+        let _turn = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known();
+        let needed = self.rows().iter().filter(|row| !row.is_moved).map(|row| row.view.lo).min();
+        let needed = needed.unwrap_or(u64::MAX).min(known.ring.oldest_wanted());
+        let before = needed.min(known.ring.epoch().saturating_sub(LAYOUTS_KEPT));
+        if known.ring.layouts().next().is_none_or(|oldest| oldest.epoch >= before) {
+            return Ok(());
+        }
+        self.store.forget_layouts_before(before).map_err(|error| unsaved(&error))?;
+        let mut ring = (*known.ring).clone();
+        ring.forget_before(before);
+        self.publish(known.next(Arc::new(ring), self.id));
+        Ok(())
+    }
+
+    fn keep_layout(&self, layout: &Layout) -> Result<(), Failure> {
+        self.store.put_layout(layout.epoch, &layout.encode(), wall_ms()).map_err(|error| unsaved(&error))
+    }
+
+    /// Makes the store hold the partitions that the newest layout gives this node.
     pub(super) fn adopt(&self, known: &Known) -> Result<(), Failure> {
         known.me.map_or(Ok(()), |me| self.store.adopt(&known.ring, me).map(drop))
     }
@@ -83,6 +130,19 @@ impl Node {
             None => tracing::info!("this node has no place in the ring yet: it waits for `quorate ring commit`"),
         }
     }
+}
+
+/// The layouts that a store has, as far back from the newest as none is missing.
+pub(super) fn recall(store: &Store) -> Result<Ring, String> {
+    let mut ring: Option<Ring> = None;
+    for (_, bytes) in store.layouts().map_err(|error| error.to_string())? {
+        let layout = Arc::new(Layout::decode(&bytes).map_err(|error| error.to_string())?);
+        let follows = ring.as_mut().is_some_and(|ring| ring.push(Arc::clone(&layout)).is_ok());
+        if !follows {
+            ring = Some(Ring::new(layout));
+        }
+    }
+    ring.ok_or_else(|| "there is none".to_owned())
 }
 
 /// A layout of an epoch that was decided before must be the one that was.

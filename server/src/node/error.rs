@@ -12,6 +12,9 @@ pub enum ServeError {
     /// The cluster in the configuration can't be.
     #[error("cluster: {0}")]
     Plan(#[from] PlanError),
+    /// The node shall enter a ring and can't.
+    #[error("can't enter the ring: {0}")]
+    Join(String),
     /// The data directory can't be used.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -25,10 +28,9 @@ pub enum ServeError {
         /// What is wrong with it.
         detail: String,
     },
-    /// The configuration says something else than the layout that the node has served under.
+    /// The configuration says something else than the data directory.
     #[error(
-        "the configuration contradicts the layout in {path}, under which this node has served:\n  {}\nPut the configuration \
-         back; changing a cluster that holds data comes with a later version",
+        "the configuration contradicts what {path} holds:\n  {}\nPut the configuration back, or choose another directory",
         contradictions.join("\n  ")
     )]
     Contradiction {

@@ -1,6 +1,8 @@
 //! From a configuration to a layout and keys: pure derivations that give every node of a cluster the same results without
 //! their talking to each other, because each has the same `[cluster]` in its file.
 
+use std::{collections::BTreeMap, io};
+
 use dynamo::{
     ident::{Id, NodeId},
     layout::{Layout, Member, MemberState},
@@ -8,7 +10,8 @@ use dynamo::{
     token::TokenKey,
 };
 
-use crate::config::{Config, Secret};
+use super::{ServeError, joining};
+use crate::config::{ClusterMember, Config, Secret};
 
 /// What the keys derived from the cluster's secret are for; changing a text gives new keys, so they never change.
 const TOKEN_KEY_CONTEXT: &str = "quorate 2026-11 context token key, version 1";
@@ -40,10 +43,10 @@ pub(crate) fn peer_proof(secret: &Secret, cluster: u128, node: NodeId, directory
     blake3::keyed_hash(&key, &introduction)
 }
 
-/// The first layout of the cluster that `config` describes.
-pub(crate) fn first_layout(config: &Config) -> Result<Layout, PlanError> {
-    let member = |member: crate::config::ClusterMember| Member {
-        id: node_id(&config.cluster.name, &member.name),
+/// The first layout of the cluster that `config` describes, in which this node is `me`.
+pub(crate) fn first_layout(config: &Config, me: NodeId) -> Result<Layout, PlanError> {
+    let member = |member: ClusterMember| Member {
+        id: if member.name == config.name { me } else { node_id(&config.cluster.name, &member.name) },
         name: member.name,
         zone: member.zone,
         weight: member.weight,
@@ -53,77 +56,80 @@ pub(crate) fn first_layout(config: &Config) -> Result<Layout, PlanError> {
     let desired = Desired {
         cluster: cluster_id(&config.cluster.name),
         members: config.members().into_iter().map(member).collect(),
+        replacements: BTreeMap::new(),
         replicas: config.cluster.replicas,
         partition_bits: None,
         buckets: config.buckets.clone(),
-        replacements: Default::default(),
         is_settled: true,
     };
     plan(None, &desired).map(|plan| plan.layout)
 }
 
-/// Where the configuration contradicts the layout the node runs on, as sentences. The ring can't change yet, so every
-/// difference is either a mistake in the file or a change that has to wait.
-pub(crate) fn contradictions(stored: &Layout, configured: &Layout) -> Vec<String> {
-    let mut found = Vec::new();
-    if stored.cluster != configured.cluster {
-        found.push("cluster.name: the data belongs to a cluster of another name".to_owned());
+/// Who a node is that founds a directory: in a cluster of listed members its name says it, for all of them must plan the same first
+/// layout. Any other draws it by lot, so that a node which lost its directory never comes back as the one it was.
+pub(super) fn new_id(config: &Config) -> Result<NodeId, ServeError> {
+    if config.join.through.is_empty() && !config.cluster.members.is_empty() {
+        return Ok(node_id(&config.cluster.name, &config.name));
     }
-    if stored.replicas != configured.replicas {
-        found.push(format!(
-            "cluster.replicas: {} in the configuration, {} in the layout",
-            configured.replicas, stored.replicas
-        ));
-    }
-    for member in &stored.members {
-        match configured.members.iter().find(|other| other.name == member.name) {
-            None => {
-                found.push(format!("cluster.members: {} is in the layout and not in the configuration", member.name))
-            }
-            Some(other) => found.extend(member_contradictions(member, other)),
-        }
-    }
-    for member in &configured.members {
-        if !stored.members.iter().any(|other| other.name == member.name) {
-            found.push(format!("cluster.members: {} is in the configuration and not in the layout", member.name));
-        }
-    }
-    let names =
-        stored.buckets.keys().chain(configured.buckets.keys().filter(|name| !stored.buckets.contains_key(*name)));
-    for name in names.filter(|name| stored.bucket(name) != configured.bucket(name)) {
-        found.push(format!("buckets.{name}: its properties differ from those in the layout"));
-    }
-    found
+    let mut drawn = [0; 16];
+    getrandom::fill(&mut drawn).map_err(|error| ServeError::System(io::Error::other(error)))?;
+    Ok(NodeId(u128::from_be_bytes(drawn)))
 }
 
-fn member_contradictions(stored: &Member, configured: &Member) -> Vec<String> {
-    let name = &stored.name;
+/// Who a node is that founds a directory, and the layout to found it with.
+pub(super) fn found(config: &Config) -> Result<(NodeId, Option<Vec<u8>>), ServeError> {
+    let me = new_id(config)?;
+    let layout =
+        if config.join.through.is_empty() { first_layout(config, me)? } else { joining::newest_layout(config, me)? };
+    Ok((me, Some(layout.encode())))
+}
+
+/// Makes sure that a directory is not taken for another node's, and says what of the configuration counts for nothing.
+pub(super) fn check_name(layout: &Layout, me: NodeId, config: &Config) -> Result<(), ServeError> {
+    let member = layout.members.iter().find(|member| member.id == me);
+    if let Some(member) = member.filter(|member| member.name != config.name) {
+        let contradictions = vec![format!("name: {:?}, but the directory is that of {:?}", config.name, member.name)];
+        return Err(ServeError::Contradiction { path: config.data.clone(), contradictions });
+    }
+    for difference in differences(layout, me, config) {
+        tracing::warn!("{difference}. The ring counts; `quorate ring stage` changes it");
+    }
+    Ok(())
+}
+
+/// What the configuration says otherwise than the ring has it, as sentences. The ring counts: what `[cluster]` and `[buckets]` say was
+/// for the founding, and what changed since is in the ring alone.
+pub(crate) fn differences(layout: &Layout, me: NodeId, config: &Config) -> Vec<String> {
     let mut found = Vec::new();
-    if stored.zone != configured.zone {
+    if layout.replicas != config.cluster.replicas {
         found.push(format!(
-            "cluster.members: {name} is in zone {} in the configuration, in {} in the layout",
-            configured.zone, stored.zone
+            "cluster.replicas: {} in the configuration, {} in the ring",
+            config.cluster.replicas, layout.replicas
         ));
     }
-    if stored.weight != configured.weight {
-        found.push(format!(
-            "cluster.members: {name} has weight {} in the configuration, {} in the layout",
-            configured.weight, stored.weight
-        ));
+    let present = |member: &&Member| member.id == me && member.state != MemberState::Gone;
+    let listed = config.cluster.members.iter().find(|member| member.name == config.name);
+    if let (Some(here), Some(listed)) = (layout.members.iter().find(present), listed) {
+        let name = &here.name;
+        if here.zone != listed.zone {
+            let (there, here) = (&listed.zone, &here.zone);
+            found.push(format!(
+                "cluster.members: {name} is in zone {there} in the configuration, in {here} in the ring"
+            ));
+        }
+        if here.weight != listed.weight {
+            let (there, here) = (listed.weight, here.weight);
+            found.push(format!("cluster.members: {name} has weight {there} in the configuration, {here} in the ring"));
+        }
     }
-    if stored.addresses != configured.addresses {
-        found.push(format!(
-            "cluster.members: {name} is at {} in the configuration, at {} in the layout",
-            configured.addresses.join(", "),
-            stored.addresses.join(", ")
-        ));
-    }
+    let differing = config.buckets.iter().filter(|(name, properties)| layout.bucket(name) != **properties);
+    found.extend(differing.map(|(name, _)| format!("buckets.{name}: its properties differ from those in the ring")));
     found
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{contradictions, first_layout, peer_proof};
+    use super::{differences, first_layout, new_id, peer_proof};
     use crate::config::{ClusterMember, Config, Secret};
 
     fn config(names: &[&str]) -> Config {
@@ -146,25 +152,36 @@ mod tests {
         let mut elsewhere = config(&["n1", "n2", "n3"]);
         elsewhere.name = "n3".into();
         elsewhere.listen.set_port(7603);
-        let layouts = [config(&["n1", "n2", "n3"]), elsewhere].map(|config| first_layout(&config).unwrap());
+        let layouts = [config(&["n1", "n2", "n3"]), elsewhere]
+            .map(|config| first_layout(&config, new_id(&config).unwrap()).unwrap());
         assert_eq!(layouts[0].hash(), layouts[1].hash());
         assert_eq!((layouts[0].epoch, layouts[0].replicas), (1, 3));
     }
 
     #[test]
-    fn what_contradicts_the_stored_layout_is_named() {
-        let stored = first_layout(&config(&["n1", "n2", "n3"])).unwrap();
-        assert!(contradictions(&stored, &stored).is_empty());
+    fn what_the_configuration_says_otherwise_than_the_ring_is_named() {
+        let before = config(&["n1", "n2", "n3"]);
+        let me = new_id(&before).unwrap();
+        let layout = first_layout(&before, me).unwrap();
+        assert!(differences(&layout, me, &before).is_empty());
         let mut changed = config(&["n1", "n2", "n4"]);
         changed.cluster.replicas = 5;
         changed.cluster.members[0].zone = "other".into();
         changed.buckets.insert("b".into(), dynamo::layout::BucketProperties { r: 2, ..Default::default() });
-        let found = contradictions(&stored, &first_layout(&changed).unwrap());
-        for expected in
-            ["cluster.replicas: 5", "n1 is in zone other", "n3 is in the layout", "n4 is in the conf", "buckets.b"]
-        {
+        let found = differences(&layout, me, &changed);
+        for expected in ["cluster.replicas: 5", "n1 is in zone other", "buckets.b"] {
             assert!(found.iter().any(|sentence| sentence.contains(expected)), "{expected} is missing: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_node_alone_or_one_that_joins_draws_by_lot_who_it_is() {
+        let alone = config(&[]);
+        assert_ne!(new_id(&alone).unwrap(), new_id(&alone).unwrap());
+        let mut joining = config(&["n1", "n2"]);
+        assert_eq!(new_id(&joining).unwrap(), super::node_id("quorate", "n1"));
+        joining.join.through = vec!["127.0.0.1:1".into()];
+        assert_ne!(new_id(&joining).unwrap(), super::node_id("quorate", "n1"));
     }
 
     #[test]

@@ -25,8 +25,11 @@ const ASKED_MAX: usize = 5;
 /// The pause before the same layout is asked for again.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// How often to look whether anything is missing, even though nobody showed anything.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How often to ask somebody for the newest epoch although nobody showed one: where gossip does not run, and nobody calls.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// The same for a node that has no place in the ring: nobody tells it anything, and it waits to be let in.
+const LOOK_EVERY_OUTSIDE: Duration = Duration::from_millis(500);
 
 /// Which way a layout is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +52,8 @@ pub(crate) async fn keep(node: Arc<Node>) {
         newest = newest.max(wish.epoch);
         sources.extend(wish.sources);
         let Some(missing) = missing(&node.ring(), newest) else {
-            peers.hang_up();
             sources.clear();
-            // Whatever woke it: it looks at everything anew.
-            let _ = timeout(LOOK_EVERY, node.wishes.told()).await;
+            rest(&node, &peers).await;
             continue;
         };
         if let Err(failure) = fetch(&node, &peers, &sources, missing).await {
@@ -60,6 +61,37 @@ pub(crate) async fn keep(node: Arc<Node>) {
             let _ = timeout(PAUSE, node.wishes.told()).await;
             sleep(PAUSE.mul_f64((jitter() % 100) as f64 / 1_000.0)).await;
         }
+    }
+}
+
+/// Waits until something is wished for, or it is time to look.
+async fn rest(node: &Arc<Node>, peers: &Peers) {
+    let pause = match node.me() {
+        Some(_) => {
+            // The next question may be far away.
+            peers.hang_up();
+            LOOK_EVERY
+        }
+        None => LOOK_EVERY_OUTSIDE,
+    };
+    if timeout(pause, node.wishes.told()).await.is_ok() {
+        return;
+    }
+    let known = node.known();
+    let others: Vec<&Member> = known.others().map(|(_, member)| member).collect();
+    if let Some(member) = others.get(jitter() as usize % others.len().max(1)) {
+        let question = LayoutRequest { epoch: known.ring.epoch(), offset: u64::MAX };
+        match peers.layout(member, question).await {
+            Ok(piece) if piece.newest > known.ring.epoch() => node.pull(piece.newest, Some(member.id)),
+            Ok(_) => {}
+            Err(failure) => {
+                tracing::debug!(peer = member.name, why = %failure.message, "did not tell its newest epoch")
+            }
+        }
+    }
+    let forgetter = Arc::clone(node);
+    if let Ok(Err(failure)) = tokio::task::spawn_blocking(move || forgetter.forget_old_layouts()).await {
+        tracing::warn!(why = %failure.message, "old layouts could not be forgotten");
     }
 }
 

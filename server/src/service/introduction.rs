@@ -98,6 +98,7 @@ impl Introduction {
         let peer = request.peer.as_ref().ok_or_else(missing)?;
         let known = Arc::clone(&self.driver.known());
         check_peer(node, &known, peer, &request.credentials)?;
+        check_only_ring(node, &known, peer)?;
         self.driver.hear_epoch(peer.epoch, Some(peer.node));
         let process = Process(peer.process);
         if known.place_of(peer.node).is_some() {
@@ -284,6 +285,26 @@ fn check_peer(node: &Node, known: &Known, peer: &PeerIntroduction, credentials: 
         );
     }
     Ok(())
+}
+
+/// A node that is alone in its ring has decided every change of it. Whoever shows it a later one is of another ring of the same name and
+/// secret, into which this node was once taken: it lost its directory, and founded a ring of its own where it should have joined.
+fn check_only_ring(node: &Node, known: &Known, peer: &PeerIntroduction) -> Result<(), Failure> {
+    let is_alone = known.me.is_some() && known.others().next().is_none();
+    if !is_alone || peer.epoch <= known.ring.epoch() {
+        return Ok(());
+    }
+    let failure = Failure::with_message(
+        ErrorCode::WrongCluster,
+        format!(
+            "there is a ring of this name at epoch {}, and this node has founded another one, at epoch {}. Stop it, and let it enter \
+             that ring with an empty directory: quorate serve --join HOST:PORT, and --replace NAME if it was in it before",
+            peer.epoch,
+            known.ring.epoch()
+        ),
+    );
+    node.give_up(&failure);
+    Err(failure)
 }
 
 /// Remembers who a node is, or refuses it because it must have forgotten something.

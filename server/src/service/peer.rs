@@ -12,19 +12,22 @@ use dynamo::{
     ident::NodeId,
     layout::NodeIndex,
     operation::{ErrorCode, Failure},
-    peer::{PeerResult, TreeAnswer, TreeQuestion},
+    peer::{MoveAnswer, MoveAsk, MoveQuestion, PeerResult, TreeAnswer, TreeQuestion},
 };
 use schema::{
     convert::{
-        LayoutPiece, LayoutRequest, RequestHeader, TREE_KEYS_MAX, decode_peer_operations, decode_tree_questions,
-        encode_failure, encode_peer_results, encode_positions, encode_tree_answers, peer_operation_bytes,
-        tree_answer_keys,
+        LayoutPiece, LayoutRequest, MOVE_BYTES_MAX, RequestHeader, TREE_KEYS_MAX, decode_move_questions,
+        decode_peer_operations, decode_tree_questions, encode_failure, encode_move_answers, encode_peer_results,
+        encode_positions, encode_tree_answers, move_answer_bytes, peer_operation_bytes, tree_answer_keys,
     },
-    peer_capnp::{layout_request, peer, peer_request, tree_request},
+    peer_capnp::{layout_request, move_request, peer, peer_request, tree_request},
 };
 
 use super::{Arrival, list_length, results};
-use crate::worker::{Admitted, Driver, Results, Share};
+use crate::{
+    ring::adopting,
+    worker::{Admitted, Driver, Merges, Results, Share},
+};
 
 /// Hash trees may be looked at for so long before whoever else has something to do on this worker comes to it.
 const STRETCH: Duration = Duration::from_millis(1);
@@ -64,7 +67,7 @@ impl Peer {
         let mut admitted = self.share.admit(operations.len() as usize)?;
         let operations = decode_peer_operations(operations, self.driver.node.record_bytes_max())?;
         admitted.grow(operations.iter().flatten().map(peer_operation_bytes).sum());
-        Ok(self.driver.merges.execute(operations, admitted))
+        Ok(Merges::execute(&self.driver, operations, admitted))
     }
 
     fn questions(
@@ -78,6 +81,46 @@ impl Peer {
         let questions = request.get_questions().map_err(|error| super::unreadable(&error))?;
         let admitted = self.share.admit(questions.len() as usize)?;
         Ok((decode_tree_questions(questions)?, admitted))
+    }
+
+    fn moves(
+        &self,
+        request: move_request::Reader<'_>,
+    ) -> Result<(Vec<Result<MoveQuestion, Failure>>, Admitted), Failure> {
+        // Also while the node drains: others who move partitions need what it knows.
+        self.hear(&RequestHeader::decode(request.get_header())?);
+        let questions = request.get_questions().map_err(|error| super::unreadable(&error))?;
+        let admitted = self.share.admit(questions.len() as usize)?;
+        Ok((decode_move_questions(questions)?, admitted))
+    }
+
+    /// Answers questions about partitions that move one by one, as many records as fit.
+    async fn answer_moves(
+        &self,
+        questions: Vec<Result<MoveQuestion, Failure>>,
+        admitted: &mut Admitted,
+    ) -> Vec<MoveAnswer> {
+        let (mut answers, mut bytes) = (Vec::with_capacity(questions.len()), 0);
+        for question in questions {
+            let answer = match question {
+                Err(failure) => MoveAnswer::Failed(failure),
+                Ok(MoveQuestion { ask: MoveAsk::Range { .. }, .. }) if bytes >= MOVE_BYTES_MAX as usize => {
+                    MoveAnswer::Failed(left_behind())
+                }
+                Ok(MoveQuestion { view, ask: MoveAsk::Range { after, bytes_max } }) => {
+                    let left = MOVE_BYTES_MAX - u32::try_from(bytes).unwrap_or(MOVE_BYTES_MAX);
+                    let ask = MoveAsk::Range { after, bytes_max: bytes_max.min(left) };
+                    adopting::answer(&self.driver.node, MoveQuestion { view, ask }).await
+                }
+                Ok(question) => adopting::answer(&self.driver.node, question).await,
+            };
+            let more = move_answer_bytes(&answer);
+            admitted.grow(more);
+            bytes += more;
+            answers.push(answer);
+            tokio::task::yield_now().await;
+        }
+        answers
     }
 
     /// A piece of a layout that was agreed upon.
@@ -101,7 +144,7 @@ impl Peer {
             let answer = match question {
                 Err(failure) => TreeAnswer::Failed(failure),
                 Ok(_) if keys >= TREE_KEYS_MAX => TreeAnswer::Failed(left_behind()),
-                Ok(question) => self.driver.node.store.tree(&question),
+                Ok(question) => adopting::tree(&self.driver.node, &question).await,
             };
             keys += tree_answer_keys(&answer);
             answers.push(if keys > TREE_KEYS_MAX { TreeAnswer::Failed(left_behind()) } else { answer });
@@ -133,6 +176,25 @@ impl peer::Server for Peer {
         match results {
             Ok(results) => encode_peer_results(reply.init_results(list_length(results.len())), &results),
             Err(failure) => encode_failure(reply.init_results(1).get(0).init_error(), &failure),
+        }
+        Ok(())
+    }
+
+    async fn move_(self: Rc<Self>, params: peer::MoveParams, mut wire: peer::MoveResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let questions = self.moves(params.get()?.get_request()?);
+        drop(params);
+        let answers = match questions {
+            Ok((questions, mut admitted)) => Ok(self.answer_moves(questions, &mut admitted).await),
+            Err(failure) => Err(failure),
+        };
+        let mut reply = wire.get().init_reply();
+        arrival.reply_header(self.share.room()).encode(reply.reborrow().init_header());
+        let positions = self.driver.node.store.positions();
+        encode_positions(reply.reborrow().init_positions(list_length(positions.len())), &positions);
+        match answers {
+            Ok(answers) => encode_move_answers(reply.init_answers(list_length(answers.len())), &answers),
+            Err(failure) => encode_failure(reply.init_answers(1).get(0).init_error(), &failure),
         }
         Ok(())
     }

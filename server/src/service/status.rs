@@ -109,6 +109,15 @@ fn warnings(node: &Node, known: &Known, store: &store::Status, hints: &HintStatu
             layout.replicas
         ));
     }
+    let mine = layout.members.iter().find(|member| member.id == node.id);
+    match mine.map(|member| member.state) {
+        Some(MemberState::Active) => {}
+        Some(MemberState::Leaving) => warnings.push("this node is leaving the ring".to_owned()),
+        Some(MemberState::Lost) => warnings.push("this node was given up for lost: no quorum counts it".to_owned()),
+        Some(MemberState::Gone) => warnings.push("this node has left the ring and may be stopped".to_owned()),
+        None => warnings
+            .push("this node has no place in the ring yet: `quorate ring plan`, then `quorate ring commit`".to_owned()),
+    }
     if node.config.cluster.secret.is_default() {
         warnings.push("cluster.secret is not set: anyone can pass for a node or make up contexts".to_owned());
     }

@@ -3,6 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     mem,
     rc::Rc,
     sync::Arc,
@@ -11,6 +12,8 @@ use std::{
 
 use dynamo::{
     coordinator::CallId,
+    layout::NodeIndex,
+    peer::MoveAnswer,
     round::{Answer, Ask},
     steward::{Effect, Input, Steward, StewardConfig},
     tick::Tick,
@@ -88,20 +91,34 @@ impl Driver {
     pub(super) async fn follow_ring(self: Rc<Self>) {
         let mut changes = self.node.changes();
         let mut keepers = Keepers::default();
-        let mut is_new = false;
+        let mut before: Option<BTreeSet<NodeIndex>> = None;
         loop {
             let known = Arc::clone(&changes.borrow_and_update());
+            let others: BTreeSet<NodeIndex> = known.others().map(|(other, _)| other).collect();
             self.change_links(|links| links.grow(known.layout().members.len()));
-            if is_new {
+            if let Some(before) = before.replace(others.clone()) {
                 let (me, ring) = (known.me, Arc::clone(&known.ring));
                 self.tell([Input::Ring { me, ring, rows: self.node.rows() }]);
+                // Who came is not connected yet, and who left is not any more.
+                let changed: Vec<NodeIndex> = before.symmetric_difference(&others).copied().collect();
+                self.change_links(|links| changed.iter().for_each(|node| links.down(*node)));
+                self.tell(changed.into_iter().map(|node| Input::PeerState { node, reachable: false }));
             }
-            is_new = true;
             keepers.follow(&known, |to| links::keep(Rc::clone(&self), to));
             tokio::select! {
                 changed = changes.changed() => changed.expect("the node lives as long as its steward"),
                 () = keepers.panicked() => panic!("a task that keeps a connection ended"),
             }
+        }
+    }
+
+    /// Tells the machine what this node's rows know of their partitions, for ever.
+    pub(super) async fn follow_views(self: Rc<Self>) {
+        let (feed, mut views) = (self.node.store.view_feed(), Vec::new());
+        loop {
+            feed.arrived().await;
+            feed.drain(&mut views);
+            self.tell(views.drain(..).map(|view| Input::View { view }));
         }
     }
 
@@ -236,10 +253,19 @@ impl Driver {
                     answers.push((call, Answer::NotSent));
                 }
             }
-            // Nothing moves yet.
-            Ask::Move { .. } | Ask::LocalStanding { .. } => answers.push((call, Answer::NotSent)),
+            Ask::Move { to, question } => {
+                if !state.links.movement(to, call, question) {
+                    answers.push((call, Answer::NotSent));
+                }
+            }
+            Ask::LocalStanding { bits, prefix } => {
+                let standing = node.store.standing(bits, prefix);
+                answers.push((call, Answer::Move(standing.map_or(MoveAnswer::Unknown, MoveAnswer::Standing))));
+            }
             Ask::WantLayout { epoch } => {
-                node.pull(epoch, None);
+                let node = Arc::clone(&self.node);
+                // It waits for the disk.
+                drop(tokio::task::spawn_blocking(move || node.want_layout(epoch)));
                 answers.push((call, Answer::NotSent));
             }
             Ask::LocalTree { question } => answers.push((call, Answer::Tree(node.store.tree(&question)))),

@@ -8,13 +8,13 @@ use dynamo::{
     coordinator::CallId,
     layout::NodeIndex,
     operation::Failure,
-    peer::{PeerOperation, PeerResult, TreeAnswer, TreeQuestion},
+    peer::{MoveAnswer, MoveAsk, MoveQuestion, PeerOperation, PeerResult, TreeAnswer, TreeQuestion},
     round::Answer,
     steward::{Input, round_of},
 };
 use schema::convert::{
-    BATCH_BYTES_MAX, RequestHeader, Role, decode_peer_results, decode_positions, decode_tree_answers,
-    encode_peer_operations, encode_tree_questions, peer_operation_bytes,
+    BATCH_BYTES_MAX, RequestHeader, Role, decode_move_answers, decode_peer_results, decode_positions,
+    decode_tree_answers, encode_move_questions, encode_peer_operations, encode_tree_questions, peer_operation_bytes,
 };
 use tokio::{
     sync::Notify,
@@ -60,6 +60,7 @@ struct Link {
     line: Option<Capabilities>,
     questions: VecDeque<(CallId, TreeQuestion)>,
     operations: VecDeque<(CallId, PeerOperation)>,
+    movements: VecDeque<(CallId, MoveQuestion)>,
     in_flight: usize,
     /// Tells whoever makes connections that the node is alive.
     heard: Rc<Notify>,
@@ -73,6 +74,8 @@ pub(super) enum Outgoing {
     Questions(NodeIndex, Capabilities, Vec<(CallId, TreeQuestion)>),
     /// For its replica.
     Operations(NodeIndex, Capabilities, Vec<(CallId, PeerOperation)>),
+    /// About partitions that move.
+    Movements(NodeIndex, Capabilities, Vec<(CallId, MoveQuestion)>),
 }
 
 impl Links {
@@ -96,6 +99,13 @@ impl Links {
         true
     }
 
+    /// Lets a question about a partition that moves leave with the next call; `false` if there is no connection.
+    pub(super) fn movement(&mut self, to: NodeIndex, call: CallId, question: MoveQuestion) -> bool {
+        let Some(link) = self.link(to).filter(|link| link.line.is_some()) else { return false };
+        link.movements.push_back((call, question));
+        true
+    }
+
     /// The calls that can leave now.
     pub(super) fn depart(&mut self, departures: &mut Vec<Outgoing>) {
         for (to, link) in (0..).map(NodeIndex).zip(&mut self.links) {
@@ -107,6 +117,9 @@ impl Links {
                 } else if !link.operations.is_empty() {
                     let count = operations_of_a_call(&link.operations);
                     Outgoing::Operations(to, line.clone(), link.operations.drain(..count).collect())
+                } else if !link.movements.is_empty() {
+                    let count = movements_of_a_call(&link.movements);
+                    Outgoing::Movements(to, line.clone(), link.movements.drain(..count).collect())
                 } else {
                     break;
                 };
@@ -139,7 +152,8 @@ impl Links {
         link.line = None;
         let questions = mem::take(&mut link.questions).into_iter().map(|(call, _)| call);
         let operations = mem::take(&mut link.operations).into_iter().map(|(call, _)| call);
-        let unsent: Vec<CallId> = questions.chain(operations).collect();
+        let movements = mem::take(&mut link.movements).into_iter().map(|(call, _)| call);
+        let unsent: Vec<CallId> = questions.chain(operations).chain(movements).collect();
         self.unsent.extend(unsent);
     }
 
@@ -169,12 +183,25 @@ fn operations_of_a_call(waiting: &VecDeque<(CallId, PeerOperation)>) -> usize {
     waiting.iter().enumerate().take(CALL_ITEMS_MAX).take_while(fits).count()
 }
 
+/// How many of the waiting questions the next call takes: at most one of them for records, because what one call may bring is bounded.
+fn movements_of_a_call(waiting: &VecDeque<(CallId, MoveQuestion)>) -> usize {
+    let mut has_range = false;
+    let fits = |(_, question): &&(CallId, MoveQuestion)| {
+        let is_range = matches!(question.ask, MoveAsk::Range { .. });
+        let fits = !(is_range && has_range);
+        has_range |= is_range;
+        fits
+    };
+    waiting.iter().take(CALL_ITEMS_MAX).take_while(fits).count()
+}
+
 impl Outgoing {
     /// Makes the call and tells how it ended.
     pub(super) async fn travel(self, driver: Rc<Driver>) {
         match self {
             Self::Questions(to, line, items) => ask(driver, to, &line, items).await,
             Self::Operations(to, line, items) => operate(driver, to, &line, items).await,
+            Self::Movements(to, line, items) => ask_to_move(driver, to, &line, items).await,
         }
     }
 }
@@ -220,6 +247,28 @@ async fn operate(driver: Rc<Driver>, to: NodeIndex, line: &Capabilities, items: 
         Ok(decode_peer_results(reply.get_results()?, count, record_bytes_max))
     };
     let answer = |result: Result<PeerResult, Failure>| Answer::Peer(result.unwrap_or_else(PeerResult::Failed));
+    conclude(&driver, to, calls, read, answer).await;
+}
+
+async fn ask_to_move(driver: Rc<Driver>, to: NodeIndex, line: &Capabilities, items: Vec<(CallId, MoveQuestion)>) {
+    let mut request = line.peer.move_request();
+    let mut wire = request.get().init_request();
+    header(&driver).encode(wire.reborrow().init_header());
+    encode_move_questions(wire.init_questions(items.len() as u32), items.iter().map(|(_, question)| question));
+    let asked = bytes(request.get().reborrow_as_reader().total_size());
+    let (reply, count, record_bytes_max) = (request.send().promise, items.len(), driver.node.record_bytes_max());
+    let calls = items.into_iter().map(|(call, _)| call).collect();
+    let read = async {
+        let response = reply.await?;
+        let reply = response.get()?.get_reply()?;
+        driver.count(|traffic| {
+            traffic.object_calls += 1;
+            traffic.object_bytes += asked + bytes(reply.total_size());
+        });
+        hear_positions(&driver, to, line, reply.get_positions());
+        Ok(decode_move_answers(reply.get_answers()?, count, record_bytes_max))
+    };
+    let answer = |answer: Result<MoveAnswer, Failure>| Answer::Move(answer.unwrap_or_else(MoveAnswer::Failed));
     conclude(&driver, to, calls, read, answer).await;
 }
 

@@ -93,6 +93,21 @@ impl Directory {
         Ok(Self { root, identity, is_format_1, node, _lock: lock })
     }
 
+    /// Whose the store in a directory is; `None` if none was ever founded there. Takes the lock for as long as it looks.
+    pub(super) fn recognise(directory: &Path) -> Result<Option<Identity>, OpenError> {
+        if !directory.join(DATA).exists() {
+            return Ok(None);
+        }
+        let root = create(directory)?;
+        let _lock = Lock::take(&root)?;
+        check_format(&root.join(DATA).join(FORMAT_FILE))?;
+        let path = root.join(DATA).join("node");
+        if !path.join(DATA_FILE).exists() {
+            return Err(OpenError::Missing { path: path.join(DATA_FILE) });
+        }
+        read_identity(&path, &Environment::open(&path, NODE_MAP_BYTES)?).map(Some)
+    }
+
     /// Opens the environment of a shard and makes sure it is this directory's.
     pub(super) fn open_shard(&self, shard: u8, map_bytes: u64) -> Result<Tables, OpenError> {
         let path = shard_path(&self.root.join(DATA), shard);

@@ -9,7 +9,7 @@ use dynamo::{
     operation::{ErrorCode, Failure},
 };
 use schema::{
-    convert::{HelloReply, HelloRequest, PeerIntroduction, Role},
+    convert::{HelloReply, HelloRequest, PeerIntroduction, ReplyHeader, Role},
     node_capnp::{PROTOCOL_VERSION, node},
 };
 use tokio::{
@@ -135,6 +135,9 @@ pub(crate) async fn open_to(node: &Node, member: &Member, role: Role) -> Result<
             format!("{address} is node {:?} of another cluster, or another node than the ring has there", hello.name),
         )));
     }
+    if hello.header.epoch > known.ring.epoch() {
+        node.pull(hello.header.epoch, Some(hello.node));
+    }
     let process = Process(hello.process);
     let claim = Claim { directory: hello.directory, process, positions: &hello.positions };
     service::meet(node, hello.node, &claim).map_err(NoLine::Unworthy)?;
@@ -205,8 +208,12 @@ async fn ping(driver: &Rc<Driver>, to: NodeIndex, line: &Line) -> bool {
         answered = answer_within(SILENCE_MAX.saturating_sub(patience), answer).await;
     }
     match answered {
-        Some(Ok(_)) => {
+        Some(Ok(pong)) => {
             driver.change_peer(to, |now, links| links.ponged(now, to, began.elapsed()));
+            if let Ok(reply) = pong.get().and_then(|pong| pong.get_reply()) {
+                let from = driver.known().layout().member(to).map(|member| member.id);
+                driver.hear_epoch(ReplyHeader::decode(reply.get_header()).epoch, from);
+            }
             true
         }
         // The connection has ended, which whoever watches it learns; or something else was heard meanwhile.

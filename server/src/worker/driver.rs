@@ -5,6 +5,8 @@
 //! reach a shard as one submission, all its operations for a peer leave in one call. Nothing here is done per operation that
 //! could be done per batch, and no borrow of the state is held across an await.
 
+mod counting;
+
 use std::{
     cell::{Cell, Ref, RefCell},
     mem,
@@ -16,14 +18,15 @@ use std::{
 use dynamo::{
     coordinator::{CallId, Coordinator, CoordinatorConfig, Effect, ForwardFailed, Input, PeerCall, RequestId},
     ident::NodeId,
-    layout::NodeIndex,
-    operation::{Action, Failure, Operation, Outcome, Receipt, Reply},
+    layout::{NodeIndex, View},
+    operation::{Failure, Operation, Outcome, Receipt, Reply},
     peer::{PeerAction, PeerOperation, PeerResult},
-    replica::WriteOutcome,
+    replica::{Refusal, WriteOutcome},
     tick::Tick,
 };
 use tokio::sync::Notify;
 
+use self::counting::{Kind, kind};
 use super::{
     admission::Admitted,
     batches::{Batches, Results, Ticket},
@@ -34,6 +37,7 @@ use super::{
 use crate::{
     counters::Counters,
     node::{Known, Node, PeerGauge},
+    ring::adopting,
     store::{Completion, CompletionQueue, HintSubmission, Progress, Rejected, Submission},
 };
 
@@ -42,15 +46,6 @@ const LINGERING_MAX: usize = 16_384;
 
 /// How long a repair may wait to be sent; a later read finds the difference again.
 const REPAIR_MS: u64 = 2_000;
-
-/// What a client's operation was, for counting how it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Get,
-    Put,
-    Delete,
-    Invalid,
-}
 
 /// What is kept with a client's batch until its last operation has ended.
 #[derive(Debug)]
@@ -380,7 +375,7 @@ impl Driver {
     }
 
     /// Reads what this round wants to know, all records from one snapshot.
-    fn read(&self, now: Tick, state: &mut State, following: &mut Vec<Effect>) {
+    fn read(self: &Rc<Self>, now: Tick, state: &mut State, following: &mut Vec<Effect>) {
         let State { coordinator, reads: (calls, operations), hint_reads, results, .. } = state;
         for (call, PeerOperation { view, store_key, .. }) in hint_reads.drain(..) {
             let result = self.node.store.hints().read(&view, &store_key);
@@ -390,10 +385,45 @@ impl Driver {
             return;
         }
         read_all(&self.node, operations, results);
-        operations.clear();
-        for (call, result) in calls.drain(..).zip(results.drain(..)) {
-            coordinator.step(now, Input::LocalRead { call, result }, following);
+        let mut behind = Vec::new();
+        for ((call, operation), result) in calls.drain(..).zip(operations.drain(..)).zip(results.drain(..)) {
+            if adopting::is_behind(&self.node, &operation, &result) {
+                behind.push((call, operation));
+            } else {
+                coordinator.step(now, Input::LocalRead { call, result }, following);
+            }
         }
+        if !behind.is_empty() {
+            tokio::task::spawn_local(Rc::clone(self).read_level(behind));
+        }
+    }
+
+    /// Reads what was to be read under newer views than this node's rows had, once these are adopted.
+    async fn read_level(self: Rc<Self>, behind: Vec<(CallId, PeerOperation)>) {
+        for (_, operation) in &behind {
+            if let Err(Refusal::Behind(_)) = self.node.store.check(&operation.view, &operation.store_key)
+                && let Err(failure) = adopting::adopt(&self.node, operation.view).await
+            {
+                tracing::debug!(view = ?operation.view, why = %failure.message, "a view could not be adopted");
+            }
+        }
+        let (calls, operations): (Vec<CallId>, Vec<PeerOperation>) = behind.into_iter().unzip();
+        let mut results = Vec::with_capacity(operations.len());
+        read_all(&self.node, &operations, &mut results);
+        self.advance(|now, state, effects| {
+            for (call, result) in calls.into_iter().zip(results) {
+                state.coordinator.step(now, Input::LocalRead { call, result }, effects);
+            }
+        });
+    }
+
+    /// Rows of this node have these views now.
+    pub(super) fn learn_views(self: &Rc<Self>, views: impl Iterator<Item = View>) {
+        self.advance(|now, state, effects| {
+            for view in views {
+                state.coordinator.step(now, Input::View { view }, effects);
+            }
+        });
     }
 
     /// Hands the writes of this round to the store; what it refuses has ended.
@@ -433,42 +463,6 @@ impl Driver {
         state.clients.put(ticket, reply);
     }
 
-    fn count(&self, kind: Kind, outcome: &Outcome) {
-        let counters = &self.counters;
-        let counter = match (kind, outcome) {
-            (Kind::Invalid, _) => &counters.operations_invalid,
-            (Kind::Get, Outcome::Found { .. }) => &counters.gets_found,
-            (Kind::Get, Outcome::NotFound { .. }) => &counters.gets_not_found,
-            (Kind::Get, Outcome::Stored { .. } | Outcome::Failed(_)) => &counters.gets_failed,
-            (Kind::Put, Outcome::Stored { .. }) => &counters.puts_stored,
-            (Kind::Put, Outcome::Found { .. } | Outcome::NotFound { .. } | Outcome::Failed(_)) => &counters.puts_failed,
-            (Kind::Delete, Outcome::Stored { .. }) => &counters.deletes_stored,
-            (Kind::Delete, Outcome::Found { .. } | Outcome::NotFound { .. } | Outcome::Failed(_)) => {
-                &counters.deletes_failed
-            }
-        };
-        counter.one();
-    }
-
-    /// Makes the coordinator's own counts visible to `status`.
-    fn publish(&self, coordinator: &Coordinator) {
-        let counted = coordinator.counters();
-        let counters = &self.counters;
-        counters.forwards.set(counted.forwarded);
-        counters.repairs.set(counted.repairs);
-        counters.read_fetches.set(counted.fetches);
-        counters.read_hedges.set(counted.hedges);
-        counters.read_hedges_withheld.set(counted.hedges_withheld);
-        counters.hints_sent.set(counted.hints);
-        counters.hints_lost.set(counted.hints_refused);
-        counters.hint_reads.set(counted.hints_read);
-        counters.stood_in.set(counted.stood_in);
-        counters.lingers_cut_short.set(counted.unlingered);
-        counters.quorum_timeouts.set(counted.timeouts);
-        // Others count these too, so only what is new is added.
-        counters.corrupt_records.add(counted.corrupt - self.corrupt_published.replace(counted.corrupt));
-    }
-
     fn send(self: &Rc<Self>, departure: Outgoing) {
         tokio::task::spawn_local(departure.travel(Rc::clone(self)));
     }
@@ -485,17 +479,6 @@ fn report_refused<O>(now: Tick, state: &mut State, refused: Rejected<O>, followi
 /// A reply that says why nothing was done.
 pub(crate) fn refusal(failure: Failure) -> Reply {
     Reply { outcome: Outcome::Failed(failure), receipt: Receipt::default() }
-}
-
-fn kind(operation: &Result<Operation, Failure>) -> Kind {
-    match operation {
-        Err(_) => Kind::Invalid,
-        Ok(operation) => match operation.action {
-            Action::Get { .. } => Kind::Get,
-            Action::Put { .. } => Kind::Put,
-            Action::Delete { .. } => Kind::Delete,
-        },
-    }
 }
 
 /// Now, in milliseconds since 1970.

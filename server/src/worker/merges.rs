@@ -8,12 +8,14 @@ use std::{cell::RefCell, mem, rc::Rc, sync::Arc};
 use dynamo::{
     hint::HintOperation,
     ident::{NodeId, StoreKey},
+    layout::View,
     operation::{ErrorCode, Failure},
     peer::{PeerAction, PeerOperation, PeerResult},
     replica::{WriteOperation, WriteOutcome},
 };
 
 use super::{
+    Driver,
     admission::Admitted,
     batches::{Batches, Results, Ticket},
     reading::read_all,
@@ -21,6 +23,7 @@ use super::{
 use crate::{
     counters::Counters,
     node::Node,
+    ring::adopting,
     store::{Completion, CompletionQueue, HintSubmission, Progress, Rejected, Submission},
 };
 
@@ -42,27 +45,68 @@ impl Merges {
 
     /// Carries out another node's operations, at least one, and returns the results now or later.
     pub(crate) fn execute(
-        &self,
+        driver: &Rc<Driver>,
         operations: Vec<Result<PeerOperation, Failure>>,
         admitted: Admitted,
     ) -> Results<PeerResult> {
-        self.counters.peer_batches_in.one();
-        self.counters.peer_operations_in.add(operations.len() as u64);
-        let waiting = &mut *self.waiting.borrow_mut();
+        let merges = &driver.merges;
+        merges.counters.peer_batches_in.one();
+        merges.counters.peer_operations_in.add(operations.len() as u64);
+        let waiting = &mut *merges.waiting.borrow_mut();
         let call = waiting.begin(operations.len(), admitted);
-        let (mut reads, mut hints) = ((Vec::new(), Vec::new()), Vec::new());
-        let mut submissions: Vec<Vec<Submission>> =
-            (0..self.node.store.identity().shards).map(|_| Vec::new()).collect();
+        let ring = Arc::clone(&driver.known().ring);
+        let (mut ready, mut ahead) = (Vec::with_capacity(operations.len()), Vec::new());
         for (at, operation) in operations.into_iter().enumerate() {
             let ticket = call.ticket(at);
             match operation {
                 Err(failure) => waiting.put(ticket, PeerResult::Failed(failure)),
-                Ok(PeerOperation { view, store_key, action: PeerAction::Merge(record) }) => {
+                // Its sender knows a newer ring.
+                Ok(operation) if adopting::is_ahead(&operation.view, &ring) => ahead.push((ticket, operation)),
+                Ok(operation) => ready.push((ticket, operation)),
+            }
+        }
+        ahead.extend(merges.begin(waiting, ready));
+        if !ahead.is_empty() {
+            tokio::task::spawn_local(Self::begin_level(Rc::clone(driver), ahead));
+        }
+        waiting.results(call)
+    }
+
+    /// Begins operations whose senders know more than this node did, once it knows as much.
+    async fn begin_level(driver: Rc<Driver>, ahead: Vec<(Ticket, PeerOperation)>) {
+        let mut views: Vec<View> = ahead.iter().map(|(_, operation)| operation.view).collect();
+        views.sort_unstable();
+        views.dedup();
+        for view in views {
+            if let Err(failure) = adopting::adopt(&driver.node, view).await {
+                tracing::debug!(?view, why = %failure.message, "a view could not be adopted");
+            }
+        }
+        let (merges, mut waiting) = (&driver.merges, driver.merges.waiting.borrow_mut());
+        for (ticket, operation) in merges.begin(&mut waiting, ahead) {
+            let message = "this node could not come level with the sender's view; nothing was done, ask it again later";
+            tracing::debug!(view = ?operation.view, "{message}");
+            waiting.put(ticket, PeerResult::Failed(Failure::new(ErrorCode::StaleView, message)));
+        }
+    }
+
+    /// Begins operations. Reads whose senders know more than this node are handed back.
+    fn begin(
+        &self,
+        waiting: &mut Batches<PeerResult, Admitted>,
+        operations: Vec<(Ticket, PeerOperation)>,
+    ) -> Vec<(Ticket, PeerOperation)> {
+        let (mut reads, mut hints, mut behind) = ((Vec::new(), Vec::new()), Vec::new(), Vec::new());
+        let mut submissions: Vec<Vec<Submission>> =
+            (0..self.node.store.identity().shards).map(|_| Vec::new()).collect();
+        for (ticket, operation) in operations {
+            match operation {
+                PeerOperation { view, store_key, action: PeerAction::Merge(record) } => {
                     let operation = WriteOperation::Merge { view, store_key, record };
                     submissions[self.node.store.shard_of(&store_key)]
                         .push(Submission { token: Some(ticket.0), operation });
                 }
-                Ok(PeerOperation { view, store_key, action: PeerAction::Hint { target, record } }) => {
+                PeerOperation { view, store_key, action: PeerAction::Hint { target, record } } => {
                     match self.check_hint(&store_key, target) {
                         Ok(()) => {
                             let operation = HintOperation::Keep { view, target, store_key, record };
@@ -71,12 +115,10 @@ impl Merges {
                         Err(failure) => waiting.put(ticket, PeerResult::Failed(failure)),
                     }
                 }
-                Ok(
-                    operation @ PeerOperation {
-                        action: PeerAction::Read | PeerAction::Digest | PeerAction::ReadHint,
-                        ..
-                    },
-                ) => {
+                operation @ PeerOperation {
+                    action: PeerAction::Read | PeerAction::Digest | PeerAction::ReadHint,
+                    ..
+                } => {
                     reads.0.push(ticket);
                     reads.1.push(operation);
                 }
@@ -85,8 +127,12 @@ impl Merges {
         if !reads.0.is_empty() {
             let mut results = Vec::with_capacity(reads.0.len());
             read_all(&self.node, &reads.1, &mut results);
-            for (ticket, result) in reads.0.into_iter().zip(results) {
-                waiting.put(ticket, self.counted(result));
+            for ((ticket, operation), result) in reads.0.into_iter().zip(reads.1).zip(results) {
+                if adopting::is_behind(&self.node, &operation, &result) {
+                    behind.push((ticket, operation));
+                } else {
+                    waiting.put(ticket, self.counted(result));
+                }
             }
         }
         for (shard, submissions) in submissions.into_iter().enumerate().filter(|(_, some)| !some.is_empty()) {
@@ -99,7 +145,7 @@ impl Merges {
         {
             put_refused(waiting, refused);
         }
-        waiting.results(call)
+        behind
     }
 
     /// Whether this node may keep a hint of a key for `target`. An owner must not: its answer to the write itself counts
@@ -133,7 +179,7 @@ impl Merges {
     }
 
     /// Waits for the store's answers, for ever.
-    pub(crate) async fn complete(driver: Rc<super::Driver>) {
+    pub(crate) async fn complete(driver: Rc<Driver>) {
         let merges = &driver.merges;
         let mut completions = Vec::new();
         loop {
