@@ -23,7 +23,7 @@ pub(super) enum Wanted {
 /// What an operation asks of replication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Demand {
-    /// Owners in use: the first so many of the preference list.
+    /// Owners in use: the first so many of the preference list, or all. Not N for all: while N changes, a configuration has another.
     pub(super) owners: usize,
     /// Replicas that must give their record before a read is answered.
     pub(super) read: Wanted,
@@ -71,7 +71,8 @@ impl Demand {
         };
         let is_sloppy = level == Level::Available || bug::is_on(Bug::StandInCountsForQuorum);
         let (read, write) = (wanted(asked.r, bucket.r), wanted(asked.w, bucket.w));
-        Ok(Self { owners: usize::from(n), read, write, is_sloppy })
+        let owners = if n == replicas { usize::MAX } else { usize::from(n) };
+        Ok(Self { owners, read, write, is_sloppy })
     }
 }
 

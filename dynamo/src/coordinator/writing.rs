@@ -20,6 +20,7 @@ use crate::{
     bug::{self, Bug},
     hint::HintOperation,
     ident::{NodeId, StoreKey},
+    layout::View,
     operation::{Address, ErrorCode, Failure, Outcome},
     peer::{PeerAction, PeerOperation, PeerResult},
     quorum::{
@@ -180,8 +181,7 @@ impl Writing {
             WriteOutcome::Stored | WriteOutcome::Moved { .. } => {
                 (Answer::Unclear, Some(self.refusal(ErrorCode::Internal, head)))
             }
-            WriteOutcome::Stale(told) if shared.hear(&told, head, effects) && !head.is_answered => return Flow::Renew,
-            WriteOutcome::Stale(_) if head.is_behind() && !head.is_answered && self.record.is_none() => {
+            WriteOutcome::Stale(told) if self.starts_again(Place::FIRST, &told, head, shared, effects) => {
                 return Flow::Renew;
             }
             WriteOutcome::Stale(_) => (Answer::Refused, Some(self.refusal(ErrorCode::StaleView, head))),
@@ -220,7 +220,7 @@ impl Writing {
             PeerCall::Answered(PeerResult::Stored) => Answer::Durable,
             PeerCall::Answered(_) if is_stand_in && bug::is_on(Bug::CountRefusedHint) => Answer::Durable,
             PeerCall::Answered(PeerResult::Stale(_)) if bug::is_on(Bug::CountOtherView) => Answer::Durable,
-            PeerCall::Answered(PeerResult::Stale(told)) if shared.hear(&told, head, effects) && !head.is_answered => {
+            PeerCall::Answered(PeerResult::Stale(told)) if self.starts_again(place, &told, head, shared, effects) => {
                 return Flow::Renew;
             }
             PeerCall::Answered(result) => {
@@ -252,6 +252,23 @@ impl Writing {
         shared.counters.hints_refused += u64::from(is_stand_in && answer != Answer::Durable);
         self.count(place, answer, head);
         self.conclude(head, shared, effects)
+    }
+
+    /// A replica did nothing and says that the view is old. Whether the write starts again under a newer one; where nothing was minted
+    /// yet, there is nothing else to wait for.
+    fn starts_again(
+        &mut self,
+        place: Place,
+        told: &View,
+        head: &mut Head,
+        shared: &mut Shared,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let may_renew = shared.hear(told, head, effects) || (head.is_behind() && self.record.is_none());
+        if may_renew && !head.is_answered {
+            self.count(place, Answer::Refused, head);
+        }
+        may_renew && !head.is_answered
     }
 
     /// Whoever has not answered yet is slow. At level `available` as many stand-ins are asked as W lacks; who answers late
