@@ -14,6 +14,7 @@ mod draft;
 mod electors;
 mod error;
 mod level;
+mod past;
 mod random;
 mod roster;
 mod summary;
@@ -23,11 +24,16 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 pub use change::plan_change;
 pub use error::PlanError;
+pub use past::Past;
 pub use summary::{Balance, NodeSummary, Summary};
 
 use crate::{
     ident::NodeId,
-    layout::{BucketProperties, Layout, Member, PARTITION_BITS_MAX, spans::Spans, zones::Zones},
+    layout::{
+        BucketProperties, Layout, Member, PARTITION_BITS_MAX,
+        spans::{CONFIGURATIONS_MAX, Spans},
+        zones::Zones,
+    },
 };
 use draft::{Draft, Targets};
 use roster::Inherited;
@@ -74,6 +80,11 @@ pub struct Plan {
 /// Plans the layout that follows `old`, or a first one. The same input gives the same plan everywhere; with nothing to
 /// change it moves nothing. Takes milliseconds for a few nodes and well below a second for 10,000.
 pub fn plan(old: Option<&Layout>, desired: &Desired) -> Result<Plan, PlanError> {
+    plan_after(old.map(Past::from), desired)
+}
+
+fn plan_after(past: Option<Past<'_>>, desired: &Desired) -> Result<Plan, PlanError> {
+    let old = past.map(|past| past.newest());
     if let Some(old) = old {
         check_succession(old, desired)?;
     }
@@ -81,14 +92,38 @@ pub fn plan(old: Option<&Layout>, desired: &Desired) -> Result<Plan, PlanError> 
     let zones = Zones::new(&layout.members);
     layout.partition_bits =
         desired.partition_bits.unwrap_or_else(|| choose_partition_bits(old, &zones, desired.replicas));
-    let inherited = Inherited::new(old, &layout, &desired.replacements);
+    let former = past.filter(|_| !desired.is_settled).and_then(|past| past.returns_to(&layout));
+    let inherited = Inherited::new(old, former, &layout, &desired.replacements);
     let targets = Targets::new(&layout, &zones, &inherited.held(layout.members.len()));
     layout.electors = electors::choose(&layout, &zones, &inherited);
-    layout.slots = Draft::new(&layout, &zones, &targets, &inherited).settle(&inherited);
+    // Where nothing changed that decides who owns what, nothing moves, even if finer partitions would allow a finer balance.
+    layout.slots = inherited
+        .carried_over(&layout)
+        .unwrap_or_else(|| Draft::new(&layout, &zones, &targets, &inherited).settle(&inherited));
     layout.spans = old.map_or_else(|| Spans::settled(layout.epoch), |old| layout.spans_after(old, desired.is_settled));
     layout.check().map_err(PlanError::Desired)?;
+    if let Some(past) = past {
+        check_moves(&past, &layout)?;
+    }
     let summary = Summary::new(&layout, &targets, &inherited, old.is_none());
     Ok(Plan { layout, summary })
+}
+
+/// No partition may have more owners to ask than an operation can: those of all configurations that may be active.
+fn check_moves(past: &Past<'_>, next: &Layout) -> Result<(), PlanError> {
+    let old = past.newest();
+    let doublings = next.partition_bits - old.partition_bits;
+    let too_many = |parent: &u32| {
+        let mut children = (*parent << doublings)..((*parent + 1) << doublings);
+        let is_moved = |child: u32| {
+            let span = next.spans.of(child);
+            span.since == next.epoch && span.oldest < old.spans.of(*parent).since
+        };
+        children.any(is_moved) && past.configurations(*parent) >= CONFIGURATIONS_MAX as u64
+    };
+    let mut crowded = (0..old.partitions()).filter(too_many);
+    let Some(partition) = crowded.next() else { return Ok(()) };
+    Err(PlanError::StillMoving { partition, partitions: 1 + crowded.count() as u32 })
 }
 
 fn check_succession(old: &Layout, desired: &Desired) -> Result<(), PlanError> {

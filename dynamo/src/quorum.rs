@@ -12,13 +12,10 @@ pub mod get;
 pub mod put;
 
 use crate::layout::View;
+pub use crate::layout::spans::CONFIGURATIONS_MAX;
 
 /// Most places of one operation: four whole configurations of seven owners and a few stand-ins, and the sets fit a `u32`.
 pub const PLACES_MAX: usize = 32;
-
-/// Most configurations that may be active for a partition: one being left, one being entered, its abort, and one of slack for a
-/// replacement decided before that was finished everywhere. Whoever plans refuses a fifth.
-pub const CONFIGURATIONS_MAX: usize = 4;
 
 /// The position of a replica in an operation's preference list; smaller is preferred. Below [`PLACES_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,6 +6,7 @@
 //! effect: [`crate::planner`] turns it into a layout, and only what the electors decide is done. A change that has been done
 //! stays in the map as a word that says nothing new; [`Staged::pending`] leaves it out.
 
+mod back;
 mod codec;
 mod error;
 mod pending;
@@ -14,6 +15,7 @@ mod tests;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
+pub use back::changes_back;
 pub use codec::StagedDecodeError;
 pub use error::StagingError;
 

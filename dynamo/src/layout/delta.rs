@@ -76,7 +76,7 @@ impl Delta {
     pub fn between(old: &Layout, new: &Layout) -> Option<Self> {
         let alike = (old.cluster, old.generation, old.partition_bits, old.replicas)
             == (new.cluster, new.generation, new.partition_bits, new.replicas);
-        if !alike || old.slots.len() != new.slots.len() || new.members.len() < old.members.len() {
+        if !alike || old.slots.len() != new.slots.len() {
             return None;
         }
         let replicas = usize::from(new.replicas.max(1));
@@ -152,11 +152,11 @@ impl Delta {
     }
 
     fn apply_members(&self, old: &[Member]) -> Result<Vec<Member>, DeltaError> {
-        // Places only ever come to be at the end, and each that does must be named: the count alone allocates nothing.
-        if self.member_count < old.len() || self.member_count > old.len() + self.members.len() {
+        // Places come to be at the end and are cut off there, and each new one must be named: the count alone allocates nothing.
+        if self.member_count > old.len() + self.members.len() {
             return Err(DeltaError::Place);
         }
-        let mut members = old.to_vec();
+        let mut members = old[..self.member_count.min(old.len())].to_vec();
         for (at, member) in &self.members {
             let at = usize::from(at.0);
             if at == members.len() {

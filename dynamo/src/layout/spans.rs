@@ -5,6 +5,10 @@
 
 use alloc::{vec, vec::Vec};
 
+/// Most configurations that may be active for a partition: one being left, one being entered, its abort, and one of slack for a
+/// replacement decided before that was finished everywhere. Whoever plans refuses a fifth.
+pub const CONFIGURATIONS_MAX: usize = 4;
+
 /// What a layout knows of a partition's configurations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {

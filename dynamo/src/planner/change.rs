@@ -2,7 +2,7 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use super::{Desired, Plan, PlanError, plan};
+use super::{Desired, Past, Plan, PlanError, plan_after};
 use crate::{
     ident::NodeId,
     layout::{BucketProperties, Layout, Member, MemberState},
@@ -10,12 +10,18 @@ use crate::{
 };
 
 /// Plans the layout that has what is staged. `is_settled` as in [`Desired::is_settled`].
-pub fn plan_change(old: &Layout, staged: &Staged, is_settled: bool) -> Result<Plan, PlanError> {
+///
+/// The past may be the newest layout alone. With the whole ring, an abort ([`crate::staging::changes_back`]) takes partitions
+/// back to the very owners that they come from, and it is known which ones have been moved too often to be moved again; without
+/// it, more of them may be refused.
+pub fn plan_change<'a>(past: impl Into<Past<'a>>, staged: &Staged, is_settled: bool) -> Result<Plan, PlanError> {
+    let past = past.into();
+    let old = past.newest();
     if staged.pending(old).is_empty() {
         return Err(PlanError::NothingStaged);
     }
     let desired = staged.desired(old, is_settled).map_err(PlanError::Staging)?;
-    plan(Some(old), &desired)
+    plan_after(Some(past), &desired)
 }
 
 impl Plan {

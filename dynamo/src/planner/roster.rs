@@ -5,12 +5,16 @@
 //! to ask it, and the next layout calls it gone. Only the layout after that gives its place to a newcomer, or cuts it off at
 //! the end.
 
-use alloc::{collections::BTreeMap, vec, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec,
+    vec::Vec,
+};
 
 use super::Desired;
 use crate::{
     ident::NodeId,
-    layout::{Layout, Member, MemberState, NodeIndex},
+    layout::{Layout, Member, MemberState, NodeIndex, SLOT_EMPTY},
 };
 
 /// The members of the next layout in their positions. `desired` has no identity twice.
@@ -35,6 +39,10 @@ pub(super) fn arrange(old: Option<&Layout>, desired: &Desired) -> Vec<Member> {
     places
 }
 
+fn is_active(member: &Member) -> bool {
+    member.state == MemberState::Active
+}
+
 /// What becomes of a member, given what is desired of it; nothing is desired of one that shall go.
 fn succeed(member: &Member, desired: Option<&Member>, is_settled: bool) -> Member {
     let wanted = desired.map_or(MemberState::Leaving, |desired| desired.state);
@@ -56,23 +64,31 @@ fn succeed(member: &Member, desired: Option<&Member>, is_settled: bool) -> Membe
 /// The slots of the old layout in the terms of the new one.
 pub(super) struct Inherited<'a> {
     old: Option<&'a Layout>,
+    /// The layout whose slots are kept as far as they can be: the old one, or one before it that is gone back to.
+    base: Option<&'a Layout>,
     /// By position: who takes over what the node there owned; itself, unless it is replaced.
     heirs: Vec<u16>,
-    /// How often the number of partitions doubled.
-    doublings: u8,
+    partition_bits: u8,
 }
 
 impl<'a> Inherited<'a> {
-    pub(super) fn new(old: Option<&'a Layout>, new: &Layout, replacements: &BTreeMap<NodeId, NodeId>) -> Self {
+    pub(super) fn new(
+        old: Option<&'a Layout>,
+        former: Option<&'a Layout>,
+        new: &Layout,
+        replacements: &BTreeMap<NodeId, NodeId>,
+    ) -> Self {
         let positions: BTreeMap<NodeId, u16> = new.members.iter().map(|member| member.id).zip(0..).collect();
         let heir = |(at, member): (u16, &Member)| {
             let heir = replacements.get(&member.id).and_then(|heir| positions.get(heir));
             heir.copied().unwrap_or(at)
         };
+        let base = former.or(old);
         Self {
             old,
-            heirs: old.map_or_else(Vec::new, |old| (0..).zip(&old.members).map(heir).collect()),
-            doublings: old.map_or(0, |old| new.partition_bits - old.partition_bits),
+            base,
+            heirs: base.map_or_else(Vec::new, |base| (0..).zip(&base.members).map(heir).collect()),
+            partition_bits: new.partition_bits,
         }
     }
 
@@ -89,30 +105,51 @@ impl<'a> Inherited<'a> {
     /// The owners that a partition of the new layout had so far. Partitions are prefixes of identifiers, so halves of a divided
     /// one have its owners.
     pub(super) fn before(&self, partition: u32) -> impl Iterator<Item = u16> + Clone + '_ {
-        let owners = self.old.map(|old| old.owners(partition >> self.doublings));
-        owners.into_iter().flatten().map(|owner| owner.0)
+        self.owners_in(self.old, partition)
     }
 
-    /// The same with those who take the places of others instead of them.
+    /// Those who shall go on owning it if they can, with those who take the places of others instead of them.
     pub(super) fn owners(&self, partition: u32) -> impl Iterator<Item = u16> + Clone + '_ {
-        self.before(partition).map(|owner| self.heirs[usize::from(owner)])
+        self.owners_in(self.base, partition).map(|owner| self.heirs[usize::from(owner)])
     }
 
-    /// How many slots each member of the new layout would hold if nothing but replacements moved.
+    /// How many slots each member of the new layout would hold if all of them could.
     pub(super) fn held(&self, members: usize) -> Vec<u32> {
-        self.count(members, |owner| self.heirs[usize::from(owner)])
+        self.count(members, |partition| self.owners(partition))
     }
 
     /// How many slots each member of the new layout holds before anything moves.
     pub(super) fn held_before(&self, members: usize) -> Vec<u32> {
-        self.count(members, |owner| owner)
+        self.count(members, |partition| self.before(partition))
     }
 
-    fn count(&self, members: usize, holder: impl Fn(u16) -> u16) -> Vec<u32> {
+    /// The slots of the new layout where nothing that decides them has changed: the active nodes, with those who take the places of
+    /// others instead of them, their weights and zones, and the number of copies.
+    pub(super) fn carried_over(&self, new: &Layout) -> Option<Vec<u16>> {
+        let base = self.base.filter(|base| base.replicas == new.replicas)?;
+        let kept = base.members.iter().enumerate().filter(|(_, member)| is_active(member));
+        let kept: BTreeSet<_> =
+            kept.map(|(at, member)| (usize::from(self.heirs[at]), member.weight, member.zone.as_str())).collect();
+        let wanted = new.members.iter().enumerate().filter(|(_, member)| is_active(member));
+        let wanted: BTreeSet<_> = wanted.map(|(at, member)| (at, member.weight, member.zone.as_str())).collect();
+        if kept != wanted {
+            return None;
+        }
+        let replicas = usize::from(new.replicas);
+        let filled = |partition| self.owners(partition).chain(core::iter::repeat(SLOT_EMPTY)).take(replicas);
+        Some((0..new.partitions()).flat_map(filled).collect())
+    }
+
+    fn owners_in(&self, layout: Option<&'a Layout>, partition: u32) -> impl Iterator<Item = u16> + Clone + 'a {
+        let owners = layout.map(|layout| layout.owners(partition >> (self.partition_bits - layout.partition_bits)));
+        owners.into_iter().flatten().map(|owner| owner.0)
+    }
+
+    fn count<I: Iterator<Item = u16>>(&self, members: usize, owners: impl Fn(u32) -> I) -> Vec<u32> {
         let mut held = vec![0; members];
-        for partition in 0..self.old.map_or(0, Layout::partitions) {
-            for node in self.before(partition << self.doublings).map(&holder) {
-                held[usize::from(node)] += 1 << self.doublings;
+        if self.old.is_some() {
+            for node in (0..1 << self.partition_bits).flat_map(owners) {
+                held[usize::from(node)] += 1;
             }
         }
         held
