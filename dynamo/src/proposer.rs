@@ -169,7 +169,8 @@ impl Proposer {
             Phase::Pausing { until } if now >= *until => self.attempt(now, random, effects),
             Phase::Preparing(attempt, _) | Phase::Accepting(attempt, _) if now >= attempt.asked.after(RESEND_MS) => {
                 attempt.asked = now;
-                self.ask(effects);
+                // The silent ones may be dead, and those that refused this ballot may agree to the next.
+                if attempt.refused == 0 { self.ask(effects) } else { self.pause(now, random) }
             }
             Phase::Pausing { .. } | Phase::Preparing(..) | Phase::Accepting(..) | Phase::Done => {}
         }
@@ -291,10 +292,15 @@ impl Proposer {
         attempt.refused |= bit;
         self.round = self.round.max(higher.round);
         if electors - attempt.refused.count_ones() < majority {
-            self.overruled += 1;
-            let longest = PAUSE_MS.checked_shl(self.overruled).map_or(PAUSE_MS_MAX, |pause| pause.min(PAUSE_MS_MAX));
-            self.phase = Phase::Pausing { until: now.after(random % longest) };
+            self.pause(now, random);
         }
+    }
+
+    /// Lets whoever overruled this ballot come to an end before the next.
+    fn pause(&mut self, now: Tick, random: u64) {
+        let longest = (PAUSE_MS << self.overruled.min(16)).min(PAUSE_MS_MAX);
+        self.overruled += 1;
+        self.phase = Phase::Pausing { until: now.after(random % longest) };
     }
 
     fn decided(&mut self, bytes: &Bytes, effects: &mut Vec<Effect>) {
