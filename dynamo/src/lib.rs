@@ -7,7 +7,8 @@
 //! whatever shall happen goes out as effects. The server, the simulator and the tests drive the same machines.
 //!
 //! Imports run one way:
-//! `tick error ident hash <- layout planner version record context hlc <- quorum <- replica hint <- coordinator
+//! `tick error ident hash <- layout <- ring staging <- planner acceptor <- proposer`, and
+//! `layout version record context hlc <- quorum <- replica hint <- coordinator
 //! round <- exchange handoff rebuild <- steward`.
 #![no_std]
 #![forbid(unsafe_code)]
