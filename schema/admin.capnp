@@ -31,7 +31,8 @@ struct RingChange @0xaec50f93d6b27814 {
   # Whom it is about, 16 bytes; empty for changes of the whole ring or of a bucket.
   union {
     join @1 :Kv.Node;
-    # Shall become a member, with this zone, weight and these addresses.
+    # Shall become a member, with this zone, weight and these addresses. Of a node that replaces another, an empty zone and weight 0
+    # stand for the other's.
     leave @2 :Void;
     # Shall own nothing any more, and then leave.
     replace @3 :Data;
@@ -44,8 +45,18 @@ struct RingChange @0xaec50f93d6b27814 {
     partitionBits @9 :UInt8;
     lost @10 :Void;
     # The node's copies are given up: no quorum waits for them any more.
-    undo @11 :Void;
-    # Whatever was staged about `node`, or about this bucket, is not to be done after all.
+    undo @11 :UndoChange;
+    # Whatever was staged about this is not to be done after all.
+  }
+}
+
+struct UndoChange @0x8fd2c6a91e70b354 {
+  union {
+    node @0 :Void;
+    # The change's `node`.
+    bucket @1 :Text;
+    replicas @2 :Void;
+    partitionBits @3 :Void;
   }
 }
 
@@ -113,6 +124,8 @@ struct PlanReply @0xba7104e5c6f3d928 {
   # Nodes that did not answer: what was staged at them alone, and what they still move, is not known.
   bytes @7 :UInt64;
   # What the nodes that answered have on their disks.
+  problem @8 :Text;
+  # Why there is no plan although something is staged; empty where there is one. What was staged is staged all the same.
 }
 
 struct CommitRequest @0x9f5b60d3e82ca714 {

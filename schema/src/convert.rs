@@ -27,8 +27,10 @@ use bytes::Bytes;
 use dynamo::operation::{ErrorCode, Failure};
 
 pub use admin::{
-    Held, HintBacklog, INSPECT_BYTES_MAX, Inspection, Reap, RepairRun, RepairStatus, RepairTask, decode_inspect,
-    decode_reap, decode_reaped, encode_inspect, encode_reap, encode_reaped,
+    Commit, Decision, Extremes, Held, HintBacklog, HistoryEntry, INSPECT_BYTES_MAX, Inspection, PlanNode, PlanReport,
+    Reap, RepairRun, RepairStatus, RepairTask, Staging, TRANSFERS_MAX, Transfer, Transfers, decode_changes,
+    decode_drained, decode_history, decode_inspect, decode_reap, decode_reaped, encode_changes, encode_drained,
+    encode_history, encode_inspect, encode_reap, encode_reaped,
 };
 pub use failure::{decode_failure, decode_optional_failure, encode_failure, error_code};
 pub use header::{ReplyHeader, RequestHeader};

@@ -9,6 +9,7 @@ mod call;
 pub(crate) mod jobs;
 mod linger;
 mod refresh;
+mod reshaping;
 
 use std::{
     cell::{Cell, RefCell},

@@ -52,6 +52,7 @@ mod found;
 pub mod machine;
 mod many;
 mod node;
+pub mod operators;
 mod random;
 mod request;
 mod retry;

@@ -1,6 +1,8 @@
 //! One node of the cluster by itself: how it is, how its repairs stand, what it holds under a key. For operators and their
 //! tools; applications need none of it.
 
+mod reshaping;
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -13,6 +13,7 @@ pub mod holdings;
 pub mod jsonl;
 pub mod kv;
 pub mod local;
+pub mod node;
 pub mod notation;
 pub mod output;
 pub mod progress;
@@ -51,8 +52,10 @@ pub enum Command {
     Testkit(testkit::Testkit),
     /// Read and write keys.
     Kv(kv::Kv),
-    /// Show who owns what, and plan changes.
+    /// Show who owns what, and change it while the cluster serves.
     Ring(ring::Ring),
+    /// Prepare single nodes for a restart.
+    Node(node::Node),
     /// Show how every node of the cluster is.
     Status(status::Status),
     /// Show how repairs stand, or begin them at once.
@@ -75,6 +78,7 @@ impl Cli {
             Command::Testkit(testkit) => conclude(testkit.run()),
             Command::Kv(kv) => conclude(kv.run()),
             Command::Ring(ring) => conclude(ring.run()),
+            Command::Node(node) => conclude(node.run()),
             Command::Status(status) => conclude(status.run()),
             Command::Repair(repair) => conclude(repair.run()),
             Command::Reap(reap) => conclude(reap.run()),

@@ -1,6 +1,12 @@
-//! What operators ask of one node: how its repairs stand, what it holds under a key, and to reap a tombstone.
+//! What operators ask of one node: how its repairs stand, what it holds under a key, and to reap a tombstone. What they do with the
+//! ring stands in the files below.
 //!
 //! Names and states of tasks travel as text for people; nothing decides by them, so an unknown one is shown, not refused.
+
+mod change;
+mod commit;
+mod plan;
+mod transfers;
 
 use bytes::Bytes;
 use dynamo::{
@@ -17,6 +23,11 @@ use super::{
     sixteen, strict_text, too_large,
 };
 use crate::admin_capnp as wire;
+
+pub use change::{decode_changes, encode_changes};
+pub use commit::{Commit, Decision, HistoryEntry, decode_history, encode_history};
+pub use plan::{Extremes, PlanNode, PlanReport, Staging};
+pub use transfers::{TRANSFERS_MAX, Transfer, Transfers, decode_drained, encode_drained};
 
 /// Most tasks that are read: a node has four kinds of repair.
 const TASKS_MAX: usize = 64;
@@ -351,4 +362,22 @@ fn address(
         return Err(invalid("key", "0 bytes, but a key has 1 to 1024"));
     }
     Ok(Address::new(Bytes::from(bucket), key))
+}
+
+/// Sentences for people. A list that is too long is refused, not cut: whoever reads half of the warnings believes there are no others.
+fn lenient_texts(
+    field: &'static str,
+    list: capnp::Result<capnp::text_list::Reader<'_>>,
+) -> Result<Vec<String>, Failure> {
+    let list = list.map_err(|error| malformed(field, error))?;
+    if list.len() as usize > plan::SENTENCES_MAX {
+        return Err(too_large(field, plan::SENTENCES_MAX, list.len() as usize, "sentences"));
+    }
+    Ok(list.iter().map(lenient_text).collect())
+}
+
+fn set_texts(mut list: capnp::text_list::Builder<'_>, texts: &[String]) {
+    for (at, text) in (0..).zip(texts) {
+        list.set(at, text);
+    }
 }

@@ -187,7 +187,7 @@ fn choose_pages(asked: capnp::Result<primitive_list::Reader<'_, u32>>, page_coun
     chosen
 }
 
-fn encode_member(mut node: wire::node::Builder<'_>, member: &Member) {
+pub(super) fn encode_member(mut node: wire::node::Builder<'_>, member: &Member) {
     node.set_id(&member.id.0.to_be_bytes());
     node.set_name(&member.name);
     node.set_zone(&member.zone);
@@ -201,7 +201,7 @@ fn encode_member(mut node: wire::node::Builder<'_>, member: &Member) {
     }
 }
 
-fn decode_member(node: wire::node::Reader<'_>) -> Result<Member, Failure> {
+pub(super) fn decode_member(node: wire::node::Reader<'_>) -> Result<Member, Failure> {
     let addresses = node.get_addresses().map_err(|error| malformed("ring.nodes.addresses", error))?;
     if addresses.len() as usize > ADDRESSES_MAX {
         return Err(too_large("ring.nodes.addresses", ADDRESSES_MAX, addresses.len() as usize, "addresses"));
@@ -225,7 +225,11 @@ fn decode_member(node: wire::node::Reader<'_>) -> Result<Member, Failure> {
     })
 }
 
-fn encode_bucket(mut bucket: wire::bucket_properties::Builder<'_>, name: &str, properties: &BucketProperties) {
+pub(super) fn encode_bucket(
+    mut bucket: wire::bucket_properties::Builder<'_>,
+    name: &str,
+    properties: &BucketProperties,
+) {
     bucket.set_name(name);
     let consistency = Consistency { level: Some(properties.level), r: properties.r, w: properties.w, n: 0 };
     encode_consistency(bucket.reborrow().init_consistency(), &consistency);
@@ -235,7 +239,9 @@ fn encode_bucket(mut bucket: wire::bucket_properties::Builder<'_>, name: &str, p
     });
 }
 
-fn decode_bucket(bucket: wire::bucket_properties::Reader<'_>) -> Result<(String, BucketProperties), Failure> {
+pub(super) fn decode_bucket(
+    bucket: wire::bucket_properties::Reader<'_>,
+) -> Result<(String, BucketProperties), Failure> {
     let name = strict_text("ring.buckets.name", bucket.get_name())?;
     if !is_bucket_name(name.as_bytes()) {
         return Err(invalid("ring.buckets.name", "a name has 1 to 64 bytes of [A-Za-z0-9._-]"));

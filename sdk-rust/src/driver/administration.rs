@@ -76,7 +76,7 @@ impl Driver {
         .await
     }
 
-    async fn admin(self: &Rc<Self>, node: NodeId) -> Result<admin::Client, Error> {
+    pub(super) async fn admin(self: &Rc<Self>, node: NodeId) -> Result<admin::Client, Error> {
         let too_old = || Error::unsupported("the node is too old: it offers nothing to operators");
         self.capabilities(node).await?.admin.ok_or_else(too_old)
     }

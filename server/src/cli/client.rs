@@ -3,6 +3,7 @@
 mod failure;
 mod operators;
 mod receipt;
+mod reshaping;
 
 use std::{
     future::Future,
@@ -118,6 +119,8 @@ pub struct ScannedKey {
 /// A node, and what it says of itself or why it does not.
 #[derive(Debug)]
 pub struct NodeStatus {
+    /// Its place in the ring.
+    pub index: NodeIndex,
     /// Its name in the ring.
     pub name: String,
     /// Its address there.
@@ -248,13 +251,15 @@ impl Session {
         scan
     }
 
-    /// Asks every node of the ring how it is.
+    /// Asks every node of the ring how it is, but for those that are gone or given up for lost.
     pub async fn status(&self) -> Vec<NodeStatus> {
         let layout = self.layout();
-        join_all((0..).zip(&layout.members).map(|(at, member)| async move {
-            let node = self.client.node(NodeIndex(at));
+        let present = self.present().into_iter().filter_map(|index| Some((index, layout.member(index)?)));
+        join_all(present.map(|(index, member)| async move {
+            let node = self.client.node(index);
             let (answer, repair) = futures_util::future::join(node.status(), node.repair_status()).await;
             NodeStatus {
+                index,
                 name: member.name.clone(),
                 address: member.addresses.join(" "),
                 answer: answer.map_err(Failure::from),

@@ -7,6 +7,8 @@ use clap::{Args, Subcommand};
 
 use super::exit::{CommandError, Exit};
 
+pub(super) use status::no_node;
+
 /// Show how repairs stand, or begin them at once.
 #[derive(Debug, Args)]
 pub struct Repair {

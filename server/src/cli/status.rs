@@ -142,7 +142,10 @@ fn hints(nodes: &[NodeStatus]) -> Rows {
         for peer in kept(node) {
             rows.push([
                 node.name.clone(),
-                nodes.get(usize::from(peer.node.0)).map_or_else(|| "?".to_owned(), |target| target.name.clone()),
+                nodes
+                    .iter()
+                    .find(|node| node.index == peer.node)
+                    .map_or_else(|| "?".to_owned(), |target| target.name.clone()),
                 output::grouped(peer.hints),
                 output::bytes(peer.hint_bytes),
             ]);

@@ -21,14 +21,15 @@ pub struct Answer<T> {
 }
 
 impl Session {
-    /// The nodes of the ring, or those of these names; an unknown name is returned as the error.
+    /// The nodes of the ring that are not gone or given up for lost, or those of these names; an unknown name is returned as the error.
     pub fn nodes(&self, names: &[String]) -> Result<Vec<NodeIndex>, String> {
-        let layout = self.layout();
-        let all = || (0..).zip(&layout.members).map(|(at, member)| (NodeIndex(at), &member.name));
+        let present = self.present();
         if names.is_empty() {
-            return Ok(all().map(|(index, _)| index).collect());
+            return Ok(present);
         }
-        let find = |name: &String| all().find(|(_, known)| *known == name).map(|(index, _)| index);
+        let layout = self.layout();
+        let is_named = |index: &NodeIndex, name: &str| layout.member(*index).is_some_and(|member| member.name == name);
+        let find = |name: &String| present.iter().copied().find(|index| is_named(index, name));
         names.iter().map(|name| find(name).ok_or_else(|| name.clone())).collect()
     }
 
@@ -53,7 +54,7 @@ impl Session {
         Ok(self.client.node(node).reap(key.bucket, key.key.clone(), digest).await?)
     }
 
-    async fn ask<T, F>(&self, nodes: &[NodeIndex], question: impl Fn(quorate::Node) -> F) -> Vec<Answer<T>>
+    pub(super) async fn ask<T, F>(&self, nodes: &[NodeIndex], question: impl Fn(quorate::Node) -> F) -> Vec<Answer<T>>
     where
         F: Future<Output = Result<T, quorate::Error>>,
     {

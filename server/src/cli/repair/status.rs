@@ -48,7 +48,7 @@ impl Status {
 }
 
 /// There is no such node.
-pub(super) fn no_node(name: &str) -> CommandError {
+pub(in crate::cli) fn no_node(name: &str) -> CommandError {
     CommandError::usage(format!("the ring has no node {name}")).next("quorate ring show")
 }
 

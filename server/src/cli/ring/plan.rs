@@ -1,4 +1,5 @@
-//! `quorate ring plan`: what the planner would make of a list of nodes, or of changes to one, without touching anything.
+//! `quorate ring plan`: what the staged changes would do; or, without a cluster or beside it, what the planner would make of a list
+//! of nodes, or of changes to one. Nothing is touched.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -13,10 +14,12 @@ use serde_json::{Value, json};
 use super::{
     CLUSTER_IMAGINED,
     members::{self, Changes, Configured, NodeArgument, WeightArgument},
+    names::Names,
+    proposal,
 };
 use crate::cli::{
     arguments::Cluster,
-    client,
+    client::{self, Session},
     exit::{CommandError, Exit},
     output::{self, Column, Output, Rows},
 };
@@ -27,16 +30,21 @@ const REPLICAS_DEFAULT: u8 = 3;
 /// Most nodes that a table lists; of more, only the summary is shown.
 const ROWS_MAX: usize = 100;
 
-/// Show what the planner would make of a list of nodes, or of changes to one. Nothing is changed anywhere.
+/// Show what the staged changes would do, and how to have it done. Nothing is changed anywhere.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "With --node, --config or --live it shows what the planner would make of a list of nodes, staged or not.
+
+Examples:
+  quorate ring plan
   quorate ring plan --node n1,zone=a --node n2,zone=b --node n3,zone=c,weight=200
   quorate ring plan --node count=34,zone=a --node count=33,zone=b --node count=33,zone=c --replicas 3
   quorate ring plan --config node.toml --add n4,zone=d
-  quorate ring plan --live --leave n2 --reweight n1=300")]
+  quorate ring plan --live --leave n2 --reweight n1=300"
+)]
 pub(super) struct PlanCommand {
     /// A node: name=n1,zone=a,weight=200, or count=10,zone=a for several. Without them, the weight is 100 and the zone the node's own.
-    #[arg(long = "node", value_name = "NODE", required_unless_present_any = ["config", "live"])]
+    #[arg(long = "node", value_name = "NODE")]
     nodes: Vec<NodeArgument>,
 
     /// Take the nodes from the [cluster] table of a node's configuration file.
@@ -87,8 +95,11 @@ struct Base {
 impl PlanCommand {
     /// Carries out the command.
     pub(super) fn run(self) -> Result<Exit, CommandError> {
+        if !self.live && self.config.is_none() && self.nodes.is_empty() {
+            return self.staged();
+        }
         let base = self.base()?;
-        let changes = Changes { add: &self.add, leave: &self.leave, remove: &self.remove, reweight: &self.reweight };
+        let changes = self.changes();
         let replicas = self.replicas.unwrap_or(base.replicas);
         let members = changes.apply(&base.cluster_name, &base.members)?;
         let old = match (base.layout, changes.is_empty()) {
@@ -103,6 +114,26 @@ impl PlanCommand {
             Output::Json => output::print_json(&as_json(&plan))?,
         }
         Ok(Exit::Done)
+    }
+
+    /// What is staged in the cluster, and what it would do.
+    fn staged(self) -> Result<Exit, CommandError> {
+        if !self.changes().is_empty() || self.replicas.is_some() || self.partition_bits.is_some() {
+            return Err(CommandError::usage("these are changes to a list of nodes: --live takes that of the cluster")
+                .next("the same with --live, or quorate ring stage, which the cluster remembers"));
+        }
+        client::block_on(async {
+            let session = Session::connect(&self.cluster).await?;
+            let staging = session.staging().await;
+            session.close().await;
+            let staging = staging?;
+            let names = Names::new(&session.layout(), &staging.staged);
+            proposal::print(self.cluster.form.output, &staging, &names)
+        })
+    }
+
+    fn changes(&self) -> Changes<'_> {
+        Changes { add: &self.add, leave: &self.leave, remove: &self.remove, reweight: &self.reweight }
     }
 
     fn base(&self) -> Result<Base, CommandError> {
@@ -260,11 +291,11 @@ fn moves(plan: &Plan) -> String {
     )
 }
 
-fn above(ratio: f64) -> f64 {
+pub(super) fn above(ratio: f64) -> f64 {
     (ratio - 1.0) * 100.0
 }
 
-fn percent(part: u64, whole: u64) -> f64 {
+pub(super) fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
 }
 

@@ -27,16 +27,57 @@ impl Show {
             Output::Table => {
                 table(&layout).print()?;
                 output::print_line(format_args!(
-                    "\nepoch {}, {} partitions, {} owners each",
+                    "\nepoch {}, {} partitions, {} owners each; {} decide about changes",
                     layout.epoch,
                     output::grouped(u64::from(layout.partitions())),
-                    layout.replicas
+                    layout.replicas.min(active(&layout)),
+                    electors(&layout),
                 ))?;
+                if layout.replicas > active(&layout) {
+                    output::print_line(format_args!(
+                        "warning: a key shall have {} owners, and there are fewer nodes; quorate serve --join adds one",
+                        layout.replicas
+                    ))?;
+                }
+                let changed = changed(&layout);
+                if changed > 0 {
+                    output::print_line(format_args!(
+                        "{} partitions had other owners before this epoch; quorate ring transfers shows whether they still move",
+                        output::grouped(changed)
+                    ))?;
+                }
             }
             Output::Json => output::print_json(&as_json(&layout))?,
         }
         Ok(Exit::Done)
     }
+}
+
+/// What the map wants of a node, in a word.
+fn state_word(state: MemberState) -> &'static str {
+    match state {
+        MemberState::Active => "active",
+        MemberState::Leaving => "leaving",
+        MemberState::Lost => "lost",
+        MemberState::Gone => "gone",
+    }
+}
+
+/// How many nodes own partitions.
+fn active(layout: &Layout) -> u8 {
+    let active = layout.members.iter().filter(|member| member.state == MemberState::Active).count();
+    u8::try_from(active).unwrap_or(u8::MAX)
+}
+
+/// The names of those who decide the next epoch.
+fn electors(layout: &Layout) -> String {
+    let names = layout.electors.iter().filter_map(|elector| layout.member(*elector));
+    names.map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Partitions whose former owners were not known to be retired when the layout was agreed upon.
+fn changed(layout: &Layout) -> u64 {
+    (0..layout.partitions()).filter(|partition| !layout.spans.of(*partition).is_settled()).count() as u64
 }
 
 /// How many partitions each node owns, and how many of them it coordinates by default.
@@ -66,9 +107,13 @@ pub(crate) fn table(layout: &Layout) -> Rows {
         Column::Number("SHARE"),
     ]);
     for (member, (owned, coordinated)) in layout.members.iter().zip(loads) {
-        let leaving = if member.state == MemberState::Leaving { " (leaving)" } else { "" };
         rows.push([
-            format!("{}{leaving}", member.name),
+            match member.state {
+                MemberState::Active => member.name.clone(),
+                MemberState::Leaving | MemberState::Lost | MemberState::Gone => {
+                    format!("{} ({})", member.name, state_word(member.state))
+                }
+            },
             member.addresses.join(" "),
             member.zone.clone(),
             member.weight.to_string(),
@@ -94,7 +139,9 @@ fn as_json(layout: &Layout) -> Value {
                 "zone": member.zone,
                 "weight": member.weight,
                 "addresses": member.addresses,
+                "state": state_word(member.state),
                 "leaving": member.state == MemberState::Leaving,
+                "elector": layout.electors.iter().any(|elector| layout.member(*elector) == Some(member)),
                 "partitions": owned,
                 "coordinated": coordinated,
                 "share": share(owned, slots) / 100.0,
@@ -108,6 +155,7 @@ fn as_json(layout: &Layout) -> Value {
         "partition_bits": layout.partition_bits,
         "partitions": layout.partitions(),
         "replicas": layout.replicas,
+        "unsettled_at_decision": changed(layout),
         "nodes": nodes,
     })
 }

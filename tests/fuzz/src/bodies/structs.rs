@@ -73,6 +73,16 @@ const DECODERS: &[Decoder] = &[
     |message| tried(convert::Inspection::decode(message.get_root::<admin_capnp::inspect_reply::Reader<'_>>()?)),
     |message| tried(convert::decode_reap(message.get_root::<admin_capnp::reap_request::Reader<'_>>()?)),
     |message| tried(convert::decode_reaped(message.get_root::<admin_capnp::reap_reply::Reader<'_>>()?)),
+    |message| {
+        let request = message.get_root::<admin_capnp::stage_request::Reader<'_>>()?;
+        tried(convert::decode_changes(request.get_changes()?))
+    },
+    |message| tried(convert::Staging::decode(message.get_root::<admin_capnp::plan_reply::Reader<'_>>()?)),
+    |message| tried(convert::Commit::decode(message.get_root::<admin_capnp::commit_request::Reader<'_>>()?)),
+    |message| tried(convert::Decision::decode(message.get_root::<admin_capnp::commit_reply::Reader<'_>>()?)),
+    |message| tried(convert::decode_history(message.get_root::<admin_capnp::history_reply::Reader<'_>>()?)),
+    |message| tried(convert::Transfers::decode(message.get_root::<admin_capnp::transfers_reply::Reader<'_>>()?)),
+    |message| tried(convert::decode_drained(message.get_root::<admin_capnp::drain_reply::Reader<'_>>()?)),
 ];
 
 /// What came of it, which nobody wants to know.
