@@ -1,0 +1,101 @@
+//! What an operator's plan rests on: the changes that are staged anywhere, and what the nodes say of themselves. Every node is
+//! asked at once; one that does not answer is named, never waited for.
+
+use std::{sync::Arc, time::Duration};
+
+use dynamo::{
+    layout::{Layout, Member, NodeIndex},
+    operation::Failure,
+    staging::Staged,
+};
+use futures_util::{StreamExt, stream};
+use schema::convert::StageReply;
+use tokio::time::timeout;
+
+use super::{peers::Peers, staged::staging_failure};
+use crate::node::Node;
+
+/// How long a node may take to say what it has staged, connecting included.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Nodes that are asked at the same time: few enough connections for any node, and a thousand nodes are through in seconds.
+const ASKED_TOGETHER_MAX: usize = 64;
+
+/// What the nodes of the ring said.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    /// The join of all staged changes.
+    pub(crate) staged: Staged,
+    /// What every node that answered says of itself, this one included.
+    pub(crate) answers: Vec<(NodeIndex, StageReply)>,
+    /// The names of those that did not answer.
+    pub(crate) away: Vec<String>,
+}
+
+impl Gathered {
+    /// The newest epoch that anybody knows.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.answers.iter().map(|(_, answer)| answer.epoch).max().unwrap_or(0)
+    }
+
+    /// Bytes on the disks of all that answered.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.answers.iter().map(|(_, answer)| answer.bytes).sum()
+    }
+
+    /// Whether it is certain that under this layout nothing moves any more. For a partition the word of one of its owners is
+    /// enough: a node calls a partition settled when it durably knows that all but the newest configuration are retired. And nobody
+    /// who answers may have anything left to hand over, or it would lose its place before it has.
+    pub(crate) fn is_settled(&self, layout: &Layout) -> bool {
+        let done = |answer: &StageReply| answer.epoch == layout.epoch && answer.unsettled == 0;
+        let vouches = |node: NodeIndex| self.answers.iter().any(|(index, answer)| *index == node && done(answer));
+        self.answers.iter().all(|(_, answer)| done(answer))
+            && (0..layout.partitions())
+                .filter(|partition| !layout.spans.of(*partition).is_settled())
+                .all(|partition| layout.owners(partition).any(vouches))
+    }
+
+    /// Partitions that still move, as far as one node alone knows.
+    pub(crate) fn moving(&self) -> u32 {
+        self.answers.iter().map(|(_, answer)| answer.unsettled).max().unwrap_or(0)
+    }
+}
+
+/// Asks all nodes, tells them what is staged here, and keeps what they have.
+pub(crate) async fn gather(node: &Arc<Node>, peers: &Peers) -> Result<Gathered, Failure> {
+    let mine = node.staged()?;
+    let known = node.known();
+    let bytes = mine.encode();
+    let asked: Vec<(NodeIndex, &Member)> =
+        known.others().filter(|(_, member)| super::is_asked(member.state)).collect();
+    let answers = stream::iter(asked)
+        .map(|(index, member)| {
+            let answer = timeout(ANSWER_TIMEOUT, peers.stage(member, &bytes));
+            async move { (index, member, answer.await) }
+        })
+        .buffer_unordered(ASKED_TOGETHER_MAX)
+        .collect::<Vec<_>>()
+        .await;
+    let mut gathered = Gathered { staged: mine, answers: Vec::new(), away: Vec::new() };
+    gathered.answers.extend(known.me.map(|me| (me, node.stage_reply(&gathered.staged))));
+    let mut is_news = false;
+    for (index, member, answer) in answers {
+        match answer {
+            Ok(Ok(answer)) => {
+                let theirs = Staged::decode(&answer.changes).map_err(|error| staging_failure(&member.name, &error))?;
+                is_news |= gathered.staged.join(&theirs);
+                gathered.answers.push((index, answer));
+            }
+            Ok(Err(failure)) => {
+                tracing::debug!(node = member.name, why = %failure.message, "did not say what it has staged");
+                gathered.away.push(member.name.clone());
+            }
+            Err(_) => gathered.away.push(member.name.clone()),
+        }
+    }
+    gathered.away.sort_unstable();
+    if is_news {
+        gathered.staged = node.join_staged(&gathered.staged)?;
+    }
+    Ok(gathered)
+}

@@ -1,0 +1,183 @@
+//! From what is staged to what an operator reads before the commit: the plan in numbers, and what to think of first.
+
+use std::{sync::Arc, time::Duration};
+
+use dynamo::{
+    layout::{Layout, Member, MemberState},
+    operation::{ErrorCode, Failure},
+    planner::{Balance, Plan, PlanError, plan_change},
+};
+use futures_util::future::join_all;
+use schema::convert::{Extremes, PlanNode, PlanReport, Staging};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    gathering::{Gathered, gather},
+    is_asked,
+    peers::Peers,
+};
+use crate::node::Node;
+
+/// How long a newcomer's address may take to accept a connection before the plan says that it does not.
+const KNOCK_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Newcomers that are looked at; whoever adds more at once hears only of these.
+const KNOCKS_MAX: usize = 64;
+
+/// What is staged in the cluster, and what it would do.
+pub(crate) async fn staging(node: &Arc<Node>) -> Result<Staging, Failure> {
+    let peers = Peers::new(Arc::clone(node));
+    let gathered = gather(node, &peers).await?;
+    let layout = node.layout();
+    let mut staging = Staging {
+        epoch: layout.epoch,
+        staged: gathered.staged.pending(&layout),
+        plan: None,
+        moving: gathered.moving(),
+        away: gathered.away.clone(),
+        bytes: gathered.bytes(),
+        problem: String::new(),
+    };
+    match planned(&layout, &gathered).await {
+        Ok(plan) => staging.plan = Some(report(&layout, &gathered, &plan, warnings(&layout, &gathered, &plan).await)),
+        Err(PlanError::NothingStaged) => {}
+        Err(error) => staging.problem = error.to_string(),
+    }
+    Ok(staging)
+}
+
+/// The plan of what was gathered. Planning for thousands of nodes takes a while, and this thread has other things to do.
+pub(crate) async fn planned(layout: &Arc<Layout>, gathered: &Gathered) -> Result<Plan, PlanError> {
+    plan_with(layout, gathered, gathered.is_settled(layout)).await
+}
+
+/// The same, taking it for settled or not.
+pub(crate) async fn plan_with(layout: &Arc<Layout>, gathered: &Gathered, is_settled: bool) -> Result<Plan, PlanError> {
+    let (layout, staged) = (Arc::clone(layout), gathered.staged.clone());
+    let planning = tokio::task::spawn_blocking(move || plan_change(&layout, &staged, is_settled));
+    planning.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+/// Why there is no plan, to whoever wants to commit one.
+pub(crate) fn no_plan(error: &PlanError) -> Failure {
+    Failure::with_message(ErrorCode::InvalidRequest, error.to_string())
+}
+
+fn report(old: &Layout, gathered: &Gathered, plan: &Plan, warnings: Vec<String>) -> PlanReport {
+    let (layout, summary) = (&plan.layout, &plan.summary);
+    let nodes = layout.members.iter().zip(&summary.nodes).map(|(member, node)| PlanNode {
+        name: member.name.clone(),
+        zone: member.zone.clone(),
+        weight: member.weight,
+        state: state_word(member.state).to_owned(),
+        before: node.before,
+        after: node.partitions,
+        gained: node.gained,
+        ideal: node.ideal,
+    });
+    PlanReport {
+        epoch: layout.epoch,
+        hash: plan.hash(),
+        partition_bits: layout.partition_bits,
+        replicas: layout.replicas,
+        slots: summary.slots,
+        moved: summary.moved,
+        moved_bound: summary.moved_lower_bound,
+        moved_bytes: moved_bytes(old, gathered, plan),
+        balance: extremes(summary.balance),
+        balance_before: extremes(summary.balance_before.unwrap_or(summary.balance)),
+        balance_by_weight: extremes(summary.balance_by_weight),
+        below_quorum: summary.below_quorum,
+        orphaned: summary.orphaned,
+        nodes: nodes.collect(),
+        warnings,
+    }
+}
+
+/// About how many bytes move: as many copies of partitions as move, each of the size that a copy has on the average at the nodes
+/// that answered. Keys spread evenly over partitions, so copies are about equally large.
+fn moved_bytes(old: &Layout, gathered: &Gathered, plan: &Plan) -> u64 {
+    let answered = |owner| gathered.answers.iter().any(|(index, _)| *index == owner);
+    let copies = (0..old.partitions()).flat_map(|partition| old.owners(partition)).filter(|owner| answered(*owner));
+    let doublings = plan.layout.partition_bits.saturating_sub(old.partition_bits);
+    let copies = (copies.count() as u128) << doublings;
+    let moved = u128::from(gathered.bytes()) * u128::from(plan.summary.moved);
+    u64::try_from(moved.checked_div(copies).unwrap_or(0)).unwrap_or(u64::MAX)
+}
+
+/// What an operator should know before the commit.
+async fn warnings(old: &Layout, gathered: &Gathered, plan: &Plan) -> Vec<String> {
+    let layout = &plan.layout;
+    let mut warnings = Vec::new();
+    let active: Vec<&Member> = layout.members.iter().filter(|member| member.state == MemberState::Active).collect();
+    if active.len() < usize::from(layout.replicas) {
+        warnings.push(format!(
+            "a key shall have {} owners, and there are only {} nodes: it has as many until more join",
+            layout.replicas,
+            active.len()
+        ));
+    }
+    let mut zones: Vec<&str> = active.iter().map(|member| member.zone.as_str()).collect();
+    zones.sort_unstable();
+    zones.dedup();
+    if zones.len() > 1 && zones.len() < usize::from(layout.replicas).min(active.len()) {
+        warnings.push(format!(
+            "there are {} zones for {} owners of a key: two of them share one, and may fail together",
+            zones.len(),
+            layout.replicas
+        ));
+    }
+    if active.len() == 2 {
+        warnings.push("with two nodes a majority is both: operations at quorum fail while either is away".to_owned());
+    }
+    let silent = |member: &Member| gathered.away.contains(&member.name);
+    for member in &old.members {
+        let after = layout.members.iter().find(|after| after.id == member.id).map(|after| after.state);
+        match after {
+            Some(MemberState::Lost) if is_asked(member.state) && !silent(member) => warnings.push(format!(
+                "{} answers, and its copies are given up all the same: what only it has is lost",
+                member.name
+            )),
+            Some(MemberState::Active) if silent(member) => {
+                warnings.push(format!("{} does not answer: what it is to get it gets when it does", member.name));
+            }
+            _ => {}
+        }
+    }
+    let electors = old.electors.iter().filter_map(|elector| old.member(*elector));
+    let missing: Vec<&str> =
+        electors.clone().filter(|member| silent(member)).map(|member| member.name.as_str()).collect();
+    if missing.len() * 2 >= old.electors.len() {
+        warnings.push(format!(
+            "{} do not answer, and without a majority of the electors nothing can be committed",
+            missing.join(", ")
+        ));
+    }
+    warnings.extend(unreachable_newcomers(old, layout).await);
+    warnings
+}
+
+/// The newcomers at whose addresses nobody listens.
+async fn unreachable_newcomers(old: &Layout, new: &Layout) -> Vec<String> {
+    let newcomers = new.members.iter().filter(|member| old.index_of(member.id).is_none()).take(KNOCKS_MAX);
+    let knocks = newcomers.map(|member| async move {
+        let addresses = member.addresses.iter().map(|address| timeout(KNOCK_TIMEOUT, TcpStream::connect(address)));
+        let is_there = join_all(addresses).await.iter().any(|knock| matches!(knock, Ok(Ok(_))));
+        let addresses = member.addresses.join(" and ");
+        (!is_there).then(|| format!("{} does not answer at {addresses}: nothing moves there until it does", member.name))
+    });
+    join_all(knocks).await.into_iter().flatten().collect()
+}
+
+fn extremes(balance: Balance) -> Extremes {
+    Extremes { max: balance.max, min: balance.min }
+}
+
+fn state_word(state: MemberState) -> &'static str {
+    match state {
+        MemberState::Active => "active",
+        MemberState::Leaving => "leaving",
+        MemberState::Lost => "lost",
+        MemberState::Gone => "gone",
+    }
+}

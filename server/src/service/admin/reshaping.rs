@@ -1,0 +1,116 @@
+//! What operators do with the ring: staging, planning and committing changes, looking at those that were committed and at the data
+//! that moves, and draining this node. The work is [`crate::ring`]'s.
+
+use std::sync::Arc;
+
+use dynamo::{
+    layout::Layout,
+    operation::{ErrorCode, Failure},
+    staging::{Change, Subject},
+};
+use schema::convert::{HistoryEntry, Staging, Transfer, Transfers};
+
+use crate::{
+    node::Node,
+    ring::{planning, words},
+};
+
+/// Stages changes and says what they would do.
+pub(super) async fn stage(node: &Arc<Node>, changes: Vec<Change>) -> Result<Staging, Failure> {
+    let layout = node.layout();
+    changes.iter().try_for_each(|change| check(&layout, change))?;
+    let taker = Arc::clone(node);
+    unblocked(move || taker.stage(changes)).await?;
+    planning::staging(node).await
+}
+
+/// Forgets everything that is staged at the nodes that can be reached.
+pub(super) async fn clear(node: &Arc<Node>) -> Result<Staging, Failure> {
+    // First what others have: what nobody here knows of can't be forgotten.
+    planning::staging(node).await?;
+    let taker = Arc::clone(node);
+    unblocked(move || taker.clear_staged()).await?;
+    planning::staging(node).await
+}
+
+/// The layouts that this node remembers, the oldest first.
+pub(super) async fn history(node: &Arc<Node>) -> Result<Vec<HistoryEntry>, Failure> {
+    let reader = Arc::clone(node);
+    unblocked(move || read_history(&reader)).await
+}
+
+/// The partitions that move to or from this node.
+pub(super) fn transfers(node: &Node) -> Transfers {
+    let progress = node.steward.progress();
+    let known = node.known();
+    let name = |peer| known.layout().member(peer).map_or_else(String::new, |member| member.name.clone());
+    Transfers {
+        epoch: known.ring.epoch(),
+        coming: progress.coming,
+        going: progress.going,
+        unsettled: progress.unsettled,
+        bytes_in: progress.bytes_in,
+        bytes_per_second: progress.bytes_per_second,
+        transfers: Vec::new(),
+        throttle: node.steward.status(node).throttle,
+    }
+}
+
+/// What nobody can want, whatever else is staged. Whether all of it together makes a layout, the plan says.
+fn check(layout: &Layout, change: &Change) -> Result<(), Failure> {
+    let refused = |message: String| Err(Failure::with_message(ErrorCode::InvalidRequest, message));
+    match change {
+        Change::Reweight { weight: 0, .. } => refused("weight: 0, and a node weighs at least 1; nothing was staged".to_owned()),
+        Change::PartitionBits(bits) if *bits < layout.partition_bits => refused(format!(
+            "there are 2^{} partitions, and they can be divided but not joined to 2^{bits}; nothing was staged",
+            layout.partition_bits
+        )),
+        Change::Leave(node) | Change::Lost(node) if layout.index_of(*node).is_none() => {
+            refused(format!("the ring has no node {node}; nothing was staged"))
+        }
+        Change::Join(_)
+        | Change::Leave(_)
+        | Change::Replace { .. }
+        | Change::Lost(_)
+        | Change::Reweight { .. }
+        | Change::Zone { .. }
+        | Change::Addresses { .. }
+        | Change::Bucket { .. }
+        | Change::Replicas(_)
+        | Change::PartitionBits(_)
+        | Change::Undo(Subject::Node(_) | Subject::Bucket(_) | Subject::Replicas | Subject::PartitionBits) => Ok(()),
+    }
+}
+
+fn read_history(node: &Node) -> Result<Vec<HistoryEntry>, Failure> {
+    let unreadable = |problem: &dyn std::fmt::Display| {
+        Failure::with_message(ErrorCode::Internal, format!("the layouts stored here can't be read: {problem}"))
+    };
+    let mut entries = Vec::new();
+    let mut before: Option<Layout> = None;
+    for (epoch, bytes) in node.store.layouts().map_err(|error| unreadable(&error))? {
+        let layout = Layout::decode(&bytes).map_err(|error| unreadable(&error))?;
+        let parent = before.as_ref().filter(|before| before.epoch + 1 == layout.epoch);
+        entries.push(HistoryEntry {
+            epoch,
+            hash: layout.hash(),
+            learned_ms: node.store.layout_learned_ms(epoch).filter(|learned_ms| *learned_ms > 0),
+            nodes: words::nodes(&layout),
+            partition_bits: layout.partition_bits,
+            replicas: layout.replicas,
+            changes: words::changes(parent, &layout),
+            changed_partitions: if epoch > 1 { words::changed_partitions(&layout) } else { 0 },
+        });
+        before = Some(layout);
+    }
+    Ok(entries)
+}
+
+/// Does what waits for the disk elsewhere: this thread has clients to serve.
+async fn unblocked<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Failure::with_message(ErrorCode::Internal, error.to_string())))
+}
