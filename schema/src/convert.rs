@@ -8,6 +8,7 @@
 //! So a batch of 1,024 gets costs a handful of allocations, and its memory lives as long as any slice of it.
 
 mod admin;
+mod ballot;
 mod failure;
 mod gather;
 mod header;
@@ -32,6 +33,7 @@ pub use admin::{
     decode_drained, decode_history, decode_inspect, decode_reap, decode_reaped, encode_changes, encode_drained,
     encode_history, encode_inspect, encode_reap, encode_reaped,
 };
+pub use ballot::{BALLOT_LAYOUT_BYTES_MAX, BallotRequest, decode_ballot_answer, encode_ballot_answer};
 pub use failure::{decode_failure, decode_optional_failure, encode_failure, error_code};
 pub use header::{ReplyHeader, RequestHeader};
 pub use hello::{HelloReply, HelloRequest, NodeLimits, PeerIntroduction, Role, decode_positions, encode_positions};

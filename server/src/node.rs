@@ -7,6 +7,7 @@
 mod acquaintances;
 mod budgets;
 mod deciding;
+mod draining;
 mod error;
 mod founding;
 mod gauges;
@@ -18,7 +19,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -37,7 +38,7 @@ use crate::{
     config::Config,
     counters::Counters,
     gossip::{Board, News},
-    ring::Wishes,
+    ring::{StagedHere, Vote, Wishes},
     service::Backlog,
     steward,
     store::{Store, StoreConfig},
@@ -132,6 +133,12 @@ pub(crate) struct Node {
     has_failed: watch::Sender<bool>,
     /// Which layouts are to be fetched.
     pub(crate) wishes: Wishes,
+    /// The changes of the ring that are staged here.
+    pub(crate) staged_here: StagedHere,
+    /// What it has promised as an elector.
+    pub(crate) vote: Vote,
+    /// An operator drained it.
+    sends_clients_away: AtomicBool,
     /// Why another node refused this one for good.
     refusal: OnceLock<String>,
 }
@@ -186,6 +193,9 @@ impl Node {
             stage: watch::Sender::new(Stage::Serving),
             has_failed: watch::Sender::new(false),
             wishes: Wishes::default(),
+            staged_here: StagedHere::default(),
+            vote: Vote::default(),
+            sends_clients_away: AtomicBool::new(false),
             refusal: OnceLock::new(),
             known: watch::Sender::new(Arc::new(known)),
             deciding: Mutex::new(()),
@@ -323,7 +333,7 @@ impl Node {
     async fn drained(&self) {
         let until = Instant::now() + Duration::from_millis(u64::from(self.config.deadlines.drain_ms));
         loop {
-            let in_flight: u64 = self.counters.iter().map(|counters| counters.operations_in_flight.read()).sum();
+            let in_flight = self.operations_in_flight();
             if in_flight == 0 {
                 return;
             }

@@ -3,8 +3,29 @@
 //! [`crate::steward`].
 
 pub(crate) mod adopting;
+pub(crate) mod committing;
+mod electing;
+mod gathering;
 pub(crate) mod peers;
+pub(crate) mod planning;
+mod proposing;
 pub(crate) mod pulling;
+mod staged;
 mod wishes;
+pub(crate) mod words;
 
-pub(crate) use self::wishes::Wishes;
+use dynamo::layout::MemberState;
+
+pub(crate) use self::{
+    electing::Vote,
+    staged::{StagedHere, staging_failure},
+    wishes::Wishes,
+};
+
+/// Whether a node in this state is asked what concerns the ring: one that is given up for lost, or gone, has no say.
+fn is_asked(state: MemberState) -> bool {
+    match state {
+        MemberState::Active | MemberState::Leaving => true,
+        MemberState::Lost | MemberState::Gone => false,
+    }
+}

@@ -55,6 +55,18 @@ impl<'d> Arrival<'d> {
         self.driver.now().after(u64::from(budget_ms))
     }
 
+    /// Refuses what clients bring while the node drains, or an operator drained it. What other nodes forward is taken as long as it
+    /// serves: they do not know, and their clients would pay for it.
+    fn check_welcome(&self, hops: u8) -> Result<(), Failure> {
+        if hops == 0 && self.driver.node.refuses_clients() {
+            return Err(Failure::new(
+                ErrorCode::ShuttingDown,
+                "this node is being drained for a restart; nothing was done, ask another one",
+            ));
+        }
+        self.check_serving()
+    }
+
     /// Refuses what is new while the node drains.
     fn check_serving(&self) -> Result<(), Failure> {
         if self.driver.node.is_draining() {

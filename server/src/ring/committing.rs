@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::{
     gathering::{Gathered, gather},
     peers::Peers,
-    planning::{no_plan, planned, plan_with},
+    planning::{no_plan, plan_with, planned},
     proposing::propose,
     words,
 };
@@ -78,7 +78,8 @@ async fn same_plan(layout: &Arc<Layout>, gathered: &Gathered, commit: &Commit) -
         return Ok(plan);
     }
     let now = u128::from_be_bytes(plan.hash());
-    let mut message = format!("what is staged makes another plan now, {now:032x}; nothing was done: look at the plan again");
+    let mut message =
+        format!("what is staged makes another plan now, {now:032x}; nothing was done: look at the plan again");
     if !gathered.away.is_empty() {
         message.push_str(&format!(" (no answer from {})", gathered.away.join(", ")));
     }

@@ -66,8 +66,7 @@ pub(crate) async fn gather(node: &Arc<Node>, peers: &Peers) -> Result<Gathered, 
     let mine = node.staged()?;
     let known = node.known();
     let bytes = mine.encode();
-    let asked: Vec<(NodeIndex, &Member)> =
-        known.others().filter(|(_, member)| super::is_asked(member.state)).collect();
+    let asked: Vec<(NodeIndex, &Member)> = known.others().filter(|(_, member)| super::is_asked(member.state)).collect();
     let answers = stream::iter(asked)
         .map(|(index, member)| {
             let answer = timeout(ANSWER_TIMEOUT, peers.stage(member, &bytes));

@@ -4,11 +4,14 @@
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use dynamo::{
+    acceptor::BallotAnswer,
     ident::NodeId,
     layout::Member,
     operation::{ErrorCode, Failure},
 };
-use schema::convert::{LayoutPiece, LayoutRequest, RequestHeader, Role, StageReply, encode_stage};
+use schema::convert::{
+    BallotRequest, LayoutPiece, LayoutRequest, RequestHeader, Role, StageReply, decode_ballot_answer, encode_stage,
+};
 use tokio::time::timeout;
 
 use crate::{
@@ -50,7 +53,6 @@ impl Peers {
     }
 
     /// Joins staged changes with another node's; the reply has the join.
-    #[allow(dead_code, reason = "the commands that change the ring, which come next, ask it")]
     pub(crate) async fn stage(&self, to: &Member, changes: &[u8]) -> Result<StageReply, Failure> {
         let line = self.line(to).await?;
         let mut request = line.capabilities.peer.stage_request();
@@ -58,6 +60,23 @@ impl Peers {
         let reply = self.reply(to, request.send().promise).await?;
         let reply = reply.get().and_then(|reply| reply.get_reply()).map_err(|error| self.lost(to, &error))?;
         StageReply::decode(reply)
+    }
+
+    /// Asks an elector for a promise, or to accept a layout.
+    pub(crate) async fn vote(&self, to: &Member, question: &BallotRequest) -> Result<BallotAnswer, Failure> {
+        let line = self.line(to).await?;
+        if question.layout.is_some() {
+            let mut request = line.capabilities.peer.accept_request();
+            question.encode_accept(&self.header(), request.get().init_request());
+            let reply = self.reply(to, request.send().promise).await?;
+            let reply = reply.get().and_then(|reply| reply.get_reply()).map_err(|error| self.lost(to, &error))?;
+            return decode_ballot_answer(reply);
+        }
+        let mut request = line.capabilities.peer.prepare_request();
+        question.encode_prepare(&self.header(), request.get().init_request());
+        let reply = self.reply(to, request.send().promise).await?;
+        let reply = reply.get().and_then(|reply| reply.get_reply()).map_err(|error| self.lost(to, &error))?;
+        decode_ballot_answer(reply)
     }
 
     /// The connection to a node; another one if the last has ended.

@@ -164,7 +164,8 @@ async fn unreachable_newcomers(old: &Layout, new: &Layout) -> Vec<String> {
         let addresses = member.addresses.iter().map(|address| timeout(KNOCK_TIMEOUT, TcpStream::connect(address)));
         let is_there = join_all(addresses).await.iter().any(|knock| matches!(knock, Ok(Ok(_))));
         let addresses = member.addresses.join(" and ");
-        (!is_there).then(|| format!("{} does not answer at {addresses}: nothing moves there until it does", member.name))
+        (!is_there)
+            .then(|| format!("{} does not answer at {addresses}: nothing moves there until it does", member.name))
     });
     join_all(knocks).await.into_iter().flatten().collect()
 }

@@ -8,11 +8,9 @@ use dynamo::{
     operation::{ErrorCode, Failure},
     proposer::{Effect, Outcome, Proposer},
 };
-use futures_util::{
-    StreamExt,
-    future::LocalBoxFuture,
-    stream::FuturesUnordered,
-};
+use futures_util::{StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
+
+use schema::convert::BallotRequest;
 
 use super::{peers::Peers, pulling};
 use crate::{node::Node, worker::dialling::jitter};
@@ -39,7 +37,7 @@ pub(crate) async fn propose(
     let mut effects = Vec::new();
     let deadline = node.now().after(PROPOSAL_TIME_MS);
     let mut proposer =
-        Proposer::new(node.now(), deadline, node.id(), Arc::clone(&parent), layout, jitter(), &mut effects).map_err(
+        Proposer::new(node.now(), deadline, node.id, Arc::clone(&parent), layout, jitter(), &mut effects).map_err(
             |error| Failure::with_message(ErrorCode::InvalidRequest, format!("{error}; nothing was done: plan again")),
         )?;
     let mut asked = Asked::new();
@@ -76,19 +74,23 @@ async fn ask(node: &Arc<Node>, peers: &Peers, parent: &Layout, effect: Effect) -
             Said::Nothing
         }
     };
+    let vote = async |to: NodeIndex, request: BallotRequest| {
+        let ballot = request.ballot;
+        match elector(node, parent, to) {
+            Elector::Me => answered(to, ballot, node.vote(request).await),
+            Elector::Other(member) => answered(to, ballot, peers.vote(member, &request).await),
+            Elector::Nobody => Said::Nothing,
+        }
+    };
     match effect {
-        Effect::Prepare { to, epoch, ballot } => match elector(node, parent, to) {
-            Elector::Me => answered(to, ballot, node.prepare(epoch, ballot).await),
-            Elector::Other(member) => answered(to, ballot, peers.prepare(member, epoch, ballot).await),
-            Elector::Nobody => Said::Nothing,
-        },
-        Effect::Accept { to, epoch, ballot, layout } => match elector(node, parent, to) {
-            Elector::Me => answered(to, ballot, node.accept(epoch, ballot, layout).await),
-            Elector::Other(member) => answered(to, ballot, peers.accept(member, epoch, ballot, &layout).await),
-            Elector::Nobody => Said::Nothing,
-        },
+        Effect::Prepare { to, epoch, ballot } => vote(to, BallotRequest { epoch, ballot, layout: None }).await,
+        Effect::Accept { to, epoch, ballot, layout } => {
+            vote(to, BallotRequest { epoch, ballot, layout: Some(layout) }).await
+        }
         Effect::Fetch { from, epoch } => match elector(node, parent, from) {
-            Elector::Me => node.ring().layout(epoch).map_or(Said::Nothing, |layout| Said::Layout(Box::new((**layout).clone()))),
+            Elector::Me => {
+                node.ring().layout(epoch).map_or(Said::Nothing, |layout| Said::Layout(Box::new((**layout).clone())))
+            }
             Elector::Other(member) => match pulling::whole(peers, member, epoch).await {
                 Ok(layout) => Said::Layout(Box::new(layout)),
                 Err(_) => Said::Nothing,
@@ -107,7 +109,7 @@ enum Elector<'a> {
 
 fn elector<'a>(node: &Node, parent: &'a Layout, index: NodeIndex) -> Elector<'a> {
     match parent.member(index) {
-        Some(member) if member.id == node.id() => Elector::Me,
+        Some(member) if member.id == node.id => Elector::Me,
         Some(member) => Elector::Other(member),
         None => Elector::Nobody,
     }

@@ -3,17 +3,16 @@
 use std::{
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use dynamo::{
     operation::{ErrorCode, Failure},
-    staging::{Change, Staged},
+    staging::{Change, Staged, StagingError},
 };
 use schema::convert::StageReply;
 
-use crate::{node::Node, store::OpenError};
+use crate::{node::Node, store::OpenError, worker::wall_ms};
 
 /// The staged changes of this node; read from the store when they are first asked for.
 #[derive(Debug, Default)]
@@ -26,13 +25,14 @@ impl Node {
     }
 
     /// Takes changes, in this order. Blocks until they are durable.
-    pub(crate) fn stage(&self, changes: Vec<Change>) -> Result<Staged, Failure> {
+    pub(crate) fn stage_changes(&self, changes: Vec<Change>) -> Result<Staged, Failure> {
         let layout = self.layout();
         self.edit_staged(|staged| {
             staged.make_room(&layout);
-            for change in changes {
-                staged.stage(change, staged.next_stamp(wall_ms(), self.id()));
-            }
+            changes.into_iter().try_for_each(|change| {
+                let stamp = staged.next_stamp(wall_ms(), self.id);
+                staged.stage(change, stamp).map_err(|error| unsound(&error))
+            })
         })
     }
 
@@ -40,31 +40,36 @@ impl Node {
     pub(crate) fn join_staged(&self, other: &Staged) -> Result<Staged, Failure> {
         self.edit_staged(|staged| {
             staged.join(other);
+            Ok(())
         })
     }
 
     /// Forgets everything that is staged. Blocks until that is durable.
     pub(crate) fn clear_staged(&self) -> Result<Staged, Failure> {
-        self.edit_staged(|staged| staged.clear(staged.next_stamp(wall_ms(), self.id())))
+        self.edit_staged(|staged| {
+            staged.clear(staged.next_stamp(wall_ms(), self.id));
+            Ok(())
+        })
     }
 
     /// What this node tells another that asks what is staged, or an operator's plan rests on.
     pub(crate) fn stage_reply(&self, staged: &Staged) -> StageReply {
-        let (store, progress) = (self.store.status(), self.steward.progress());
+        let (store, (totals, _)) = (self.store.status(), self.steward.transfers());
         StageReply {
             changes: Bytes::from(staged.encode()),
             epoch: self.ring().epoch(),
-            unsettled: progress.unsettled,
+            unsettled: totals.unsettled,
             records: store.records().unwrap_or_default(),
             bytes: store.shards.iter().map(|shard| shard.disk_bytes).sum(),
         }
     }
 
-    fn edit_staged(&self, edit: impl FnOnce(&mut Staged)) -> Result<Staged, Failure> {
+    fn edit_staged(&self, edit: impl FnOnce(&mut Staged) -> Result<(), Failure>) -> Result<Staged, Failure> {
         let mut here = self.loaded()?;
         let before = here.clone().unwrap_or_default();
         let mut staged = before.clone();
-        edit(&mut staged);
+        // On a copy: of several changes all are staged, or none.
+        edit(&mut staged)?;
         if staged != before {
             self.store.put_staged(&staged.encode()).map_err(|error| unsaved(&error))?;
             *here = Some(staged.clone());
@@ -88,12 +93,11 @@ pub(crate) fn staging_failure(whose: &str, error: &impl fmt::Display) -> Failure
     Failure::with_message(ErrorCode::Internal, format!("the changes staged at {whose} can't be read: {error}"))
 }
 
+fn unsound(error: &StagingError) -> Failure {
+    Failure::with_message(ErrorCode::InvalidRequest, format!("{error}; nothing was staged"))
+}
+
 fn unsaved(error: &OpenError) -> Failure {
     let message = format!("what is staged could not be read or made durable here: {error}; nothing was staged");
     Failure::with_message(ErrorCode::Internal, message)
-}
-
-fn wall_ms() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }

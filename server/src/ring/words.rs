@@ -82,8 +82,12 @@ fn changed(before: &Member, after: &Member, words: &mut Vec<String>) {
 }
 
 fn elector_names(layout: &Layout) -> Vec<&str> {
-    let mut names: Vec<&str> =
-        layout.electors.iter().filter_map(|elector| layout.member(*elector)).map(|member| member.name.as_str()).collect();
+    let mut names: Vec<&str> = layout
+        .electors
+        .iter()
+        .filter_map(|elector| layout.member(*elector))
+        .map(|member| member.name.as_str())
+        .collect();
     names.sort_unstable();
     names
 }

@@ -1,5 +1,7 @@
-//! `Admin`: what operators ask of this node alone. Nothing here is fast or frequent; all of it is bounded, and every answer tells
-//! what is, not what should be.
+//! `Admin`: what operators ask of this node alone, and what they do with the ring through it. Nothing here is fast or frequent; all of
+//! it is bounded, and every answer tells what is, not what should be.
+
+mod reshaping;
 
 use std::{
     rc::Rc,
@@ -17,16 +19,18 @@ use dynamo::{
     replica::{WriteOperation, WriteOutcome},
 };
 use schema::{
-    admin_capnp::admin,
+    admin_capnp::{admin, plan_reply},
     convert::{
-        Held, INSPECT_BYTES_MAX, Inspection, Reap, RepairRun, RepairStatus, decode_inspect, decode_reap, encode_reaped,
+        Commit, Decision, Held, INSPECT_BYTES_MAX, Inspection, Reap, RepairRun, RepairStatus, Staging, decode_changes,
+        decode_inspect, decode_reap, encode_drained, encode_history, encode_reaped,
     },
 };
 use tokio::sync::Mutex;
 use wire::ConnectionHandle;
 
-use super::Arrival;
+use super::{Arrival, unreadable};
 use crate::{
+    ring::{committing, planning},
     store::{Completion, CompletionQueue, Progress, Submission},
     worker::Driver,
 };
@@ -151,6 +155,15 @@ impl Admin {
         node.steward.status(node)
     }
 
+    /// Writes what is staged, or why nothing is.
+    fn tell(&self, arrival: &Arrival<'_>, staging: Result<Staging, Failure>, wire: plan_reply::Builder<'_>) {
+        let header = arrival.reply_header(&self.driver.node.clients);
+        match staging {
+            Ok(staging) => staging.encode(&header, wire),
+            Err(failure) => Staging::encode_failure(&header, &failure, wire),
+        }
+    }
+
     fn begin_repairs(&self, run: RepairRun) -> RepairStatus {
         self.driver.node.steward.run(run);
         self.repairs()
@@ -219,6 +232,76 @@ impl admin::Server for Admin {
         };
         let header = arrival.reply_header(&self.driver.node.clients);
         encode_reaped(&header, &reaped, wire.get().init_reply());
+        Ok(())
+    }
+
+    async fn stage(self: Rc<Self>, params: admin::StageParams, mut wire: admin::StageResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let changes = params.get()?.get_request()?.get_changes().map_err(|error| unreadable(&error));
+        let changes = changes.and_then(decode_changes);
+        drop(params);
+        let staging = match changes {
+            Ok(changes) => reshaping::stage(&self.driver.node, changes).await,
+            Err(failure) => Err(failure),
+        };
+        self.tell(&arrival, staging, wire.get().init_reply());
+        Ok(())
+    }
+
+    async fn plan(self: Rc<Self>, _: admin::PlanParams, mut wire: admin::PlanResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let staging = planning::staging(&self.driver.node).await;
+        self.tell(&arrival, staging, wire.get().init_reply());
+        Ok(())
+    }
+
+    async fn clear(self: Rc<Self>, _: admin::ClearParams, mut wire: admin::ClearResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let staging = reshaping::clear(&self.driver.node).await;
+        self.tell(&arrival, staging, wire.get().init_reply());
+        Ok(())
+    }
+
+    async fn commit(self: Rc<Self>, params: admin::CommitParams, mut wire: admin::CommitResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let commit = Commit::decode(params.get()?.get_request()?);
+        drop(params);
+        let decision = match commit {
+            Ok(commit) => committing::commit(&self.driver.node, commit).await,
+            Err(failure) => Err(failure),
+        };
+        Decision::encode(&decision, &arrival.reply_header(&self.driver.node.clients), wire.get().init_reply());
+        Ok(())
+    }
+
+    async fn history(self: Rc<Self>, _: admin::HistoryParams, mut wire: admin::HistoryResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let history = reshaping::history(&self.driver.node).await;
+        encode_history(&history, &arrival.reply_header(&self.driver.node.clients), wire.get().init_reply());
+        Ok(())
+    }
+
+    async fn transfers(
+        self: Rc<Self>,
+        _: admin::TransfersParams,
+        mut wire: admin::TransfersResults,
+    ) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let transfers = reshaping::transfers(&self.driver.node);
+        transfers.encode(&arrival.reply_header(&self.driver.node.clients), wire.get().init_reply());
+        Ok(())
+    }
+
+    async fn drain(self: Rc<Self>, params: admin::DrainParams, mut wire: admin::DrainResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let node = &self.driver.node;
+        let is_undone = params.get()?.get_request()?.get_undo();
+        // A node that is stopping anyway goes on stopping.
+        let in_flight = if is_undone { arrival.check_serving() } else { Ok(()) }.map(|()| {
+            node.send_clients_away(!is_undone);
+            node.operations_in_flight()
+        });
+        encode_drained(&in_flight, &arrival.reply_header(&node.clients), wire.get().init_reply());
         Ok(())
     }
 }

@@ -50,8 +50,8 @@ impl Kv {
         count: usize,
         decode: impl FnOnce(usize) -> Result<Vec<Result<Operation, Failure>>, Failure>,
     ) -> Result<Results<Reply>, Failure> {
-        arrival.check_serving()?;
         let header = RequestHeader::decode(header)?;
+        arrival.check_welcome(header.hops)?;
         let terms = Terms { hops: header.hops, deadline: arrival.deadline(&header) };
         let mut admitted = self.share.admit(count)?;
         let operations = decode(self.driver.node.config.value_bytes_max as usize)?;

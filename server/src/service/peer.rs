@@ -7,25 +7,29 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use capnp::Error;
 use dynamo::{
+    acceptor::BallotAnswer,
     ident::NodeId,
     layout::NodeIndex,
     operation::{ErrorCode, Failure},
     peer::{MoveAnswer, MoveAsk, MoveQuestion, PeerResult, TreeAnswer, TreeQuestion},
+    staging::Staged,
 };
 use schema::{
     convert::{
-        LayoutPiece, LayoutRequest, MOVE_BYTES_MAX, RequestHeader, TREE_KEYS_MAX, decode_move_questions,
-        decode_peer_operations, decode_tree_questions, encode_failure, encode_move_answers, encode_peer_results,
-        encode_positions, encode_tree_answers, move_answer_bytes, peer_operation_bytes, tree_answer_keys,
+        BallotRequest, LayoutPiece, LayoutRequest, MOVE_BYTES_MAX, RequestHeader, StageReply, TREE_KEYS_MAX,
+        decode_move_questions, decode_peer_operations, decode_stage, decode_tree_questions, encode_ballot_answer,
+        encode_failure, encode_move_answers, encode_peer_results, encode_positions, encode_tree_answers,
+        move_answer_bytes, peer_operation_bytes, tree_answer_keys,
     },
     peer_capnp::{layout_request, move_request, peer, peer_request, tree_request},
 };
 
 use super::{Arrival, list_length, results};
 use crate::{
-    ring::adopting,
+    ring::{adopting, staging_failure},
     worker::{Admitted, Driver, Merges, Results, Share},
 };
 
@@ -137,6 +141,25 @@ impl Peer {
         Ok(LayoutPiece::cut(epoch, known.ring.epoch(), &layout.encode(), offset))
     }
 
+    /// Answers a proposer, as an elector.
+    async fn vote(&self, question: Result<(RequestHeader, BallotRequest), Failure>) -> Result<BallotAnswer, Failure> {
+        let (header, question) = question?;
+        self.hear(&header);
+        self.driver.node.vote(question).await
+    }
+
+    /// Joins what the caller has staged with what is staged here.
+    async fn join_staged(&self, question: Result<(RequestHeader, Bytes), Failure>) -> Result<StageReply, Failure> {
+        let (header, changes) = question?;
+        self.hear(&header);
+        let theirs = Staged::decode(&changes).map_err(|error| staging_failure("the caller", &error))?;
+        let node = Arc::clone(&self.driver.node);
+        // It waits for the disk if it is news, and this thread has clients to serve.
+        let joining =
+            tokio::task::spawn_blocking(move || node.join_staged(&theirs).map(|staged| node.stage_reply(&staged)));
+        joining.await.unwrap_or_else(|error| Err(Failure::with_message(ErrorCode::Internal, error.to_string())))
+    }
+
     /// Answers questions one by one, and lets others come to their turn between them.
     async fn answer(&self, questions: Vec<Result<TreeQuestion, Failure>>) -> Vec<TreeAnswer> {
         let (mut answers, mut keys, mut began) = (Vec::with_capacity(questions.len()), 0, Instant::now());
@@ -203,6 +226,33 @@ impl peer::Server for Peer {
         let arrival = Arrival::now(&self.driver);
         let piece = self.piece(params.get()?.get_request()?);
         LayoutPiece::encode(&piece, &arrival.reply_header(self.share.room()), wire.get().init_reply());
+        Ok(())
+    }
+
+    async fn prepare(self: Rc<Self>, params: peer::PrepareParams, mut wire: peer::PrepareResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let question = BallotRequest::decode_prepare(params.get()?.get_request()?);
+        drop(params);
+        let answer = self.vote(question).await;
+        encode_ballot_answer(&answer, &arrival.reply_header(self.share.room()), wire.get().init_reply());
+        Ok(())
+    }
+
+    async fn accept(self: Rc<Self>, params: peer::AcceptParams, mut wire: peer::AcceptResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let question = BallotRequest::decode_accept(params.get()?.get_request()?);
+        drop(params);
+        let answer = self.vote(question).await;
+        encode_ballot_answer(&answer, &arrival.reply_header(self.share.room()), wire.get().init_reply());
+        Ok(())
+    }
+
+    async fn stage(self: Rc<Self>, params: peer::StageParams, mut wire: peer::StageResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let question = decode_stage(params.get()?.get_request()?);
+        drop(params);
+        let staged = self.join_staged(question).await;
+        StageReply::encode(&staged, &arrival.reply_header(self.share.room()), wire.get().init_reply());
         Ok(())
     }
 

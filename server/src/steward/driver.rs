@@ -229,6 +229,7 @@ impl Driver {
             let status = state.steward.status();
             self.node.steward.show(|seen| seen.status = status);
             self.node.steward.set_at_work(state.steward.partitions_at_work());
+            self.node.steward.set_transfers(state.steward.transfer_totals(), state.steward.transfers());
             let next = state.steward.next_deadline();
             if next.is_some_and(|next| state.armed.is_none_or(|armed| next < armed)) {
                 state.armed = next;

@@ -10,7 +10,7 @@ use std::{
 use dynamo::{
     ident::StoreKey,
     layout::NodeIndex,
-    steward::{Status, UNREADABLE_MAX},
+    steward::{Status, Transfer, TransferTotals, UNREADABLE_MAX},
 };
 use schema::convert::RepairRun;
 use tokio::sync::Notify;
@@ -25,6 +25,8 @@ pub(crate) struct Handle {
     seen: Mutex<Seen>,
     /// The partitions of which something may be held that was read and is not written yet.
     at_work: Mutex<BTreeSet<u32>>,
+    /// The partitions that move to or from this node.
+    transfers: Mutex<(TransferTotals, Vec<Transfer>)>,
 }
 
 /// What was told and not taken in yet.
@@ -103,6 +105,16 @@ impl Handle {
     /// Says of which partitions a comparison or a rebuild is under way.
     pub(super) fn set_at_work(&self, partitions: BTreeSet<u32>) {
         *self.at_work.lock().unwrap_or_else(PoisonError::into_inner) = partitions;
+    }
+
+    /// The partitions that move to or from this node, all together and those at work.
+    pub(crate) fn transfers(&self) -> (TransferTotals, Vec<Transfer>) {
+        self.transfers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says which partitions move.
+    pub(super) fn set_transfers(&self, totals: TransferTotals, transfers: Vec<Transfer>) {
+        *self.transfers.lock().unwrap_or_else(PoisonError::into_inner) = (totals, transfers);
     }
 
     /// Waits until something was told.

@@ -8,7 +8,7 @@ use dynamo::{
     operation::{ErrorCode, Failure},
     staging::{Change, Subject},
 };
-use schema::convert::{HistoryEntry, Staging, Transfer, Transfers};
+use schema::convert::{HistoryEntry, Staging, TRANSFERS_MAX, Transfer, Transfers};
 
 use crate::{
     node::Node,
@@ -20,7 +20,7 @@ pub(super) async fn stage(node: &Arc<Node>, changes: Vec<Change>) -> Result<Stag
     let layout = node.layout();
     changes.iter().try_for_each(|change| check(&layout, change))?;
     let taker = Arc::clone(node);
-    unblocked(move || taker.stage(changes)).await?;
+    unblocked(move || taker.stage_changes(changes)).await?;
     planning::staging(node).await
 }
 
@@ -41,17 +41,29 @@ pub(super) async fn history(node: &Arc<Node>) -> Result<Vec<HistoryEntry>, Failu
 
 /// The partitions that move to or from this node.
 pub(super) fn transfers(node: &Node) -> Transfers {
-    let progress = node.steward.progress();
+    let (totals, transfers) = node.steward.transfers();
     let known = node.known();
     let name = |peer| known.layout().member(peer).map_or_else(String::new, |member| member.name.clone());
+    let told = |transfer: dynamo::steward::Transfer| Transfer {
+        partition: transfer.view.prefix,
+        bits: transfer.view.bits,
+        state: transfer.state.name().to_owned(),
+        peer: transfer.peer.map_or_else(String::new, name),
+        records: transfer.records,
+        records_total: transfer.records_total,
+        bytes: transfer.bytes,
+        lo: transfer.view.lo,
+        hi: transfer.view.hi,
+        trouble: transfer.trouble.unwrap_or_default(),
+    };
     Transfers {
         epoch: known.ring.epoch(),
-        coming: progress.coming,
-        going: progress.going,
-        unsettled: progress.unsettled,
-        bytes_in: progress.bytes_in,
-        bytes_per_second: progress.bytes_per_second,
-        transfers: Vec::new(),
+        coming: totals.coming,
+        going: totals.going,
+        unsettled: totals.unsettled,
+        bytes_in: totals.bytes_in,
+        bytes_per_second: totals.bytes_per_second,
+        transfers: transfers.into_iter().take(TRANSFERS_MAX).map(told).collect(),
         throttle: node.steward.status(node).throttle,
     }
 }
@@ -60,7 +72,6 @@ pub(super) fn transfers(node: &Node) -> Transfers {
 fn check(layout: &Layout, change: &Change) -> Result<(), Failure> {
     let refused = |message: String| Err(Failure::with_message(ErrorCode::InvalidRequest, message));
     match change {
-        Change::Reweight { weight: 0, .. } => refused("weight: 0, and a node weighs at least 1; nothing was staged".to_owned()),
         Change::PartitionBits(bits) if *bits < layout.partition_bits => refused(format!(
             "there are 2^{} partitions, and they can be divided but not joined to 2^{bits}; nothing was staged",
             layout.partition_bits
@@ -94,7 +105,7 @@ fn read_history(node: &Node) -> Result<Vec<HistoryEntry>, Failure> {
         entries.push(HistoryEntry {
             epoch,
             hash: layout.hash(),
-            learned_ms: node.store.layout_learned_ms(epoch).filter(|learned_ms| *learned_ms > 0),
+            learned_ms: node.store.learned_ms(epoch).ok().flatten().filter(|learned_ms| *learned_ms > 0),
             nodes: words::nodes(&layout),
             partition_bits: layout.partition_bits,
             replicas: layout.replicas,
