@@ -3,6 +3,7 @@
 //! [`crate::steward`].
 
 pub(crate) mod adopting;
+pub(crate) mod announcing;
 pub(crate) mod committing;
 mod electing;
 mod gathering;

@@ -23,7 +23,7 @@ pub(crate) use self::{handle::Handle, pulse::Pulse};
 use self::driver::Driver;
 use crate::{
     node::{Node, Stage},
-    ring::pulling,
+    ring::{announcing, pulling},
 };
 
 /// The steward's thread.
@@ -78,6 +78,7 @@ async fn serve(node: Arc<Node>) {
     tasks.spawn_local(Rc::clone(&driver).follow_ring());
     tasks.spawn_local(Rc::clone(&driver).follow_views());
     tasks.spawn_local(pulling::keep(Arc::clone(&node)));
+    tasks.spawn_local(announcing::announce(Arc::clone(&node)));
     let mut stage = node.stage();
     tokio::select! {
         _ = stage.wait_for(|stage| *stage != Stage::Serving) => {}
