@@ -27,6 +27,9 @@ pub use operators::{
 };
 pub use quorate::{PeerStatus, Status as StatusAnswer};
 pub use receipt::ReceiptText;
+pub use reshaping::{
+    Change, Commit, Decision, Extremes, HistoryEntry, PlanNode, PlanReport, Staging, Subject, Transfer, Transfers,
+};
 
 use super::{arguments::Cluster, exit::CommandError};
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use dynamo::layout::{MemberState, NodeIndex};
-use quorate::operators::{Change, Commit, Decision, HistoryEntry, Staging, Transfers};
+pub use quorate::operators::{
+    Change, Commit, Decision, Extremes, HistoryEntry, PlanNode, PlanReport, Staging, Subject, Transfer, Transfers,
+};
 
 use super::{Answer, Failure, Session};
 

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use quorate::operators::{Commit, Decision};
 use serde_json::json;
 
 use super::{
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::cli::{
     arguments::{self, Cluster},
-    client::{self, Failure, Session},
+    client::{self, Commit, Decision, Failure, Session},
     exit::{CommandError, Exit},
     output::{self, Output},
 };

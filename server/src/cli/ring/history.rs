@@ -1,13 +1,12 @@
 //! `quorate ring history`: the layouts that were agreed upon, and what each changed.
 
 use clap::Args;
-use quorate::operators::HistoryEntry;
 use serde_json::{Value, json};
 
 use super::proposal::hash_text;
 use crate::cli::{
     arguments::Cluster,
-    client::{self, Session},
+    client::{self, HistoryEntry, Session},
     exit::{CommandError, Exit},
     output::{self, Output},
 };

@@ -4,9 +4,11 @@ use dynamo::{
     ident::NodeId,
     layout::{BucketProperties, ConflictRule, Layout, Level, Member, MemberState},
 };
-use quorate::operators::{Change, Subject};
 
-use crate::cli::exit::CommandError;
+use crate::cli::{
+    client::{Change, Subject},
+    exit::CommandError,
+};
 
 /// The names of all nodes that are or shall be members.
 #[derive(Debug)]

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use quorate::operators::{Extremes, PlanNode, PlanReport, Staging};
 use serde_json::{Value, json};
 
 use super::{
@@ -11,6 +10,7 @@ use super::{
     plan::{above, percent},
 };
 use crate::cli::{
+    client::{Extremes, PlanNode, PlanReport, Staging},
     exit::{CommandError, Exit},
     output::{self, Column, Output, Rows},
 };

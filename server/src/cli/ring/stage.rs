@@ -5,12 +5,11 @@ use dynamo::{
     ident::NodeId,
     layout::{ConflictRule, Layout, Level, Member, MemberState, PARTITION_BITS_MAX, REPLICAS_MAX},
 };
-use quorate::operators::{Change, Subject};
 
 use super::{names::Names, proposal};
 use crate::cli::{
     arguments::{self, Cluster, LevelName},
-    client::{self, Session},
+    client::{self, Change, Session, Subject},
     exit::{CommandError, Exit},
     output::{self, Output},
 };

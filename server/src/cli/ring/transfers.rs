@@ -3,14 +3,13 @@
 mod watch;
 
 use clap::Args;
-use quorate::operators::{Transfer, Transfers};
 use serde_json::{Value, json};
 
 pub(super) use watch::{Outlook, wait};
 
 use crate::cli::{
     arguments::{self, Cluster},
-    client::{self, Answer, Session},
+    client::{self, Answer, Session, Transfer, Transfers},
     exit::{CommandError, Exit},
     output::{self, Column, Output, Rows},
 };
