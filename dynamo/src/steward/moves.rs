@@ -23,13 +23,13 @@ use crate::{
 };
 
 /// Most partitions that become FULL at once: each of them needs quorums in more than one configuration meanwhile, for some round trips.
-const FILLS_MAX: usize = 16;
+const FILLS_MAX: isize = 16;
 
 /// Most looks at once at how others stand: one small question to each owner.
-const LOOKS_MAX: usize = 64;
+const LOOKS_MAX: isize = 64;
 
 /// Most partitions that are handed over and deleted at once: deleting holds up the writers that clients wait for too.
-const LEAVES_MAX: usize = 4;
+const LEAVES_MAX: isize = 4;
 
 /// What waits for turns together, in the order in which they are given: what is quick and lets others go on comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,8 @@ pub(super) struct Moves {
     retry_min_ms: u64,
     retry_max_ms: u64,
     confirm_after_ms: u64,
-    room: [usize; LANES.len()],
+    /// How many more may be at work in each lane; negative where a step has become another one since it was given its turn.
+    room: [isize; LANES.len()],
     entries: BTreeMap<u32, Entry>,
     due: [BTreeSet<(Tick, u32)>; LANES.len()],
     rate: Rate,
@@ -83,7 +84,7 @@ impl Moves {
             retry_min_ms: config.retry_min_ms,
             retry_max_ms: config.retry_max_ms,
             confirm_after_ms: config.confirm_move_after_ms,
-            room: [LOOKS_MAX, FILLS_MAX, LEAVES_MAX, config.copies_max],
+            room: [LOOKS_MAX, FILLS_MAX, LEAVES_MAX, config.copies_max.try_into().unwrap_or(isize::MAX)],
             entries: BTreeMap::new(),
             due: Default::default(),
             rate: Rate::default(),
@@ -172,8 +173,7 @@ impl Moves {
             if let Some(entry) = self.entries.get_mut(&partition) {
                 (entry.due, entry.lane, entry.is_stirred) = (None, lane, false);
             }
-            // A step that has become another one since it was given its turn may overfill a lane by one.
-            self.room[lane as usize] = self.room[lane as usize].saturating_sub(1);
+            self.room[lane as usize] -= 1;
             return Some(next);
         }
     }
