@@ -114,15 +114,15 @@ pub(super) fn stand_in(shared: &mut Shared, head: &mut Head, effects: &mut Vec<E
 
 /// Begins an operation that this node coordinates.
 fn coordinate(shared: &mut Shared, head: &mut Head, effects: &mut Vec<Effect>) -> Result<Stage, Failure> {
-    let Operation { address, consistency: _, action } = head.operation.clone();
-    match action {
+    let Operation { address, consistency: _, action } = &head.operation;
+    match *action {
         Action::Get { without_values } => {
-            let purpose = Purpose::Get { without_values, rule: properties(shared, &address).conflict_rule };
-            Reading::begin(address, purpose, head, shared, effects).map(Stage::Reading)
+            let purpose = Purpose::Get { without_values, rule: properties(shared, address).conflict_rule };
+            Reading::begin(purpose, head, shared, effects).map(Stage::Reading)
         }
-        Action::Put { value, hash, basis, op_id, seen_clock, ttl_ms } => {
-            let hash = check_value(&value, hash, shared.config.value_bytes_max)?;
-            let content = Content::Value { bytes: value, hash };
+        Action::Put { ref value, hash, ref basis, op_id, seen_clock, ttl_ms } => {
+            let hash = check_value(value, hash, shared.config.value_bytes_max)?;
+            let content = Content::Value { bytes: value.clone(), hash };
             let basis = open_basis(basis, &address.store_key, shared)?;
             let write = Write {
                 content,
@@ -132,21 +132,21 @@ fn coordinate(shared: &mut Shared, head: &mut Head, effects: &mut Vec<Effect>) -
                 wall_ms: head.now_wall_ms,
                 expires: expiry(head.now_wall_ms, ttl_ms),
             };
-            Writing::begin(address, write, head, shared, effects).map(Stage::Writing)
+            Writing::begin(address.clone(), write, head, shared, effects).map(Stage::Writing)
         }
         Action::Delete { basis: Basis::Local, op_id, seen_clock } => {
             let purpose = Purpose::Delete { op_id, seen_clock };
-            Reading::begin(address, purpose, head, shared, effects).map(Stage::Reading)
+            Reading::begin(purpose, head, shared, effects).map(Stage::Reading)
         }
         Action::Delete { basis: Basis::Beside, .. } => Err(Failure::new(
             ErrorCode::InvalidRequest,
             "a delete beside what is there would delete nothing; nothing was done, give a context or none",
         )),
-        Action::Delete { basis: basis @ Basis::Context(_), op_id, seen_clock } => {
+        Action::Delete { basis: ref basis @ Basis::Context(_), op_id, seen_clock } => {
             let basis = open_basis(basis, &address.store_key, shared)?;
             let content = Content::Tombstone;
             let write = Write { content, basis, op_id, seen_clock, wall_ms: head.now_wall_ms, expires: 0 };
-            Writing::begin(address, write, head, shared, effects).map(Stage::Writing)
+            Writing::begin(address.clone(), write, head, shared, effects).map(Stage::Writing)
         }
     }
 }
@@ -197,12 +197,12 @@ fn check_value(value: &[u8], hash: Option<u128>, bytes_max: u64) -> Result<u128,
     Ok(found)
 }
 
-fn open_basis(basis: Basis, store_key: &StoreKey, shared: &Shared) -> Result<MintBasis, Failure> {
+fn open_basis(basis: &Basis, store_key: &StoreKey, shared: &Shared) -> Result<MintBasis, Failure> {
     match basis {
         Basis::Local => Ok(MintBasis::Local),
         Basis::Beside => Ok(MintBasis::Beside),
         Basis::Context(sealed) => {
-            let seen = token::open(&shared.config.token_key, store_key, &sealed).map_err(|error| error.failure())?;
+            let seen = token::open(&shared.config.token_key, store_key, sealed).map_err(|error| error.failure())?;
             Ok(MintBasis::Context(seen))
         }
     }

@@ -36,7 +36,6 @@ use crate::{
 /// A read in progress.
 #[derive(Debug)]
 pub(super) struct Reading {
-    address: Address,
     purpose: Purpose,
     tally: Get,
     /// Calls that are out.
@@ -78,7 +77,6 @@ struct Merged {
 impl Reading {
     /// Asks R owners for their record and, for a get, the others in use for a digest.
     pub(super) fn begin(
-        address: Address,
         purpose: Purpose,
         head: &mut Head,
         shared: &mut Shared,
@@ -89,7 +87,7 @@ impl Reading {
         let tally = Get::new(head.route.read_quorums(&head.demand)?, unreachable);
         let (records_pending, digests_pending) = (Places::NONE, Places::NONE);
         let trouble = Trouble::default();
-        let mut reading = Self { address, purpose, tally, records_pending, digests_pending, merged: None, trouble };
+        let mut reading = Self { purpose, tally, records_pending, digests_pending, merged: None, trouble };
         if reading.verdict(head, shared) == Verdict::Lost {
             let (need, _) = reading.tally.quorums().need_and_got(Places::NONE);
             let reachable = reading.tally.quorums().places().without(unreachable).len();
@@ -151,7 +149,7 @@ impl Reading {
         {
             return Flow::Renew;
         }
-        let answer = self.understand(ask, result, shared);
+        let answer = self.understand(ask, result, &head.operation.address, shared);
         self.tally.on_reply(place, head.route.view, answer);
         if head.is_answered {
             return self.go_on_repairing(head, shared, effects);
@@ -227,7 +225,7 @@ impl Reading {
     }
 
     /// What an answer means to the tally; records are verified, and merged, on the way.
-    fn understand(&mut self, ask: Ask, result: PeerCall, shared: &mut Shared) -> Answer {
+    fn understand(&mut self, ask: Ask, result: PeerCall, address: &Address, shared: &mut Shared) -> Answer {
         let result = match result {
             PeerCall::Answered(result) => result,
             PeerCall::NotSent | PeerCall::Lost => {
@@ -238,7 +236,7 @@ impl Reading {
         };
         match (ask, result) {
             (Ask::Whole, PeerResult::Absent) => Answer::Record(None),
-            (Ask::Whole, PeerResult::Record(bytes)) => match self.merge(bytes) {
+            (Ask::Whole, PeerResult::Record(bytes)) => match self.merge(bytes, address) {
                 Ok(digest) => Answer::Record(Some(digest)),
                 Err(error) => {
                     let code = error.failure().code;
@@ -260,15 +258,15 @@ impl Reading {
     }
 
     /// Verifies a record and merges it; its digest. The same bytes are not decoded twice.
-    fn merge(&mut self, bytes: Bytes) -> Result<u128, RecordError> {
+    fn merge(&mut self, bytes: Bytes, address: &Address) -> Result<u128, RecordError> {
         let Some(merged) = &mut self.merged else {
-            let (object, digest) = record::read(&self.address, &bytes)?;
+            let (object, digest) = record::read(address, &bytes)?;
             self.merged = Some(Merged { object, encoded: Some((bytes, digest)) });
             return Ok(digest);
         };
-        let digest = record::verify(&self.address.store_key, &bytes)?;
+        let digest = record::verify(&address.store_key, &bytes)?;
         if !self.tally.has_read(digest) {
-            let (other, _) = record::read(&self.address, &bytes)?;
+            let (other, _) = record::read(address, &bytes)?;
             merged.object.merge(&other);
             if !bug::is_on(Bug::RepairWithFirst) {
                 merged.encoded = None;
@@ -285,16 +283,15 @@ impl Reading {
             }
         };
         let mut receipt = head.receipt(self.tally.read(), self.tally.quorums().need());
-        receipt.repaired = self.is_someone_behind(shared.may_linger());
+        receipt.repaired = self.is_someone_behind(shared.may_linger(), head);
+        let store_key = &head.operation.address.store_key;
         let outcome = match &self.merged {
             Some(merged) => {
-                let context = token::seal_object(&shared.config.token_key, &self.address.store_key, &merged.object);
+                let context = token::seal_object(&shared.config.token_key, store_key, &merged.object);
                 let now = hlc::clock_of(head.now_wall_ms);
                 show(&merged.object, rule, now, without_values, context)
             }
-            None => Outcome::NotFound {
-                context: token::seal(&shared.config.token_key, &self.address.store_key, &Seen::default()),
-            },
+            None => Outcome::NotFound { context: token::seal(&shared.config.token_key, store_key, &Seen::default()) },
         };
         let is_repaired = receipt.repaired;
         head.reply(outcome, receipt, effects);
@@ -332,11 +329,12 @@ impl Reading {
         if !self.tally.is_divided() {
             return;
         }
-        let (record, digest) = merged.encoded(&self.address);
+        let address = &head.operation.address;
+        let (record, digest) = merged.encoded(address);
         let behind = self.tally.repairs(Some(digest));
         for place in behind.iter() {
             shared.counters.repairs += 1;
-            let (view, store_key, record) = (head.route.view, self.address.store_key, record.clone());
+            let (view, store_key, record) = (head.route.view, address.store_key, record.clone());
             effects.push(if head.route.is_me(place) {
                 Effect::LocalWrite { call: None, operation: WriteOperation::Merge { view, store_key, record } }
             } else {
@@ -348,11 +346,11 @@ impl Reading {
     }
 
     /// Whether repairs are due: now, or after a fetch if there may be one.
-    fn is_someone_behind(&mut self, may_fetch: bool) -> bool {
+    fn is_someone_behind(&mut self, may_fetch: bool, head: &Head) -> bool {
         if !self.tally.is_divided() {
             return false;
         }
-        let digest = self.merged.as_mut().map(|merged| merged.encoded(&self.address).1);
+        let digest = self.merged.as_mut().map(|merged| merged.encoded(&head.operation.address).1);
         (may_fetch && self.tally.has_unread()) || !self.tally.repairs(digest).is_empty()
     }
 
@@ -372,7 +370,7 @@ impl Reading {
         };
         let write =
             Write { content: Content::Tombstone, basis, op_id, seen_clock, wall_ms: head.now_wall_ms, expires: 0 };
-        (self.address.clone(), write)
+        (head.operation.address.clone(), write)
     }
 
     fn ask(&mut self, place: Place, ask: Ask, head: &Head, shared: &mut Shared, effects: &mut Vec<Effect>) {
@@ -381,7 +379,7 @@ impl Reading {
             Ask::Digest => self.digests_pending.insert(place),
         }
         let call = head.call(place, ask);
-        let operation = head.route.read(self.address.store_key, place, ask);
+        let operation = head.route.read(head.operation.address.store_key, place, ask);
         shared.counters.hints_read += u64::from(operation.action == PeerAction::ReadHint);
         effects.push(if head.route.is_me(place) {
             Effect::LocalRead { call, operation }
@@ -416,7 +414,7 @@ impl Reading {
     /// A known mistake: counts what was read under the view before.
     pub(super) fn keep(&mut self, before: Self, way_before: &Route, head: &Head) {
         let contents = before.merged.map(|mut merged| {
-            let (_, digest) = merged.encoded(&self.address);
+            let (_, digest) = merged.encoded(&head.operation.address);
             self.merged = Some(merged);
             digest
         });

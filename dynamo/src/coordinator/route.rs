@@ -11,7 +11,7 @@ use super::{
 use crate::{
     bug::{self, Bug},
     ident::StoreKey,
-    layout::{NodeIndex, View},
+    layout::{NodeIndex, REPLICAS_MAX, View},
     operation::{ErrorCode, Failure},
     peer::{PeerAction, PeerOperation},
     quorum::{CONFIGURATIONS_MAX, Configuration, PLACES_MAX, Place, Places, Quorums},
@@ -88,23 +88,31 @@ impl Route {
     fn enter(
         &mut self,
         at: usize,
-        owners: impl Iterator<Item = NodeIndex> + Clone,
+        owners: impl Iterator<Item = NodeIndex>,
         me: Option<NodeIndex>,
         in_use: usize,
         lost: &[NodeIndex],
     ) {
-        let used = owners.clone().filter(|owner| !lost.contains(owner)).take(in_use.min(PLACES_MAX));
-        let first = used.clone().position(|owner| Some(owner) == me);
+        let (mut used, mut count, mut first, mut replicas) = ([NodeIndex(0); REPLICAS_MAX as usize], 0, 0, 0);
+        for owner in owners {
+            replicas += 1;
+            self.is_member |= Some(owner) == me;
+            if count < in_use.min(used.len()) && !lost.contains(&owner) {
+                if Some(owner) == me {
+                    (first, self.is_mine) = (count, true);
+                }
+                used[count] = owner;
+                count += 1;
+            }
+        }
         let mut places = Places::NONE;
-        for owner in used.clone().skip(first.unwrap_or(0)).chain(used.take(first.unwrap_or(0))) {
+        for &owner in used[first..count].iter().chain(&used[..first]) {
             self.place_of(owner).into_iter().for_each(|place| places.insert(place));
         }
         self.configurations[at] = places;
         self.owners = self.owners.union(places);
-        self.is_mine |= first.is_some();
-        self.is_member |= owners.clone().any(|owner| Some(owner) == me);
         if at == 0 {
-            self.replicas = owners.count() as u8;
+            self.replicas = replicas;
         }
     }
 
