@@ -61,7 +61,8 @@ pub struct Config {
     pub log: Log,
 }
 
-/// Which cluster a node belongs to. Everything here must be alike on all nodes: each plans the first layout from it alone.
+/// Which cluster a node belongs to. Name and secret are alike on all nodes, always. The rest is for the founding: nodes that found a ring
+/// together each plan its first layout from it alone. Whatever changes later is in the ring, and the ring counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     /// The cluster's name; nodes of differently named clusters never talk.
@@ -70,7 +71,7 @@ pub struct Cluster {
     pub secret: Secret,
     /// N: how many nodes hold each key. 3 survives the loss of one node at level `quorum`, 5 of two.
     pub replicas: u8,
-    /// The nodes, sorted by name. Without any, this node is the whole cluster.
+    /// The nodes that found the ring together, sorted by name. Without any, this node founds one alone.
     pub members: Vec<ClusterMember>,
 }
 

@@ -23,7 +23,6 @@ mod fuzz;
 mod reads;
 mod routes;
 mod sloppy;
-mod views;
 mod writes;
 
 const TOKEN_KEY: TokenKey = TokenKey([7; 32]);

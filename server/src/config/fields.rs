@@ -123,15 +123,16 @@ pub(super) static FIELDS: &[Field] = &[
         number,
         [
             "N, 1 to 7: how many nodes hold each key. 3 survives the loss of one node at level quorum, 5 of two.",
-            "Clusters with fewer nodes than N work, with fewer copies.",
+            "Clusters with fewer nodes than N work, with fewer copies. For the founding; `quorate ring stage` changes it later.",
         ]
     ),
     Field {
         key: "cluster.members",
         default: None,
         help: &[
-            "The nodes of the cluster, alike on all nodes; without any, this node is alone. `zone` (a rack, a room) and",
-            "`weight` (share of the data) may be left out.",
+            "The nodes that found the ring together, alike on all of them; without any, this node founds one alone. `zone` (a",
+            "rack, a room) and `weight` (share of the data) may be left out. Once there is a data directory, the ring counts and",
+            "not this list: who comes and goes is said with `serve --join` and `quorate ring`.",
             "#members = [",
             "#  { name = \"n1\", address = \"10.0.0.1:7601\", zone = \"a\", weight = 100 },",
             "#  { name = \"n2\", address = \"10.0.0.2:7601\", zone = \"b\", weight = 100 },",

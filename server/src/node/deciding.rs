@@ -102,6 +102,15 @@ impl Node {
         known.me.map_or(Ok(()), |me| self.store.adopt(&known.ring, me).map(drop))
     }
 
+    /// Whether this node holds everything of a partition that a single replica can be asked for: it filled up, or was an owner all along.
+    pub(crate) fn is_complete(&self, known: &Known, partition: u32) -> bool {
+        let bits = known.layout().partition_bits;
+        let Some(row) = self.store.standing(bits, partition).filter(|row| !row.is_moved) else { return false };
+        let configurations = known.ring.configurations(&row.view.first_key().id(), &row.view);
+        let oldest = configurations.and_then(|sets| sets.into_iter().next());
+        row.full >= row.view.hi || oldest.is_some_and(|set| known.me.is_some_and(|me| set.owners.contains(&me)))
+    }
+
     /// How every row of this node stands.
     pub(crate) fn rows(&self) -> Vec<Standing> {
         self.store.standings()

@@ -187,9 +187,7 @@ fn check_fit(config: &Config, layout: &Layout) -> Result<(), String> {
     }
     let replaces = &config.join.replaces;
     if !replaces.is_empty() && !present(replaces) {
-        return Err(format!(
-            "the ring has no node named {replaces:?} that could be replaced; see `quorate ring members`"
-        ));
+        return Err(format!("the ring has no node named {replaces:?} that could be replaced; see `quorate ring show`"));
     }
     Ok(())
 }

@@ -101,6 +101,11 @@ impl Kv {
             let message = "this node does not own the partition; ask one of the owners";
             return Err(Failure { owners, ..Failure::new(ErrorCode::InvalidRequest, message) });
         }
+        if !self.driver.node.is_complete(&known, scan.partition) {
+            let message = "this node is still receiving the partition; ask another of its owners";
+            let owners = owners.into_iter().filter(|owner| Some(*owner) != known.me).collect();
+            return Err(Failure { owners, retryable: true, ..Failure::new(ErrorCode::Unavailable, message) });
+        }
         let after =
             match scan.cursor.len() {
                 0 => None,

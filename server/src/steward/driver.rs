@@ -26,7 +26,7 @@ use super::{
     local::{self, Answered, Local},
 };
 use crate::{
-    node::Node,
+    node::{Known, Node},
     store::{Completion, CompletionQueue, Progress, Submission},
     worker::Keepers,
 };
@@ -35,6 +35,8 @@ use crate::{
 pub(super) struct Driver {
     /// The node it works for.
     pub(super) node: Arc<Node>,
+    /// The ring that the machine began with.
+    began_with: Arc<Known>,
     /// The share of full speed that background work has, in thousandths.
     pub(super) share: Cell<u32>,
     /// Told when a scrub is wanted at once.
@@ -75,6 +77,7 @@ impl Driver {
         let mut links = Links::default();
         links.grow(known.layout().members.len());
         let driver = Rc::new(Self {
+            began_with: known,
             share: Cell::new(1_000),
             scrub_wanted: Notify::new(),
             writes: CompletionQueue::new(),
@@ -91,18 +94,18 @@ impl Driver {
     pub(super) async fn follow_ring(self: Rc<Self>) {
         let mut changes = self.node.changes();
         let mut keepers = Keepers::default();
-        let mut before: Option<BTreeSet<NodeIndex>> = None;
+        let mut before = Arc::clone(&self.began_with);
         loop {
             let known = Arc::clone(&changes.borrow_and_update());
-            let others: BTreeSet<NodeIndex> = known.others().map(|(other, _)| other).collect();
             self.change_links(|links| links.grow(known.layout().members.len()));
-            if let Some(before) = before.replace(others.clone()) {
+            if !Arc::ptr_eq(&before, &known) {
                 let (me, ring) = (known.me, Arc::clone(&known.ring));
                 self.tell([Input::Ring { me, ring, rows: self.node.rows() }]);
                 // Who came is not connected yet, and who left is not any more.
-                let changed: Vec<NodeIndex> = before.symmetric_difference(&others).copied().collect();
+                let changed: Vec<NodeIndex> = others(&before).symmetric_difference(&others(&known)).copied().collect();
                 self.change_links(|links| changed.iter().for_each(|node| links.down(*node)));
                 self.tell(changed.into_iter().map(|node| Input::PeerState { node, reachable: false }));
+                before = Arc::clone(&known);
             }
             keepers.follow(&known, |to| links::keep(Rc::clone(&self), to));
             tokio::select! {
@@ -282,6 +285,11 @@ impl Driver {
             Ask::LocalHint { operation } => local.hint(call, operation),
         }
     }
+}
+
+/// The places of all nodes but this one.
+fn others(known: &Known) -> BTreeSet<NodeIndex> {
+    known.others().map(|(other, _)| other).collect()
 }
 
 /// The answer to a local write.

@@ -8,7 +8,7 @@ use std::{cell::RefCell, mem, rc::Rc, sync::Arc};
 use dynamo::{
     hint::HintOperation,
     ident::{NodeId, StoreKey},
-    layout::View,
+    layout::{NodeIndex, View},
     operation::{ErrorCode, Failure},
     peer::{PeerAction, PeerOperation, PeerResult},
     replica::{WriteOperation, WriteOutcome},
@@ -107,7 +107,7 @@ impl Merges {
                         .push(Submission { token: Some(ticket.0), operation });
                 }
                 PeerOperation { view, store_key, action: PeerAction::Hint { target, record } } => {
-                    match self.check_hint(&store_key, target) {
+                    match self.check_hint(&view, &store_key, target) {
                         Ok(()) => {
                             let operation = HintOperation::Keep { view, target, store_key, record };
                             hints.push(HintSubmission { token: Some(ticket.0), operation });
@@ -150,11 +150,15 @@ impl Merges {
 
     /// Whether this node may keep a hint of a key for `target`. An owner must not: its answer to the write itself counts
     /// already. And what is kept for a node that does not own the key, nobody would ask for.
-    fn check_hint(&self, store_key: &StoreKey, target: NodeId) -> Result<(), Failure> {
+    fn check_hint(&self, view: &View, store_key: &StoreKey, target: NodeId) -> Result<(), Failure> {
         let known = self.node.known();
-        let layout = known.layout();
-        let owners = layout.owners(layout.partition(&store_key.id()));
-        let is_owned = |node| owners.clone().any(|owner| Some(owner) == node);
+        let (id, layout) = (store_key.id(), known.layout());
+        // While a partition moves, whoever owns it under any active configuration may be counted for itself.
+        let owners: Vec<NodeIndex> = match known.ring.configurations(&id, view) {
+            Some(configurations) => configurations.into_iter().flat_map(|set| set.owners).collect(),
+            None => layout.owners(layout.partition(&id)).collect(),
+        };
+        let is_owned = |node: Option<NodeIndex>| node.is_some_and(|node| owners.contains(&node));
         if is_owned(known.me) || !is_owned(known.place_of(target)) {
             let message = "this node can't stand in for that one: it owns the key itself, or the other does not; nothing was \
                            done, fetch the ring";
