@@ -2866,9 +2866,36 @@ func (s RingChange) SetLost() {
 
 }
 
-func (s RingChange) SetUndo() {
-	capnp.Struct(s).SetUint16(0, 10)
+func (s RingChange) Undo() (UndoChange, error) {
+	if capnp.Struct(s).Uint16(0) != 10 {
+		panic("Which() != undo")
+	}
+	p, err := capnp.Struct(s).Ptr(1)
+	return UndoChange(p.Struct()), err
+}
 
+func (s RingChange) HasUndo() bool {
+	if capnp.Struct(s).Uint16(0) != 10 {
+		return false
+	}
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s RingChange) SetUndo(v UndoChange) error {
+	capnp.Struct(s).SetUint16(0, 10)
+	return capnp.Struct(s).SetPtr(1, capnp.Struct(v).ToPtr())
+}
+
+// NewUndo sets the undo field to a newly
+// allocated UndoChange struct, preferring placement in s's segment.
+func (s RingChange) NewUndo() (UndoChange, error) {
+	capnp.Struct(s).SetUint16(0, 10)
+	ss, err := NewUndoChange(capnp.Struct(s).Segment())
+	if err != nil {
+		return UndoChange{}, err
+	}
+	err = capnp.Struct(s).SetPtr(1, capnp.Struct(ss).ToPtr())
+	return ss, err
 }
 
 // RingChange_List is a list of RingChange.
@@ -2892,6 +2919,136 @@ func (p RingChange_Future) Join() kv.Node_Future {
 }
 func (p RingChange_Future) Bucket() kv.BucketProperties_Future {
 	return kv.BucketProperties_Future{Future: p.Future.Field(1, nil)}
+}
+func (p RingChange_Future) Undo() UndoChange_Future {
+	return UndoChange_Future{Future: p.Future.Field(1, nil)}
+}
+
+type UndoChange capnp.Struct
+type UndoChange_Which uint16
+
+const (
+	UndoChange_Which_node          UndoChange_Which = 0
+	UndoChange_Which_bucket        UndoChange_Which = 1
+	UndoChange_Which_replicas      UndoChange_Which = 2
+	UndoChange_Which_partitionBits UndoChange_Which = 3
+)
+
+func (w UndoChange_Which) String() string {
+	const s = "nodebucketreplicaspartitionBits"
+	switch w {
+	case UndoChange_Which_node:
+		return s[0:4]
+	case UndoChange_Which_bucket:
+		return s[4:10]
+	case UndoChange_Which_replicas:
+		return s[10:18]
+	case UndoChange_Which_partitionBits:
+		return s[18:31]
+
+	}
+	return "UndoChange_Which(" + strconv.FormatUint(uint64(w), 10) + ")"
+}
+
+// UndoChange_TypeID is the unique identifier for the type UndoChange.
+const UndoChange_TypeID = 0x8fd2c6a91e70b354
+
+func NewUndoChange(s *capnp.Segment) (UndoChange, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return UndoChange(st), err
+}
+
+func NewRootUndoChange(s *capnp.Segment) (UndoChange, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return UndoChange(st), err
+}
+
+func ReadRootUndoChange(msg *capnp.Message) (UndoChange, error) {
+	root, err := msg.Root()
+	return UndoChange(root.Struct()), err
+}
+
+func (s UndoChange) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (UndoChange) DecodeFromPtr(p capnp.Ptr) UndoChange {
+	return UndoChange(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s UndoChange) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+
+func (s UndoChange) Which() UndoChange_Which {
+	return UndoChange_Which(capnp.Struct(s).Uint16(0))
+}
+func (s UndoChange) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s UndoChange) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s UndoChange) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s UndoChange) SetNode() {
+	capnp.Struct(s).SetUint16(0, 0)
+
+}
+
+func (s UndoChange) Bucket() (string, error) {
+	if capnp.Struct(s).Uint16(0) != 1 {
+		panic("Which() != bucket")
+	}
+	p, err := capnp.Struct(s).Ptr(0)
+	return p.Text(), err
+}
+
+func (s UndoChange) HasBucket() bool {
+	if capnp.Struct(s).Uint16(0) != 1 {
+		return false
+	}
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s UndoChange) BucketBytes() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return p.TextBytes(), err
+}
+
+func (s UndoChange) SetBucket(v string) error {
+	capnp.Struct(s).SetUint16(0, 1)
+	return capnp.Struct(s).SetText(0, v)
+}
+
+func (s UndoChange) SetReplicas() {
+	capnp.Struct(s).SetUint16(0, 2)
+
+}
+
+func (s UndoChange) SetPartitionBits() {
+	capnp.Struct(s).SetUint16(0, 3)
+
+}
+
+// UndoChange_List is a list of UndoChange.
+type UndoChange_List = capnp.StructList[UndoChange]
+
+// NewUndoChange creates a new list of UndoChange.
+func NewUndoChange_List(s *capnp.Segment, sz int32) (UndoChange_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1}, sz)
+	return capnp.StructList[UndoChange](l), err
+}
+
+// UndoChange_Future is a wrapper for a UndoChange promised by a client call.
+type UndoChange_Future struct{ *capnp.Future }
+
+func (f UndoChange_Future) Struct() (UndoChange, error) {
+	p, err := f.Future.Ptr()
+	return UndoChange(p.Struct()), err
 }
 
 type StageRequest capnp.Struct
@@ -3488,12 +3645,12 @@ type PlanReply capnp.Struct
 const PlanReply_TypeID = 0xba7104e5c6f3d928
 
 func NewPlanReply(s *capnp.Segment) (PlanReply, error) {
-	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 5})
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 6})
 	return PlanReply(st), err
 }
 
 func NewRootPlanReply(s *capnp.Segment) (PlanReply, error) {
-	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 5})
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 6})
 	return PlanReply(st), err
 }
 
@@ -3666,12 +3823,30 @@ func (s PlanReply) SetBytes(v uint64) {
 	capnp.Struct(s).SetUint64(16, v)
 }
 
+func (s PlanReply) Problem() (string, error) {
+	p, err := capnp.Struct(s).Ptr(5)
+	return p.Text(), err
+}
+
+func (s PlanReply) HasProblem() bool {
+	return capnp.Struct(s).HasPtr(5)
+}
+
+func (s PlanReply) ProblemBytes() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(5)
+	return p.TextBytes(), err
+}
+
+func (s PlanReply) SetProblem(v string) error {
+	return capnp.Struct(s).SetText(5, v)
+}
+
 // PlanReply_List is a list of PlanReply.
 type PlanReply_List = capnp.StructList[PlanReply]
 
 // NewPlanReply creates a new list of PlanReply.
 func NewPlanReply_List(s *capnp.Segment, sz int32) (PlanReply_List, error) {
-	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 24, PointerCount: 5}, sz)
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 24, PointerCount: 6}, sz)
 	return capnp.StructList[PlanReply](l), err
 }
 

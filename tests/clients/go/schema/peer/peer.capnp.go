@@ -2034,12 +2034,12 @@ type Standing capnp.Struct
 const Standing_TypeID = 0xbb5e830f7ad2c196
 
 func NewStanding(s *capnp.Segment) (Standing, error) {
-	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 1})
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 32, PointerCount: 1})
 	return Standing(st), err
 }
 
 func NewRootStanding(s *capnp.Segment) (Standing, error) {
-	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 1})
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 32, PointerCount: 1})
 	return Standing(st), err
 }
 
@@ -2118,12 +2118,20 @@ func (s Standing) SetRecords(v uint64) {
 	capnp.Struct(s).SetUint64(16, v)
 }
 
+func (s Standing) Copied() uint64 {
+	return capnp.Struct(s).Uint64(24)
+}
+
+func (s Standing) SetCopied(v uint64) {
+	capnp.Struct(s).SetUint64(24, v)
+}
+
 // Standing_List is a list of Standing.
 type Standing_List = capnp.StructList[Standing]
 
 // NewStanding creates a new list of Standing.
 func NewStanding_List(s *capnp.Segment, sz int32) (Standing_List, error) {
-	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 24, PointerCount: 1}, sz)
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 32, PointerCount: 1}, sz)
 	return capnp.StructList[Standing](l), err
 }
 
