@@ -229,7 +229,7 @@ impl kv::Server for Kv {
     async fn scan(self: Rc<Self>, params: kv::ScanParams, mut wire: kv::ScanResults) -> Result<(), Error> {
         let arrival = Arrival::now(&self.driver);
         let scan = decode_scan(params.get()?.get_request()?);
-        let page = arrival.check_serving().and(scan).and_then(|scan| self.scan_page(&scan));
+        let page = arrival.check_welcome(0).and(scan).and_then(|scan| self.scan_page(&scan));
         let mut reply = wire.get().init_reply();
         arrival.reply_header(self.room()).encode(reply.reborrow().init_header());
         encode_scan_page(reply, &page);

@@ -84,7 +84,7 @@ fn kept_for(hints: &HintStatus, target: NodeId) -> HintUsage {
 }
 
 fn state(node: &Node, store: &store::Status) -> &'static str {
-    if node.is_draining() {
+    if node.refuses_clients() {
         "draining"
     } else if !store.is_sound() {
         "failed"
