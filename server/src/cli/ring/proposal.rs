@@ -100,7 +100,7 @@ fn print_plan(plan: &PlanReport) -> Result<(), CommandError> {
         output::grouped(active.count() as u64),
         if zones == 1 { "" } else { "s" },
         output::grouped(partitions),
-        if partitions == 0 { 0 } else { plan.slots / partitions },
+        plan.slots.checked_div(partitions).unwrap_or(0),
     ))?;
     output::print_line(format_args!("balance   {}", balance(plan.balance)))?;
     output::print_line(format_args!("  before  {}", balance(plan.balance_before)))?;
