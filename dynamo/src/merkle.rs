@@ -18,6 +18,7 @@ use crate::{
     bug::{self, Bug},
     ident::StoreKey,
     peer::{TreePath, TreeSum},
+    replica::Listed,
 };
 
 mod answer;
@@ -62,6 +63,13 @@ impl Change {
         let term = |digest: Option<u128>| digest.map_or(0, |digest| term(store_key, digest));
         let count = i8::from(after.is_some()) - i8::from(before.is_some());
         Self { at: path::position(store_key), count, sum: Some(term(after).wrapping_sub(term(before))) }
+    }
+
+    /// A record that a tree begins with. One that can't be read counts, and adds nothing.
+    pub fn planted(listed: &Listed) -> Self {
+        let digest = listed.outline.map(|(digest, _)| digest);
+        let change = Self::of(&listed.store_key, None, Some(digest.unwrap_or(0)));
+        Self { sum: if digest.is_some() { change.sum } else { Some(0) }, ..change }
     }
 
     /// A record that could not be read gave way to one with the digest `after`, or to none.

@@ -38,6 +38,7 @@ pub use batch::{Batch, Staged};
 pub use listing::{Counted, Listed, Planted};
 pub use partition::{PARTITION_ROW_BYTES, PartitionRow, RowError};
 pub use read::{answer_read, check_read, find_row};
+pub use steps::DELETIONS_MAX;
 pub(crate) use {
     actors::Actors,
     merge::{Received, receive},
@@ -161,7 +162,7 @@ pub enum MoveOperation {
     Drop {
         /// The partition and the view under which it was handed over.
         view: View,
-        /// At most so many records in one transaction.
+        /// At most so many records in one transaction, and never more than [`DELETIONS_MAX`].
         records_max: u32,
     },
 }

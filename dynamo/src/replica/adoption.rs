@@ -82,7 +82,8 @@ impl Adoption {
 }
 
 impl Batch<'_> {
-    /// Brings rows in line with the ring, `known` being where all of them are. `false` if a partition that is to be split has not as many records as its row says: some are lost, and the transaction must be aborted.
+    /// Brings rows in line with the ring, `known` being where all of them are; before anything else is done in the transaction. `false`
+    /// if a partition that is to be split has not as many records as its row says: some are lost, and the transaction must be aborted.
     ///
     /// A split reads the heads of all records of the partition, once: some millions a second, during which nothing is written.
     pub fn adopt<R: Rows>(&mut self, rows: &mut R, adoption: &Adoption, known: &[Place]) -> Result<bool, R::Error> {

@@ -1,7 +1,7 @@
 //! What the records of a range tell without being decoded: how a replica counts a partition that comes to be by a split, and what it
 //! deletes of one that was handed over.
 
-use crate::{ident::StoreKey, merkle::Change, record};
+use crate::{ident::StoreKey, record};
 
 /// A record of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,13 +23,6 @@ impl Listed {
     pub fn verified(store_key: StoreKey, bytes: &[u8]) -> Self {
         let summary = record::summary(&store_key, bytes).ok();
         Self { store_key, outline: summary.map(|summary| (summary.digest, summary.live == 0)) }
-    }
-
-    /// What it is to a hash tree that begins with it. One that can't be read counts, and what it adds is not known.
-    pub fn planted(&self) -> Change {
-        let digest = self.outline.map(|(digest, _)| digest);
-        let change = Change::of(&self.store_key, None, Some(digest.unwrap_or(0)));
-        Change { sum: if digest.is_some() { change.sum } else { Some(0) }, ..change }
     }
 }
 

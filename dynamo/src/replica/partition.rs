@@ -43,7 +43,8 @@ pub struct PartitionRow {
     pub full: u64,
     /// How far the first copy has come: identifiers whose first 64 bits are below this have been copied. All bits set: all of them.
     pub copied: u64,
-    /// The newest configuration this node belongs to, of those it has learned of; 0 for none. As long as it may be active, nothing is deleted.
+    /// The newest configuration this node belongs to, of those it has learned of; 0 for none. As long as it may be active, nothing is
+    /// deleted.
     pub owned: u64,
     /// The partition has been handed over and deleted. The row stays, to tell whoever still sends under an old view.
     pub is_moved: bool,

@@ -14,6 +14,9 @@ use crate::{
     peer::{Standing, TreePath},
 };
 
+/// Most records that one step deletes: some tens of milliseconds, for which the writes of others wait.
+pub const DELETIONS_MAX: u32 = 4_096;
+
 impl PartitionRow {
     /// How the replica stands with the partition, for others.
     pub fn standing(&self) -> Standing {
@@ -100,7 +103,7 @@ impl Replica {
         self.actors.retire(place);
         changed.insert(place);
         let range = TreePath::of_partition(place.1, place.0);
-        let most = records_max.max(1) as usize;
+        let most = records_max.clamp(1, DELETIONS_MAX) as usize;
         let listed = rows.listed(&range.first_key(), &range.last_key(), most)?;
         // What was FULL once no longer is, and a later copy begins anew.
         let mut after = PartitionRow { full: 0, copied: 0, ..before };

@@ -12,8 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use dynamo::{
-    ident::{NodeId, StoreKey},
-    layout::{Layout, Member, MemberState, NodeIndex, SLOT_EMPTY, View, spans::Span, spans::Spans},
+    ident::StoreKey,
+    layout::{Layout, NodeIndex, View},
     operation::Address,
     peer::{PeerAction, PeerOperation, PeerResult},
     record,
@@ -21,103 +21,21 @@ use dynamo::{
     ring::Ring,
     version::{Actor, Content, Dot},
 };
-use proptest::prelude::{Just, Strategy, any, prop_oneof};
+
+#[path = "moves/checks.rs"]
+mod checks;
+#[path = "moves/layouts.rs"]
+mod layouts;
+#[path = "moves/steps.rs"]
+mod steps;
+
+use layouts::{first_layout, next_layout};
+pub(crate) use steps::{KEYS, Step, ViewChoice, step};
 
 use crate::node::{Node, Transaction, address, merge, mint, put, put_beside, value, write};
 
 /// The node that is looked at.
 const ME: NodeIndex = NodeIndex(0);
-const MEMBERS: u16 = 4;
-const REPLICAS: u8 = 2;
-const KEYS: u8 = 24;
-const FIRST_BITS: u8 = 1;
-const LAST_BITS: u8 = 4;
-
-/// How a view is chosen among those a sender may have.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ViewChoice {
-    /// Among the configurations that the partition has had.
-    lo: u8,
-    hi: u8,
-    /// The row's own view instead.
-    is_own: bool,
-    /// Of a layout with fewer or more bits.
-    bits: i8,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Step {
-    /// The next layout: a partition keeps its owners where a bit of `kept` is set, and all of them are proven retired but the newest
-    /// where one of `settled` is.
-    Layout {
-        seed: u64,
-        kept: u64,
-        settled: u64,
-        doubles: bool,
-        is_aborted: bool,
-    },
-    /// An operation on a key.
-    Write {
-        key: u8,
-        choice: ViewChoice,
-        kind: u8,
-        is_aborted: bool,
-    },
-    Read {
-        key: u8,
-        choice: ViewChoice,
-    },
-    /// A step of a key's partition.
-    Adopt {
-        key: u8,
-        choice: ViewChoice,
-    },
-    Fill {
-        key: u8,
-        choice: ViewChoice,
-    },
-    Copied {
-        key: u8,
-        choice: ViewChoice,
-    },
-    Drop {
-        key: u8,
-        choice: ViewChoice,
-        records_max: u8,
-        is_aborted: bool,
-    },
-    /// The whole conversation of a partition that was handed over: the view is what the layout says, and everything is dropped.
-    Leave {
-        key: u8,
-    },
-    Restart,
-}
-
-fn choice() -> impl Strategy<Value = ViewChoice> {
-    let bits = prop_oneof![8 => Just(0_i8), 1 => Just(-1), 1 => Just(1)];
-    (any::<u8>(), any::<u8>(), prop_oneof![3 => Just(true), 2 => Just(false)], bits)
-        .prop_map(|(lo, hi, is_own, bits)| ViewChoice { lo, hi, is_own, bits })
-}
-
-pub(crate) fn step() -> impl Strategy<Value = Step> {
-    let key = || 0..KEYS;
-    let rarely = || prop_oneof![6 => Just(false), 1 => Just(true)];
-    prop_oneof![
-        3 => (any::<u64>(), any::<u64>(), any::<u64>(), rarely(), rarely()).prop_map(
-            |(seed, kept, settled, doubles, is_aborted)| Step::Layout { seed, kept, settled, doubles, is_aborted }
-        ),
-        8 => (key(), choice(), any::<u8>(), rarely())
-            .prop_map(|(key, choice, kind, is_aborted)| Step::Write { key, choice, kind, is_aborted }),
-        2 => (key(), choice()).prop_map(|(key, choice)| Step::Read { key, choice }),
-        3 => (key(), choice()).prop_map(|(key, choice)| Step::Adopt { key, choice }),
-        1 => (key(), choice()).prop_map(|(key, choice)| Step::Fill { key, choice }),
-        1 => (key(), choice()).prop_map(|(key, choice)| Step::Copied { key, choice }),
-        3 => (key(), choice(), 0_u8..4, rarely())
-            .prop_map(|(key, choice, records_max, is_aborted)| Step::Drop { key, choice, records_max, is_aborted }),
-        2 => key().prop_map(|key| Step::Leave { key }),
-        1 => Just(Step::Restart),
-    ]
-}
 
 /// What came of a run, so that a test can see that it tried something.
 #[derive(Clone, Copy, Debug, Default)]
@@ -467,70 +385,6 @@ impl World {
         let row = self.node.disk.row_of(&store_key).ok_or("a partition was moved, and nothing remembers it")?;
         if row.is_moved { Ok(()) } else { Err(format!("{row:?} was to be moved")) }
     }
-
-    /// What must be true whatever has happened.
-    fn check(&mut self, before: &BTreeMap<(u8, u32), PartitionRow>) -> Judged {
-        let rows = self.rows();
-        for (place, row) in &rows {
-            self.check_counts(*place, row)?;
-            let owned = self.newest_owned(&row.view.first_key());
-            if row.owned != owned && row.owned < owned {
-                return Err(format!("{row:?} does not know of {owned}"));
-            }
-            let ancestor =
-                before.iter().find(|((bits, prefix), _)| *bits <= place.0 && place.1 >> (place.0 - bits) == *prefix);
-            let Some((_, ancestor)) = ancestor else { continue };
-            let has_grown =
-                row.view.lo >= ancestor.view.lo && row.view.hi >= ancestor.view.hi && row.owned >= ancestor.owned;
-            let has_returned = ancestor.is_moved && !row.is_moved && owned < row.view.lo;
-            if !has_grown || has_returned {
-                return Err(format!("{ancestor:?} became {row:?}"));
-            }
-        }
-        for place in before.keys() {
-            let is_held = |(bits, prefix): &(u8, u32)| *bits >= place.0 && prefix >> (bits - place.0) == place.1;
-            if !rows.keys().any(is_held) {
-                return Err(format!("the row of {place:?} is gone"));
-            }
-        }
-        for (one, other) in rows.keys().zip(rows.keys().skip(1)) {
-            if one.0 != other.0 {
-                return Err(format!("rows of {one:?} and {other:?} beside each other"));
-            }
-        }
-        self.check_owned()?;
-        let (totals, sums) = (self.node.disk.totals(), self.node.disk.sums());
-        if totals != sums { Err(format!("trees hold {totals:?}, and there is {sums:?}")) } else { Ok(()) }
-    }
-
-    fn check_counts(&self, (bits, prefix): (u8, u32), row: &PartitionRow) -> Judged {
-        let (mut records, mut deleted, mut sum) = (0, 0, 0_u128);
-        for (key, bytes) in self.node.disk.records.iter().filter(|(key, _)| key.id().prefix(bits) == prefix) {
-            let record = record::decode(key, bytes).map_err(|error| format!("{error:?}"))?;
-            records += 1;
-            deleted += u64::from(record.object.live().next().is_none());
-            sum = sum.wrapping_add(record.digest);
-        }
-        if (row.records, row.deleted, row.sum, row.forgotten) != (records, deleted, sum, 0) {
-            return Err(format!("{row:?} counts other than {records} records, {deleted} deleted"));
-        }
-        if row.is_moved && records > 0 { Err(format!("{row:?} was moved and is not empty")) } else { Ok(()) }
-    }
-
-    /// Every partition with a configuration that may be active and has this node in it has a row that was not moved.
-    fn check_owned(&self) -> Judged {
-        let newest = self.ring.newest();
-        for partition in 0..newest.partitions() {
-            let view = newest.view(partition);
-            let row = self.node.disk.row_of(&view.first_key());
-            let owned = self.newest_owned(&view.first_key());
-            let is_wanted = owned >= row.map_or(view.lo, |row| row.view.lo);
-            if is_wanted && row.is_none_or(|row| row.is_moved) {
-                return Err(format!("partition {partition} is this node's by {owned}, and its row is {row:?}"));
-            }
-        }
-        Ok(())
-    }
 }
 
 pub(crate) fn under(view: View, operation: WriteOperation) -> WriteOperation {
@@ -543,51 +397,4 @@ pub(crate) fn under(view: View, operation: WriteOperation) -> WriteOperation {
 
 fn key_of(key: u8) -> Address {
     address(&format!("key {key}"))
-}
-
-fn first_layout() -> Layout {
-    let member = |number: u16| Member {
-        id: NodeId(u128::from(number) + 1),
-        name: format!("n{number}"),
-        zone: format!("z{number}"),
-        weight: 1,
-        addresses: vec![format!("10.0.0.{number}:7400")],
-        state: MemberState::Active,
-    };
-    Layout {
-        cluster: 7,
-        generation: 1,
-        epoch: 1,
-        parent_hash: [0; 16],
-        electors: vec![NodeIndex(0)],
-        members: (0..MEMBERS).map(member).collect(),
-        partition_bits: FIRST_BITS,
-        replicas: REPLICAS,
-        slots: (0..1 << FIRST_BITS).flat_map(|_| [0, 1]).collect(),
-        buckets: BTreeMap::new(),
-        spans: Spans::settled(1),
-    }
-}
-
-/// A layout behind another, in which partitions have other owners. Not what a planner makes: whatever there may be.
-fn next_layout(old: &Layout, seed: u64, kept: u64, settled: u64, doubles: bool) -> Layout {
-    let epoch = old.epoch + 1;
-    let bits = if doubles { (old.partition_bits + 1).min(LAST_BITS) } else { old.partition_bits };
-    let (mut slots, mut spans) = (Vec::new(), Vec::new());
-    for partition in 0..1_u32 << bits {
-        let parent = partition >> (bits - old.partition_bits);
-        let before: Vec<u16> = old.owners(parent).map(|owner| owner.0).collect();
-        let first = (seed >> (2 * partition % 64) & 3) as u16;
-        let others = [first, (first + 1 + (seed >> (partition % 61) & 1) as u16) % MEMBERS];
-        let now = if kept >> (partition % 64) & 1 == 1 { before.clone() } else { others.to_vec() };
-        let mut is_same = [before, now.clone()];
-        is_same.iter_mut().for_each(|owners| owners.sort_unstable());
-        let span = old.spans.of(parent);
-        let oldest = if settled >> (partition % 64) & 1 == 1 { span.since } else { span.oldest };
-        let since = if is_same[0] == is_same[1] { span.since } else { epoch };
-        spans.push(Span { since, oldest });
-        slots.extend(now.into_iter().chain([SLOT_EMPTY; REPLICAS as usize]).take(usize::from(REPLICAS)));
-    }
-    let spans = Spans::from_partitions(spans);
-    Layout { epoch, parent_hash: old.hash(), partition_bits: bits, slots, spans, ..old.clone() }
 }

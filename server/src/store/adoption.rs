@@ -1,8 +1,8 @@
 //! Rows that follow the ring, at the writer of a shard: learner rows, what a layout proves, and the split of all rows when the number of
 //! partitions was doubled, all in one transaction. A crash in its middle leaves the rows and trees of before.
 //!
-//! A split reads the heads of all records of the shard, and nothing is written meanwhile: about a second for every few millions
-//! (`server/examples/split_costs.rs`). It happens when the ring outgrows its number of partitions, a few times in a cluster's life.
+//! A split reads the heads of all records of the shard, and nothing is written meanwhile (`server/tests/store/moves.rs` prints how long
+//! that took). It happens when the ring outgrows its number of partitions, a few times in a cluster's life.
 
 use std::sync::Arc;
 

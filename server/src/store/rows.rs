@@ -262,7 +262,7 @@ impl Rows for LmdbRows<'_> {
         self.visit(&range.first_key(), &range.last_key(), usize::MAX, |key, record| {
             let listed = Listed::outlined(key, record);
             planted.add(&listed);
-            tree.apply(&listed.planted(), FIRST_POSITION, &mut |_| {});
+            tree.apply(&Change::planted(&listed), FIRST_POSITION, &mut |_| {});
         })?;
         self.planted.push(((bits, prefix), tree));
         Ok(planted)

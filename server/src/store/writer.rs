@@ -15,7 +15,7 @@ use std::{
 use dynamo::{
     merkle::NODE_BYTES,
     record,
-    replica::{Replica, WriteOperation, WriteOutcome},
+    replica::{DELETIONS_MAX, MoveOperation, Replica, WriteOperation, WriteOutcome},
     version::Content,
 };
 
@@ -190,7 +190,7 @@ impl Writer {
             return Ok(());
         }
         let need = Need {
-            writes: admitted.len() as u64,
+            writes: admitted.iter().map(|(_, operation)| writes_of(operation)).sum(),
             bytes: admitted.iter().map(|(_, operation)| operation.payload_bytes() as u64).sum::<u64>()
                 + checkpoint_bytes(admitted.len(), pressure),
             is_delete: admitted.iter().all(|(_, operation)| is_admitted(Pressure::Hard, operation)),
@@ -253,6 +253,18 @@ fn checkpoint_bytes(writes: usize, pressure: Pressure) -> u64 {
         Pressure::Free | Pressure::Soft => times * CHECKPOINT_NODES as u64 * NODE_BYTES as u64,
         // Room for one is always left.
         Pressure::Hard => 0,
+    }
+}
+
+/// How many records an operation may write.
+fn writes_of(operation: &WriteOperation) -> u64 {
+    match operation {
+        WriteOperation::Move(MoveOperation::Drop { records_max, .. }) => u64::from((*records_max).min(DELETIONS_MAX)),
+        WriteOperation::Move(_)
+        | WriteOperation::Merge { .. }
+        | WriteOperation::Mint { .. }
+        | WriteOperation::Rebuild { .. }
+        | WriteOperation::Reap { .. } => 1,
     }
 }
 

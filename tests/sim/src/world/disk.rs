@@ -240,7 +240,7 @@ impl Rows for Transaction<'_> {
         for (key, record) in self.within(&range.first_key(), &range.last_key()) {
             let listed = Listed::outlined(*key, record);
             planted.add(&listed);
-            tree.apply(&listed.planted(), self.disk.position.max(1), &mut |_| {});
+            tree.apply(&Change::planted(&listed), self.disk.position.max(1), &mut |_| {});
         }
         self.changes.planted.insert((bits, prefix), tree);
         Ok(planted)
