@@ -7,6 +7,7 @@
 mod acquaintances;
 mod budgets;
 mod deciding;
+mod deltas;
 mod draining;
 mod error;
 mod founding;

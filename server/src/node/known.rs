@@ -10,7 +10,7 @@ use dynamo::{
     ring::Ring,
 };
 
-use super::{PeerGauge, Visible};
+use super::{PeerGauge, Visible, deltas::Deltas};
 
 /// The ring at one moment.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(crate) struct Known {
     pub(crate) me: Option<NodeIndex>,
     /// How each worker sees each node.
     gauges: Vec<Vec<Arc<PeerGauge>>>,
+    /// What has changed since earlier layouts.
+    pub(super) deltas: Deltas,
 }
 
 impl Known {
@@ -34,6 +36,7 @@ impl Known {
             layout_hash: ring.newest().hash(),
             me: place(ring.newest(), id),
             gauges: std::iter::repeat_with(row).take(workers).collect(),
+            deltas: Deltas::default(),
             ring,
         }
     }
@@ -49,7 +52,7 @@ impl Known {
             new.members.iter().enumerate().map(gauge).collect()
         };
         let gauges = self.gauges.iter().map(keep).collect();
-        Self { layout_hash: new.hash(), me: place(new, id), gauges, ring }
+        Self { layout_hash: new.hash(), me: place(new, id), gauges, deltas: Deltas::default(), ring }
     }
 
     /// The newest layout.

@@ -13,7 +13,8 @@ use schema::{
     common_capnp::request_header,
     convert::{
         RequestHeader, Scan, ScanKey, ScanPage, decode_delete, decode_get, decode_operations, decode_put, decode_scan,
-        encode_failure, encode_replies, encode_reply, encode_ring, encode_scan_page, encode_status, operation_bytes,
+        encode_delta, encode_failure, encode_replies, encode_reply, encode_ring, encode_scan_page, encode_status,
+        operation_bytes,
     },
     kv_capnp::kv,
 };
@@ -24,6 +25,9 @@ use crate::{
     store::Chunk,
     worker::{Driver, Results, Room, Share, Terms, refusal, wall_ms},
 };
+
+/// What Cap'n Proto counts sizes in.
+const BYTES_PER_WORD: u64 = 8;
 
 /// The `Kv` of one connection.
 pub(super) struct Kv {
@@ -218,11 +222,24 @@ impl kv::Server for Kv {
         arrival.reply_header(self.room()).encode(reply.reborrow().init_header());
         let is_current = request.get_have_epoch() == known.ring.epoch()
             && request.get_have_hash().is_ok_and(|hash| *hash == known.layout_hash);
-        if is_current && request.get_pages().is_ok_and(|pages| pages.is_empty()) {
+        let asks_for_all = request.get_pages().is_ok_and(|pages| pages.is_empty());
+        let counters = &self.driver.counters;
+        counters.layouts_asked_for.one();
+        if is_current && asks_for_all {
             reply.set_unchanged(());
         } else {
-            encode_ring(reply.init_ring(), known.layout(), &known.layout_hash, request.get_pages());
+            counters.layouts_told.one();
+            let delta = match request.get_have_hash() {
+                Ok(hash) if request.get_deltas() && asks_for_all => known.delta_from(request.get_have_epoch(), hash),
+                Ok(_) | Err(_) => None,
+            };
+            if delta.is_some_and(|delta| encode_delta(reply.reborrow().init_delta(), &delta)) {
+                counters.layouts_told_as_deltas.one();
+            } else {
+                encode_ring(reply.reborrow().init_ring(), known.layout(), &known.layout_hash, request.get_pages());
+            }
         }
+        counters.layouts_told_bytes.add(reply.into_reader().total_size()?.word_count * BYTES_PER_WORD);
         Ok(())
     }
 
