@@ -186,6 +186,21 @@ export class LocalCluster {
     await this.#command('resume', { nodes });
   }
 
+  /** Starts another node and has it join the ring, and waits until it holds its part of the data. Its number. */
+  async addNode(): Promise<number> {
+    return this.#change('add', {});
+  }
+
+  /** Has a node hand over what it holds and leave the ring, and ends it. It keeps its number. */
+  async removeNode(node: number): Promise<void> {
+    await this.#command('remove', { node });
+  }
+
+  /** Kills a node, removes its data, and has a new node take its place, as after the loss of a machine. The number of the new one. */
+  async replaceNode(node: number): Promise<number> {
+    return this.#change('replace', { node });
+  }
+
   /**
    * Lets only those of the same group reach each other, until `heal` or another partition. `clients` is the group in which all
    * clients are, the first if it is left out; a node in no group is alone. Connections stay open and carry nothing, as in a
@@ -224,6 +239,13 @@ export class LocalCluster {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** A command after which there is one more node. */
+  async #change(verb: string, fields: object): Promise<number> {
+    const { nodes = [] } = await this.#command(verb, fields);
+    this.#nodes = nodes;
+    return nodes.length - 1;
   }
 
   async #command(verb: string, fields: object): Promise<Answer> {

@@ -203,6 +203,21 @@ impl LocalCluster {
         self.command(json!({ "do": "resume", "nodes": nodes })).map(drop)
     }
 
+    /// Starts another node and has it join the ring, and waits until it holds its part of the data. Its number.
+    pub fn add_node(&mut self) -> Result<usize, LocalClusterError> {
+        self.change(json!({ "do": "add" }))
+    }
+
+    /// Has a node hand over what it holds and leave the ring, and ends it. It keeps its number.
+    pub fn remove_node(&mut self, node: usize) -> Result<(), LocalClusterError> {
+        self.command(json!({ "do": "remove", "node": node })).map(drop)
+    }
+
+    /// Kills a node, removes its data, and has a new node take its place, as after the loss of a machine. The number of the new one.
+    pub fn replace_node(&mut self, node: usize) -> Result<usize, LocalClusterError> {
+        self.change(json!({ "do": "replace", "node": node }))
+    }
+
     /// Lets only those of the same group reach each other, until [`LocalCluster::heal`] or another partition: `clients` is the
     /// group in which all clients are; a node in no group is alone. Connections stay open and carry nothing, as in a network
     /// that loses everything.
@@ -227,6 +242,13 @@ impl LocalCluster {
         let groups = answer.get("groups").cloned().and_then(|groups| serde_json::from_value(groups).ok());
         let clients = answer.get("clients").and_then(Value::as_u64).and_then(|clients| usize::try_from(clients).ok());
         Ok(Status { nodes: nodes(&answer)?, groups: groups.zip(clients) })
+    }
+
+    /// A command after which there is one more node.
+    fn change(&mut self, line: Value) -> Result<usize, LocalClusterError> {
+        let answer = self.command(line)?;
+        self.nodes = nodes(&answer)?;
+        Ok(self.nodes.len() - 1)
     }
 
     fn command(&self, line: Value) -> Result<Value, LocalClusterError> {

@@ -1,7 +1,10 @@
 //! `quorate::testing` as an application's test uses it: a real cluster is killed, restarted, frozen, separated and healed, and
 //! the client sees what it would see in production.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use quorate::{
     Client, Error, Level,
@@ -45,6 +48,36 @@ fn a_killed_node_is_missed_at_all_and_not_at_quorum_and_comes_back_with_its_data
         put_until_it_succeeds(&db, Level::All).await;
         assert!(cluster.log(1).unwrap().matches("serving").count() >= 2);
     });
+}
+
+#[test]
+fn the_ring_grows_shrinks_and_replaces_a_lost_node_while_a_client_sees_nothing_of_it() {
+    let mut cluster = LocalCluster::start(3).expect("a cluster");
+    block_on(async {
+        let db = cluster.client().await.expect("a client");
+        for at in 0..50 {
+            db.put(format!("key {at}"), "value").level(Level::Quorum).await.expect("a majority is there");
+        }
+        assert_eq!(cluster.add_node(), Ok(3));
+        assert_eq!(cluster.name(3), "n4");
+        cluster.remove_node(0).expect("it leaves");
+        assert!(matches!(cluster.status().unwrap().nodes[0].state, NodeState::Ended(_)));
+        assert_eq!(cluster.replace_node(1), Ok(4));
+        for at in 0..50 {
+            let found = db.get(format!("key {at}")).level(Level::Quorum).await.expect("a majority is there");
+            assert_eq!(found.expect("it is there").value().unwrap(), "value");
+        }
+        put_until_it_succeeds(&db, Level::All).await;
+        let names: Vec<String> = owners(&db);
+        assert_eq!(names, ["n3", "n4", "n5"], "those that are gone own nothing");
+    });
+}
+
+/// The names of all nodes that own anything.
+fn owners(db: &Client) -> Vec<String> {
+    let ring = db.ring();
+    let all = (0..ring.partitions()).flat_map(|partition| ring.owners(partition)).collect::<BTreeSet<_>>();
+    all.into_iter().filter_map(|node| ring.member(node)).map(|member| member.name.clone()).collect()
 }
 
 #[test]

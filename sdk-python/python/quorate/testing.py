@@ -174,6 +174,21 @@ class LocalCluster:
         """Lets paused nodes go on."""
         self._command("resume", nodes=nodes)
 
+    def add_node(self) -> int:
+        """Starts another node and has it join the ring, and waits until it holds its part of the data. Its number."""
+        return self._change("add")
+
+    def remove_node(self, node: int) -> None:
+        """Has a node hand over what it holds and leave the ring, and ends it. It keeps its number."""
+        self._command("remove", node=node)
+
+    def replace_node(self, node: int) -> int:
+        """Kills a node, removes its data, and has a new node take its place, as after the loss of a machine.
+
+        Returns the number of the new one.
+        """
+        return self._change("replace", node=node)
+
     def partition(self, groups: Iterable[Iterable[int]], *, clients: int = 0) -> None:
         """Lets only those of the same group reach each other, until ``heal`` or another partition.
 
@@ -199,6 +214,11 @@ class LocalCluster:
             groups=None if groups is None else tuple(tuple(group) for group in groups),
             clients=answer.get("clients"),
         )
+
+    def _change(self, verb: str, **fields: Any) -> int:
+        answer = self._command(verb, **fields)
+        self._nodes = tuple(_node(node) for node in answer["nodes"])
+        return len(self._nodes) - 1
 
     def close(self) -> None:
         """Ends the nodes and removes their data, unless they have a directory of their own. May be called again."""

@@ -82,6 +82,16 @@ impl LocalCluster {
         Ok(())
     }
 
+    /// Starts another node, which asks the ring that is reached at these addresses to be let in, perhaps in the place of a node of this
+    /// name, and waits until it serves. Its number. Only clusters with proxies have room for more nodes.
+    pub async fn add(&mut self, through: &[String], replaces: Option<&str>) -> Result<usize, CommandError> {
+        let (at, files) = (self.nodes.len(), self.directory.add(through, replaces)?);
+        let process = self.spawn(at, &files)?;
+        self.nodes.push(Node { files, process, is_paused: false });
+        self.wait_until_serving(at).await?;
+        Ok(at)
+    }
+
     /// Starts a node again that has ended, and waits until it serves.
     pub async fn start_again(&mut self, at: usize) -> Result<(), CommandError> {
         self.begin_again(at)?;
@@ -220,7 +230,8 @@ impl Drop for LocalCluster {
 }
 
 fn proxies(directory: &Directory) -> Result<Links, CommandError> {
-    let (listen, addresses): (Vec<_>, Vec<_>) = directory.nodes.iter().map(|node| (node.listen, node.address)).unzip();
+    let all = directory.nodes.iter().chain(&directory.spare);
+    let (listen, addresses): (Vec<_>, Vec<_>) = all.map(|node| (node.listen, node.address)).unzip();
     Links::at(&listen, &addresses)
         .map_err(|error| CommandError::new(Exit::Failed, format!("can't listen in front of the nodes: {error}")))
 }

@@ -4,6 +4,7 @@
 //!
 //! Nothing is left behind: not when standard input closes, not when whoever started it is killed, not when it is killed itself.
 
+mod changing;
 mod ending;
 mod guard;
 mod protocol;
@@ -150,8 +151,8 @@ struct Session {
 impl Session {
     /// Answers lines until nobody reads the answers any more.
     async fn serve(&mut self, lines: &mut mpsc::Receiver<Line>) -> Result<(), CommandError> {
-        let names: Vec<String> = self.cluster.nodes().map(|node| node.name.to_owned()).collect();
         while let Some(line) = lines.recv().await {
+            let names: Vec<String> = self.cluster.nodes().map(|node| node.name.to_owned()).collect();
             let request = match line {
                 Line::Text(text) => Request::parse(&text, &names),
                 Line::TooLong => Request { id: Value::Null, command: Err("the line is too long for a command".into()) },
@@ -208,13 +209,24 @@ impl Session {
                 self.split = None;
                 Ok(Map::new())
             }
+            Command::Add => {
+                let added = changing::add(&mut self.cluster).await?;
+                self.all_after(Some(added))
+            }
+            Command::Remove(node) => {
+                changing::remove(&mut self.cluster, *node).await?;
+                self.all_after(None)
+            }
+            Command::Replace(node) => {
+                let added = changing::replace(&mut self.cluster, *node).await?;
+                self.all_after(Some(added))
+            }
             Command::Log(node) => {
                 let log = self.cluster.log_end(*node, LOG_BYTES_MAX)?;
                 Ok(Map::from_iter([("log".to_owned(), log.into())]))
             }
             Command::Status => {
-                let all: Vec<usize> = (0..self.cluster.nodes().len()).collect();
-                let mut answer = self.views(&all)?;
+                let mut answer = self.all_after(None)?;
                 if let Some(split) = &self.split {
                     answer.insert("groups".into(), json!(split.groups));
                     answer.insert("clients".into(), json!(split.clients));
@@ -222,6 +234,16 @@ impl Session {
                 Ok(answer)
             }
         }
+    }
+
+    /// How all nodes are after one of them may have come.
+    fn all_after(&mut self, added: Option<usize>) -> Result<Map<String, Value>, CommandError> {
+        let all: Vec<usize> = (0..self.cluster.nodes().len()).collect();
+        let mut answer = self.views(&all)?;
+        if let Some(added) = added {
+            answer.insert("node".into(), json!(added));
+        }
+        Ok(answer)
     }
 
     /// Starts nodes again, after ending in order those that run.
@@ -266,8 +288,7 @@ impl Session {
 
     /// The first line.
     fn ready(&mut self) -> Result<Value, CommandError> {
-        let all: Vec<usize> = (0..self.cluster.nodes().len()).collect();
-        let mut line = self.views(&all)?;
+        let mut line = self.all_after(None)?;
         line.insert("ready".into(), true.into());
         line.insert("version".into(), env!("CARGO_PKG_VERSION").into());
         line.insert("endpoints".into(), json!(self.cluster.endpoints()));

@@ -27,6 +27,9 @@ const SECRET_BYTES: usize = 32;
 /// N when nobody says: what a real cluster would have.
 const REPLICAS_DEFAULT: u8 = 3;
 
+/// How many nodes can be added to a cluster with proxies: ports and proxies are made at its start, and more would cost every test.
+const SPARE_NODES: usize = 6;
+
 /// How a cluster on this machine shall be.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
@@ -51,6 +54,8 @@ pub(super) struct Directory {
     path: PathBuf,
     temporary: Option<TempDir>,
     pub(super) nodes: Vec<NodeFiles>,
+    /// Of nodes that may be added, the next one first.
+    pub(super) spare: Vec<NodeFiles>,
     _ports: Vec<Reserved>,
 }
 
@@ -85,11 +90,27 @@ impl Directory {
         // Configurations hold the cluster's secret.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path).and_then(|()| path.canonicalize());
         let path = made.map_err(|error| CommandError::file("make the folder", &path, &error))?;
-        let (nodes, ports) = match configuration(&path, 1).exists() {
+        let (nodes, mut ports) = match configuration(&path, 1).exists() {
             true => found(&path, setup)?,
             false => make(&path, setup)?,
         };
-        Ok(Self { path, temporary, nodes, _ports: ports })
+        let spare = if setup.is_proxied { spare(&path, nodes.len(), &mut ports)? } else { Vec::new() };
+        Ok(Self { path, temporary, nodes, spare, _ports: ports })
+    }
+
+    /// Makes the configuration of another node, which joins the ring that is reached at these addresses, in the place of a node of this
+    /// name if one is given.
+    pub(super) fn add(&mut self, through: &[String], replaces: Option<&str>) -> Result<NodeFiles, CommandError> {
+        if self.spare.is_empty() {
+            let message = format!("{SPARE_NODES} nodes can be added to a test cluster, and they have been");
+            return Err(CommandError::new(Exit::Failed, message));
+        }
+        let files = self.spare.remove(0);
+        let zone = ZONES[self.nodes.len() % ZONES.len()];
+        let text = joining_text(&files, &self.nodes[0].configuration, through, replaces, zone)?;
+        write(&files.configuration, &text)?;
+        self.nodes.push(files.clone());
+        Ok(files)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -174,16 +195,59 @@ fn make(path: &Path, setup: &Setup) -> Result<(Vec<NodeFiles>, Vec<Reserved>), C
         let at = usize::from(number - 1);
         let files = files(path, number, listen[at], addresses[at]);
         let text = file_text(&files, &addresses, setup, &secret);
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&files.configuration)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(|error| CommandError::file("write", &files.configuration, &error))?;
+        write(&files.configuration, &text)?;
         all.push(files);
     }
     Ok((all, ports))
+}
+
+/// Ports for nodes that may be added behind those that are there.
+fn spare(path: &Path, nodes: usize, ports: &mut Vec<Reserved>) -> Result<Vec<NodeFiles>, CommandError> {
+    let more = ports::reserve_lasting(2 * SPARE_NODES)
+        .map_err(|error| CommandError::new(Exit::Failed, format!("can't listen on loopback ports: {error}")))?;
+    let numbers = (nodes as u16 + 1)..;
+    let spare = numbers.zip(more.chunks(2)).map(|(number, pair)| files(path, number, pair[0].address, pair[1].address));
+    let spare = spare.collect();
+    ports.extend(more);
+    Ok(spare)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), CommandError> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| CommandError::file("write", path, &error))
+}
+
+/// The configuration of a node that joins: the cluster is that of the node whose configuration stands in `like`.
+fn joining_text(
+    files: &NodeFiles,
+    like: &Path,
+    through: &[String],
+    replaces: Option<&str>,
+    zone: &str,
+) -> Result<String, CommandError> {
+    let founder = Source::defaults().file(like).load().map_err(|error| CommandError::usage(error.to_string()))?;
+    let NodeFiles { name, listen, address, data, .. } = files;
+    let quoted = |text: &str| toml::Value::String(text.to_owned());
+    let through: Vec<String> = through.iter().map(|address| quoted(address).to_string()).collect();
+    let mut text = format!(
+        "name = \"{name}\"\nlisten = \"{listen}\"\ndata = {}\n\n[cluster]\nname = {}\nsecret = {}\nreplicas = {}\n\n\
+         [join]\nthrough = [{}]\naddress = \"{address}\"\n",
+        quoted(&data.display().to_string()),
+        quoted(&founder.cluster.name),
+        quoted(&String::from_utf8_lossy(founder.cluster.secret.bytes())),
+        founder.cluster.replicas,
+        through.join(", "),
+    );
+    match replaces {
+        Some(replaces) => text += &format!("replaces = {}\n", quoted(replaces)),
+        None => text += &format!("zone = \"{zone}\"\n"),
+    }
+    Ok(text)
 }
 
 fn file_text(files: &NodeFiles, addresses: &[SocketAddr], setup: &Setup, secret: &str) -> String {

@@ -14,6 +14,12 @@ pub(super) enum Command {
     Resume(Vec<usize>),
     Partition(Split),
     Heal,
+    /// Another node joins the ring.
+    Add,
+    /// A node leaves the ring.
+    Remove(usize),
+    /// A node is lost with its data, and a new one takes its place.
+    Replace(usize),
     Log(usize),
     Status,
 }
@@ -57,6 +63,9 @@ enum Verb {
     Resume,
     Partition,
     Heal,
+    Add,
+    Remove,
+    Replace,
     Log,
     Status,
 }
@@ -107,19 +116,29 @@ fn command(fields: Fields, names: &[String]) -> Result<Command, String> {
         (Some(_), Some(_)) => return Err("write node or nodes, not both".into()),
     };
     match verb {
-        Verb::Partition | Verb::Heal | Verb::Status if named.is_some() => Err("this command names no nodes".into()),
+        Verb::Partition | Verb::Heal | Verb::Add | Verb::Status if named.is_some() => {
+            Err("this command names no nodes".into())
+        }
         Verb::Partition => split(groups.unwrap_or_default(), clients.unwrap_or(0), names).map(Command::Partition),
         Verb::Heal => Ok(Command::Heal),
+        Verb::Add => Ok(Command::Add),
+        Verb::Remove => one("remove", named, names).map(Command::Remove),
+        Verb::Replace => one("replace", named, names).map(Command::Replace),
         Verb::Status => Ok(Command::Status),
         Verb::Kill => some(named, names).map(Command::Kill),
         Verb::Stop => some(named, names).map(Command::Stop),
         Verb::Restart => some(named, names).map(Command::Restart),
         Verb::Pause => some(named, names).map(Command::Pause),
         Verb::Resume => some(named, names).map(Command::Resume),
-        Verb::Log => match some(named, names)?[..] {
-            [node] => Ok(Command::Log(node)),
-            _ => Err("log takes one node".into()),
-        },
+        Verb::Log => one("log", named, names).map(Command::Log),
+    }
+}
+
+/// The only node of a command.
+fn one(verb: &str, named: Option<Vec<Name>>, names: &[String]) -> Result<usize, String> {
+    match some(named, names)?[..] {
+        [node] => Ok(node),
+        _ => Err(format!("{verb} takes one node")),
     }
 }
 
@@ -173,6 +192,9 @@ mod tests {
         assert_eq!(parse(r#"{"do":"pause","nodes":["n3",0,"n1"]}"#), Ok(Command::Pause(vec![0, 2])));
         assert_eq!(parse(r#"{"do":"log","node":"n2"}"#), Ok(Command::Log(1)));
         assert_eq!(parse(r#"{"id":"x","do":"heal"}"#), Ok(Command::Heal));
+        assert_eq!(parse(r#"{"do":"add"}"#), Ok(Command::Add));
+        assert_eq!(parse(r#"{"do":"remove","node":0}"#), Ok(Command::Remove(0)));
+        assert_eq!(parse(r#"{"do":"replace","node":"n2"}"#), Ok(Command::Replace(1)));
     }
 
     #[test]
@@ -201,6 +223,8 @@ mod tests {
             (r#"{"do":"kill","node":0,"groups":[[0]]}"#, "only partition"),
             (r#"{"do":"heal","node":0}"#, "names no nodes"),
             (r#"{"do":"log","nodes":[0,1]}"#, "one node"),
+            (r#"{"do":"remove","nodes":[0,1]}"#, "one node"),
+            (r#"{"do":"add","node":0}"#, "names no nodes"),
             (r#"{"do":"kill","nod":0}"#, "nod"),
         ] {
             let error = parse(line).unwrap_err();
