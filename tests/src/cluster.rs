@@ -54,6 +54,8 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Node>,
+    base: PathBuf,
+    lines: String,
     _temporary: Option<TempDir>,
 }
 
@@ -86,10 +88,35 @@ impl Cluster {
         let listen = if options.listen.is_empty() { free_addresses(options.nodes) } else { options.listen.clone() };
         let advertised = if options.advertised.is_empty() { &listen } else { &options.advertised };
         let nodes = (0..options.nodes).map(|at| Node::prepare(&base, at, listen[at], advertised, options)).collect();
-        let mut cluster = Self { nodes, _temporary: temporary };
+        let mut cluster = Self { nodes, base, lines: options.lines.clone(), _temporary: temporary };
         (0..options.nodes).for_each(|at| cluster.nodes[at].spawn());
         (0..options.nodes).for_each(|at| cluster.nodes[at].wait_until_serving());
         cluster
+    }
+
+    /// Starts another node, which asks a node of the ring to be let in, and waits until it accepts connections. `join` are further lines for
+    /// the table `[join]` of its configuration file, such as `zone = "z1"`. Its number; it owns nothing before a change of the ring is
+    /// committed.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn join(&mut self, through: usize, join: &str) -> usize {
+        let at = self.nodes.len();
+        let node = Node::prepare_to_join(&self.base, at, self.nodes[through].address, &self.lines, join);
+        self.nodes.push(node);
+        self.restart(at);
+        at
+    }
+
+    /// How many nodes were started, be they still there or not.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The addresses of all nodes that have a process, comma-separated.
+    pub fn running(&self) -> String {
+        let running = self.nodes.iter().filter(|node| node.process.is_some());
+        running.map(|node| node.address.to_string()).collect::<Vec<_>>().join(",")
     }
 
     /// The addresses of all nodes, comma-separated, as `QUORATE_ENDPOINTS` wants them.
@@ -208,7 +235,6 @@ impl Node {
     fn prepare(base: &Path, at: usize, listen: SocketAddr, addresses: &[SocketAddr], options: &Options) -> Self {
         let name = format!("n{}", at + 1);
         let data = base.join(&name);
-        let configuration = base.join(format!("{name}.toml"));
         let mut text = format!(
             "name = \"{name}\"\nlisten = \"{}\"\ndata = \"{}\"\n{}\n\n[cluster]\nname = \"test\"\nsecret = \"only for tests, long enough\"\nreplicas = {}\n",
             listen,
@@ -222,6 +248,21 @@ impl Node {
                 member + 1
             );
         }
+        Self::written(base, at, listen, &text)
+    }
+
+    fn prepare_to_join(base: &Path, at: usize, through: SocketAddr, lines: &str, join: &str) -> Self {
+        let (name, listen) = (format!("n{}", at + 1), free_addresses(1)[0]);
+        let text = format!(
+            "name = \"{name}\"\nlisten = \"{listen}\"\ndata = \"{}\"\n{lines}\n\n[cluster]\nname = \"test\"\nsecret = \"only for tests, long enough\"\n\n[join]\nthrough = [\"{through}\"]\n{join}\n",
+            base.join(&name).display(),
+        );
+        Self::written(base, at, listen, &text)
+    }
+
+    fn written(base: &Path, at: usize, listen: SocketAddr, text: &str) -> Self {
+        let name = format!("n{}", at + 1);
+        let (data, configuration) = (base.join(&name), base.join(format!("{name}.toml")));
         fs::write(&configuration, text).expect("the configuration can be written");
         Self { process: None, address: listen, configuration, data, log: base.join(format!("{name}.log")) }
     }

@@ -5,6 +5,7 @@
 //! holds, and the checker of `quorate_history` says whether the store kept its word. Each row of the table of figures is a
 //! function of [`scenario`]; the binary `quorate-proof` prints the table.
 
+pub mod changing;
 pub mod damage;
 pub mod disk;
 pub mod figures;

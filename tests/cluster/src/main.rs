@@ -56,6 +56,12 @@ const DEBIAN_RECORDS: u64 = 65_000;
 const FORWARD_OPERATIONS: u64 = 3_000;
 const RETRY_KILLS: u64 = 3;
 
+/// Kills in the row "reconfigure-kills" at scale 1: each kind of victim twice, once when partitions come and once when they go.
+const RECONFIGURE_KILLS: u64 = 6;
+
+/// Clients in the row "refresh-storm" at scale 1.
+const CROWD: u64 = 1_000;
+
 /// Calls of each client in the row "client-memory" at scale 1.
 const MEMORY_CALLS: u64 = 1_000_000;
 
@@ -101,6 +107,8 @@ fn scenarios(settings: &Settings, calls: u64) -> Vec<Scenario> {
     let records = settings.scaled(DEBIAN_RECORDS);
     let (damaged, harms) = (settings.scaled(100), settings.scaled(16));
     let seeds = settings.scaled(2_000);
+    let moves = settings.scaled(RECONFIGURE_KILLS);
+    let crowd = settings.scaled(CROWD);
     let rounds = settings.scaled(1);
     let (operations, deaths) = (settings.scaled(FORWARD_OPERATIONS), settings.scaled(RETRY_KILLS));
     vec![
@@ -160,9 +168,31 @@ fn scenarios(settings: &Settings, calls: u64) -> Vec<Scenario> {
             with(scenario::one_retry, deaths),
         ),
         (
+            "reconfigure",
+            format!(
+                "{records} records, clients writing at `quorum`: two nodes join, one leaves, one is replaced after its disk is gone, one \
+                 gets more: no operation fails beyond one retry, no stale read, no lost write, balance within 2 %, moved 1.2 of the bound \
+                 at most"
+            ),
+            with(scenario::reconfigure, records),
+        ),
+        (
+            "reconfigure-kills",
+            format!(
+                "{moves} kill -9 of a sender, a receiver or an elector while partitions move: always resumes, never from nothing, no \
+                 operation fails"
+            ),
+            with(scenario::reconfigure_kills, moves),
+        ),
+        (
             "rolling-restart",
             format!("every node drained and restarted in turn, {rounds} times, under load at `quorum`: 0 failed requests, 0 wrong reads, in any language"),
             with(scenario::rolling_restart, rounds),
+        ),
+        (
+            "refresh-storm",
+            format!("{crowd} clients learn of two changes of the ring: one layout each, no operation fails"),
+            with(scenario::refresh_storm, crowd),
         ),
         (
             "client-memory",

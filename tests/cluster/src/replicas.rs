@@ -25,8 +25,12 @@ pub struct Replica {
 
 /// How the store of a test's node is opened.
 pub fn config(directory: impl Into<PathBuf>, node: usize) -> StoreConfig {
-    let cluster = u128::from_be_bytes(Id::of(b"quorate cluster", CLUSTER.as_bytes()).0);
     let id = NodeId(u128::from_be_bytes(Id::of(CLUSTER.as_bytes(), format!("n{}", node + 1).as_bytes()).0));
+    config_of(directory, id)
+}
+
+fn config_of(directory: impl Into<PathBuf>, id: NodeId) -> StoreConfig {
+    let cluster = u128::from_be_bytes(Id::of(b"quorate cluster", CLUSTER.as_bytes()).0);
     StoreConfig { is_filesystem_forced: true, ..StoreConfig::new(directory, cluster, id) }
 }
 
@@ -35,7 +39,19 @@ pub fn config(directory: impl Into<PathBuf>, node: usize) -> StoreConfig {
 /// # Panics
 /// When a page can't be read.
 pub fn read(directory: impl Into<PathBuf>, node: usize) -> Result<Replica, OpenError> {
-    let store = Store::open(&config(directory, node))?;
+    read_with(&config(directory, node))
+}
+
+/// The same of a node that was not among the first and so drew its identity.
+///
+/// # Panics
+/// When a page can't be read.
+pub fn read_of(directory: impl Into<PathBuf>, id: NodeId) -> Result<Replica, OpenError> {
+    read_with(&config_of(directory, id))
+}
+
+fn read_with(config: &StoreConfig) -> Result<Replica, OpenError> {
+    let store = Store::open(config)?;
     let (mut replica, mut after) = (Replica::default(), None);
     loop {
         let chunk = store.snapshot().scan(0, 0, after).expect("the pages of a stopped node can be read");

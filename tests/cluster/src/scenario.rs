@@ -9,9 +9,12 @@ mod harms;
 mod hostile;
 mod kills;
 mod power;
+mod reconfigure;
+mod reconfigure_kills;
 mod rest;
 mod rolling;
 mod simulation;
+mod storm;
 
 use std::{fs, future::Future, path::PathBuf, time::Duration};
 
@@ -29,9 +32,12 @@ pub use self::{
     hostile::hostile,
     kills::kills,
     power::power,
+    reconfigure::reconfigure,
+    reconfigure_kills::reconfigure_kills,
     rest::{Rest, come_to_rest},
     rolling::rolling_restart,
     simulation::{bugs, simulation},
+    storm::refresh_storm,
 };
 
 /// How large a run is.

@@ -40,12 +40,12 @@ const MEETING: usize = 64;
 const DAMAGED_ONE_IN: usize = 100;
 
 /// What was put under each key.
-type Index = BTreeMap<String, Bytes>;
+pub(super) type Index = BTreeMap<String, Bytes>;
 
 /// What reading everything showed.
 #[derive(Debug, Default)]
-struct Read {
-    right: usize,
+pub(super) struct Read {
+    pub(super) right: usize,
     /// A typed error.
     failed: usize,
     /// The first of them.
@@ -182,7 +182,7 @@ async fn scrub_and_wait(
     missing == 0 && held.unreadable.is_empty()
 }
 
-async fn load(client: &Client, index: &Index) {
+pub(super) async fn load(client: &Client, index: &Index) {
     let entries: Vec<(&String, &Bytes)> = index.iter().collect();
     // Nodes whose first connections broke when the proxies learned who is who dial again after a pause.
     let started = Instant::now();
@@ -200,7 +200,7 @@ async fn put_all(client: &Client, entries: &[(&String, &Bytes)]) -> Result<(), E
     client.put_many(entries).level(Level::All).await.into_iter().try_for_each(|stored| stored.map(drop))
 }
 
-async fn read_all(client: &Client, index: &Index) -> Read {
+pub(super) async fn read_all(client: &Client, index: &Index) -> Read {
     let entries: Vec<(&String, &Bytes)> = index.iter().collect();
     let mut read = Read::default();
     for batch in entries.chunks(BATCH) {
@@ -220,7 +220,7 @@ async fn read_all(client: &Client, index: &Index) -> Read {
 }
 
 /// The records of the index: of a file that is there, of this machine's package lists, or made up in the same shape.
-fn index(most: usize) -> (Index, &'static str) {
+pub(super) fn index(most: usize) -> (Index, &'static str) {
     let given = std::env::var("QUORATE_DEBIAN").ok().and_then(|path| fs::read_to_string(Path::new(&path)).ok());
     let of_lists = || {
         let made = std::process::Command::new(repository::root().join("bench/debian-index")).output().ok()?;

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dynamo::layout::MemberState;
 use quorate::{Client, Held, Level, NodeIndex, RepairRun};
 
 use super::progress;
@@ -103,9 +104,12 @@ pub(super) async fn ask_to_repair(client: &Client, scrub: bool) -> bool {
     is_by_itself
 }
 
-/// The positions of all nodes.
+/// The positions of all nodes that shall be there.
 pub(super) fn nodes(client: &Client) -> impl Iterator<Item = NodeIndex> + use<> {
-    (0..client.ring().members.len() as u16).map(NodeIndex)
+    let layout = client.ring();
+    (0..layout.members.len() as u16)
+        .map(NodeIndex)
+        .filter(move |node| layout.member(*node).is_some_and(|member| member.state == MemberState::Active))
 }
 
 /// The position in the layout of the test's node of this number.
