@@ -49,6 +49,8 @@ use crate::{
 pub use error::ServeError;
 pub use running::{RunningNode, run};
 
+#[cfg(test)]
+pub(crate) use self::founding::first_layout;
 pub(crate) use self::{
     acquaintances::{Acquaintances, Claim, Process, Stranger},
     budgets::Budgets,

@@ -96,11 +96,11 @@ fn elector_names(layout: &Layout) -> Vec<&str> {
 mod tests {
     use super::{changed_partitions, changes, nodes};
     use crate::{config::Config, node::first_layout};
-    use dynamo::layout::MemberState;
+    use dynamo::{ident::NodeId, layout::MemberState};
 
     #[test]
     fn a_layout_is_told_as_what_was_done() {
-        let old = first_layout(&Config::default()).unwrap();
+        let old = first_layout(&Config::default(), NodeId(1)).unwrap();
         assert_eq!(changes(None, &old), [format!("founded with {}", old.members[0].name)]);
         let mut new = old.clone();
         new.epoch = 2;
