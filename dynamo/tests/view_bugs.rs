@@ -30,7 +30,6 @@ fn every_bug_of_coordinators_under_moving_views_is_caught_by_a_schedule() {
         Bug::NoRaiseWhileJoint,
         Bug::CountOtherView,
         Bug::DenyPartialWrite,
-        Bug::AcknowledgeBeforeDurable,
     ];
     for bug in bugs {
         let caught = first_caught(Some(bug), SEEDS);
