@@ -83,7 +83,8 @@ pub fn plan(old: Option<&Layout>, desired: &Desired) -> Result<Plan, PlanError> 
     plan_after(old.map(Past::from), desired)
 }
 
-fn plan_after(past: Option<Past<'_>>, desired: &Desired) -> Result<Plan, PlanError> {
+/// The same with what is known of the past: the newest layout and, where partitions still move, those before it.
+pub fn plan_after(past: Option<Past<'_>>, desired: &Desired) -> Result<Plan, PlanError> {
     let old = past.map(|past| past.newest());
     if let Some(old) = old {
         check_succession(old, desired)?;

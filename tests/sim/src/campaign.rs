@@ -20,6 +20,18 @@ use crate::{
 /// A branch must be taken by one seed in so many.
 const SEEDS_PER_BRANCH: u64 = 100;
 
+/// Branches that only a ring that changes can take.
+const RING_BRANCHES: [&str; 8] = [
+    "layouts_decided",
+    "layouts_learned",
+    "clients_refreshed",
+    "conflicts",
+    "undecided",
+    "plans_refused",
+    "caught_up",
+    "held",
+];
+
 /// With fewer seeds than this, chance alone may miss a branch.
 const SEEDS_TO_JUDGE: u64 = 500;
 
@@ -111,7 +123,10 @@ impl Campaign {
         if self.seeds < SEEDS_TO_JUDGE {
             return Vec::new();
         }
-        let few = self.branches.iter().filter(|(_, seeds)| seeds * SEEDS_PER_BRANCH < self.seeds);
+        let changes_ring = Fault::RING.into_iter().any(|fault| self.total.struck[fault as usize] > 0);
+        let is_possible = |name: &str| changes_ring || !RING_BRANCHES.contains(&name);
+        let branches = self.branches.iter().filter(|(name, _)| is_possible(name));
+        let few = branches.filter(|(_, seeds)| seeds * SEEDS_PER_BRANCH < self.seeds);
         few.map(|(name, _)| *name).collect()
     }
 

@@ -77,6 +77,22 @@ sometimes! {
     timeouts,
     /// Operations refused because too many waited.
     overloads,
+    /// Layouts that were decided.
+    layouts_decided,
+    /// Layouts that a node learned.
+    layouts_learned,
+    /// Layouts that clients learned.
+    clients_refreshed,
+    /// Administrators who were told that another change was first.
+    conflicts,
+    /// Changes that could not be planned, mostly because too much moves already.
+    plans_refused,
+    /// Administrators who were not told whether their change was decided.
+    undecided,
+    /// Questions that waited until a row had caught up with their view.
+    caught_up,
+    /// Questions that waited for a layout.
+    held,
     /// Reads that ended without waiting for late answers.
     unlingered,
     /// Acknowledgements with a stand-in among the copies.
@@ -93,8 +109,6 @@ sometimes! {
     exchanged,
     /// Keys removed for good by the operator.
     reaped,
-    /// Answers of a node with another view of its partitions.
-    fenced,
     /// Records rebuilt.
     rebuilt,
     /// Unreadable records that a scrub found.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What must hold in every run. I11, quorums across layouts, comes with the elastic ring.
+/// What must hold in every run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Invariant {
     /// Every acknowledged write is visible, or covered by another.
@@ -25,6 +25,9 @@ pub enum Invariant {
     I9,
     /// Bytes that do not verify are never served, merged, or read as absence.
     I10,
+    /// Quorums of all active configurations meet: one layout for an epoch, answers counted under one view, nothing retired or deleted
+    /// before its time.
+    I11,
     /// Every operation ends by its deadline, and no bound is exceeded.
     I12,
     /// The machines never panic.
@@ -45,6 +48,7 @@ impl Invariant {
             Self::I8 => "an acknowledgement means W distinct nodes have it on disk",
             Self::I9 => "replicas become equal, then nothing is repaired",
             Self::I10 => "damaged bytes are never served, merged, or read as absence",
+            Self::I11 => "quorums meet across all active configurations",
             Self::I12 => "every operation ends by its deadline, no bound is exceeded",
             Self::Panic => "the machines never panic",
         }

@@ -39,6 +39,8 @@ pub struct Options {
     pub format: Format,
     /// Faults that do not happen, whatever the seed says.
     pub without: Vec<Fault>,
+    /// Whether rings change while they serve.
+    pub is_ring: bool,
     /// Client operations, if not as many as usual.
     pub operations: Option<u32>,
     /// Clients, if not as many as the seed says.
@@ -57,6 +59,7 @@ quorate-sim                    2,000 seeds and a table of what they met
   --bugs [NAME]                every known mistake until it is caught (built with --features bugs)
   --jobs N                     threads; as many as there are cores unless given
   --output text|json
+  --ring                       nodes join, leave and are replaced, N and Q change, two administrators at once
   --without FAULT[,FAULT]      leave faults out    --operations N   --clients N   make a run smaller";
 
     /// Reads the arguments.
@@ -69,6 +72,7 @@ quorate-sim                    2,000 seeds and a table of what they met
             jobs,
             format: Format::Text,
             without: Vec::new(),
+            is_ring: false,
             operations: None,
             clients: None,
         };
@@ -76,6 +80,10 @@ quorate-sim                    2,000 seeds and a table of what they met
             if argument == "--bugs" {
                 let name = arguments.next_if(|next| !next.starts_with("--"));
                 options.task = Task::Bugs(name);
+                continue;
+            }
+            if argument == "--ring" {
+                options.is_ring = true;
                 continue;
             }
             if matches!(argument.as_str(), "--trace" | "--help" | "-h") {
@@ -116,7 +124,7 @@ quorate-sim                    2,000 seeds and a table of what they met
 
     /// The plan of a seed, made smaller as asked.
     pub fn plan(&self, seed: u64) -> Plan {
-        let mut plan = Plan::new(seed);
+        let mut plan = if self.is_ring { Plan::changing(seed) } else { Plan::new(seed) };
         self.without.iter().for_each(|fault| plan.faults.set(*fault, 0));
         plan.operations = self.operations.unwrap_or(plan.operations);
         plan.clients = self.clients.unwrap_or(plan.clients);

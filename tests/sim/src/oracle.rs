@@ -20,14 +20,17 @@ use dynamo::{
 };
 
 use crate::invariant::{Invariant, Violation};
+use rings::Ownership;
 
 pub mod dots;
 mod judging;
 mod records;
+mod rings;
 mod writes;
 
 pub use dots::Dots;
 pub use judging::Request;
+pub use rings::{Configuration, Demand, Kind};
 pub use writes::Told;
 
 /// A key's position among all that a run uses.
@@ -81,35 +84,6 @@ pub struct Written {
     pub acknowledged: bool,
 }
 
-/// A consistency in numbers, by the oracle's own arithmetic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Demand {
-    /// Owners in use.
-    pub owners: usize,
-    /// Answers a read needs.
-    pub read: u8,
-    /// Copies a write needs.
-    pub write: u8,
-    /// Whether only owners count.
-    pub is_strict: bool,
-}
-
-impl Demand {
-    /// What `asked` means for a key with so many owners of N replicas.
-    pub fn of(asked: &Consistency, level: Level, owners: usize) -> Self {
-        let in_use = if asked.n == 0 { owners } else { owners.min(usize::from(asked.n)) };
-        let level = asked.level.unwrap_or(level);
-        let usual = match level {
-            Level::One => 1,
-            Level::Available | Level::Quorum => in_use / 2 + 1,
-            Level::All => in_use,
-        };
-        let number = |asked: u8| if asked == 0 { usual as u8 } else { asked.min(in_use as u8) };
-        let is_strict = level != Level::Available;
-        Self { owners: in_use, read: number(asked.r), write: number(asked.w), is_strict }
-    }
-}
-
 /// One minted version.
 #[derive(Clone, Debug)]
 struct Minting {
@@ -140,8 +114,8 @@ struct Acknowledgement {
 struct KeyTruth {
     address: Address,
     rule: ConflictRule,
-    /// Its owners in order of preference.
-    owners: Vec<usize>,
+    /// Who owns it, and what nodes know of that.
+    ownership: Ownership,
     minted: Vec<Minting>,
     numbers: HashMap<Dot, usize>,
     /// The highest count of each actor that any context has claimed.
@@ -204,18 +178,13 @@ pub struct Seen {
 }
 
 impl Oracle {
-    /// An oracle for these keys, each with its owners and its conflict rule.
-    pub fn new(
-        token_key: TokenKey,
-        level: Level,
-        keys: Vec<(Address, ConflictRule, Vec<usize>)>,
-        nodes: usize,
-    ) -> Self {
-        let by_store_key = keys.iter().enumerate().map(|(at, (address, ..))| (address.store_key, at)).collect();
-        let truth = |(address, rule, owners)| KeyTruth {
+    /// An oracle for these keys, each with its conflict rule. Their owners are what layouts make them ([`Oracle::decided`]).
+    pub fn new(token_key: TokenKey, level: Level, keys: Vec<(Address, ConflictRule)>, nodes: usize) -> Self {
+        let by_store_key = keys.iter().enumerate().map(|(at, (address, _))| (address.store_key, at)).collect();
+        let truth = |(address, rule)| KeyTruth {
             address,
             rule,
-            owners,
+            ownership: Ownership::new(nodes),
             minted: Vec::new(),
             numbers: HashMap::new(),
             claimed: BTreeMap::new(),
@@ -264,14 +233,14 @@ impl Oracle {
         self.by_store_key[store_key]
     }
 
-    /// What `asked` means for a key.
-    pub fn demand(&self, key: KeyNumber, asked: &Consistency) -> Demand {
-        Demand::of(asked, self.level, self.keys[key].owners.len())
+    /// What `asked` means.
+    pub fn demand(&self, asked: &Consistency) -> Demand {
+        Demand::of(asked, self.level)
     }
 
-    /// The owners of a key.
+    /// The owners of a key as they are to be.
     pub fn owners(&self, key: KeyNumber) -> &[usize] {
-        &self.keys[key].owners
+        self.keys[key].ownership.newest()
     }
 
     /// How many keys there are.

@@ -78,8 +78,10 @@ pub struct Repair {
 pub struct Plan {
     /// The seed.
     pub seed: u64,
-    /// How many nodes there are.
+    /// How many nodes there are, those included that wait outside the ring.
     pub nodes: usize,
+    /// How many of them the ring begins with.
+    pub founders: usize,
     /// N.
     pub replicas: u8,
     /// How many zones the nodes stand in.
@@ -113,21 +115,34 @@ pub struct Plan {
 /// Client operations of one run: enough for dozens of overwrites of each key, few enough that a failing run can be read.
 pub const OPERATIONS: u32 = 560;
 
+/// Most nodes that wait outside the ring: enough for a join and a replacement or two of most runs.
+const SPARES_MAX: u64 = 6;
+
 impl Plan {
-    /// The plan of a seed.
+    /// The plan of a seed whose ring stays as it is.
     pub fn new(seed: u64) -> Self {
+        Self::draw(seed, false)
+    }
+
+    /// The plan of a seed whose ring changes while it serves.
+    pub fn changing(seed: u64) -> Self {
+        Self::draw(seed, true)
+    }
+
+    fn draw(seed: u64, changes_ring: bool) -> Self {
         let mut random = Random::new(seed);
-        let nodes = random.between(3, 7) as usize;
+        let founders = random.between(3, 7) as usize;
         let replicas = match random.below(20) {
             0 => 1,
             1 | 2 => 2,
-            3..6 if nodes >= 5 => 5,
+            3..6 if founders >= 5 => 5,
             _ => 3,
         };
         let is_tiny = random.chance(500);
-        Self {
+        let mut plan = Self {
             seed,
-            nodes,
+            nodes: founders,
+            founders,
             replicas,
             zones: random.between(1, 3) as usize,
             partition_bits: random.between(1, 4) as u8,
@@ -150,8 +165,12 @@ impl Plan {
                 hints_every_ms: random.between(200, 2_000),
                 scrub_every_ms: random.between(3_000, 30_000),
             },
-            faults: Faults::draw(&mut random),
+            faults: Faults::draw(&mut random, changes_ring),
+        };
+        if plan.faults.change_ring() {
+            plan.nodes += random.between(2, SPARES_MAX) as usize;
         }
+        plan
     }
 }
 

@@ -77,6 +77,8 @@ pub fn table(campaign: &Campaign) -> String {
 pub fn json(campaign: &Campaign) -> String {
     let total = &campaign.total;
     let failures: Vec<_> = campaign.failures.iter().map(|(seed, _)| *seed).collect();
+    let violation = |(seed, run): &(u64, Run)| serde_json::json!({ "seed": seed, "violation": run.violation.as_ref().map(ToString::to_string) });
+    let violations: Vec<_> = campaign.failures.iter().map(violation).collect();
     let faults: serde_json::Map<String, serde_json::Value> =
         campaign.struck().map(|(fault, count)| (fault.name().to_owned(), count.into())).collect();
     let branches: serde_json::Map<String, serde_json::Value> =
@@ -84,6 +86,7 @@ pub fn json(campaign: &Campaign) -> String {
     let value = serde_json::json!({
         "seeds": campaign.seeds,
         "broken": failures,
+        "violations": violations,
         "operations": total.operations,
         "succeeded": total.succeeded,
         "acknowledged": total.acknowledged,
@@ -101,8 +104,10 @@ pub fn json(campaign: &Campaign) -> String {
 
 /// The command that replays a plan.
 pub fn command(plan: &Plan) -> String {
-    let usual = Plan::new(plan.seed);
-    let mut command = format!("quorate-sim --seed {} --trace", plan.seed);
+    let is_ring = plan.nodes > plan.founders;
+    let usual = if is_ring { Plan::changing(plan.seed) } else { Plan::new(plan.seed) };
+    let ring = if is_ring { " --ring" } else { "" };
+    let mut command = format!("quorate-sim --seed {}{ring} --trace", plan.seed);
     let without: Vec<&str> = usual.faults.on().filter(|fault| plan.faults.rate(*fault) == 0).map(Fault::name).collect();
     if !without.is_empty() {
         let _ = write!(command, " --without {}", without.join(","));

@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use dynamo::{
-    ident::NodeId,
-    layout::{BucketProperties, ConflictRule, Layout, Level, Member, MemberState, SLOT_EMPTY},
+    layout::{BucketProperties, ConflictRule, Layout, Level, Member, MemberState, SLOT_EMPTY, spans::Spans},
     operation::Address,
+    planner::{self, Desired},
     token::TokenKey,
 };
 
@@ -21,15 +21,18 @@ use crate::{
 
 mod background;
 mod clients;
+mod deciding;
 pub mod disk;
 mod ending;
 mod faults;
 mod hints;
+mod moving;
 mod network;
 mod node;
 mod operator;
 mod peers;
 mod queue;
+mod ring;
 mod serving;
 pub mod shelf;
 mod store;
@@ -62,7 +65,8 @@ pub struct World {
     random: Random,
     now_us: u64,
     queue: Queue,
-    layout: Arc<Layout>,
+    /// Every layout that anybody decided.
+    decided: BTreeMap<u64, Arc<Layout>>,
     nodes: Vec<Node>,
     clients: Vec<Client>,
     network: Network,
@@ -84,7 +88,8 @@ impl World {
         let mut random = Random::new(plan.seed ^ 0x5151);
         let layout = Arc::new(layout(&plan, &mut random));
         let keys = (0..plan.keys).map(|key| key_of(&plan, &layout, key)).collect();
-        let oracle = Oracle::new(TokenKey([1; 32]), BucketProperties::default().level, keys, plan.nodes);
+        let mut oracle = Oracle::new(TokenKey([1; 32]), BucketProperties::default().level, keys, plan.nodes);
+        oracle.decided(&layout);
         let nodes = (0..plan.nodes).map(|at| Node::new(at, &plan, &layout, &mut random)).collect();
         let clients = (0..plan.clients).map(|at| Client::new(at, &plan, &layout, &mut random)).collect();
         let network = Network::new(plan.nodes + plan.clients);
@@ -92,7 +97,7 @@ impl World {
             random,
             now_us: 0,
             queue: Queue::default(),
-            layout,
+            decided: BTreeMap::from([(1, layout)]),
             nodes,
             clients,
             network,
@@ -105,6 +110,7 @@ impl World {
             is_stormy: true,
             plan,
         };
+        (0..world.plan.nodes).for_each(|node| world.note_rows(node));
         (0..world.plan.nodes).for_each(|node| world.start(node));
         for client in 0..world.plan.clients {
             let at_us = world.random.below(200_000);
@@ -192,6 +198,13 @@ impl World {
                 self.overdue(node, call);
             }
             Event::Probe { node, incarnation, peer } if self.is_process(node, incarnation) => self.probe(node, peer),
+            Event::WantLayout { node, incarnation, epoch } if self.is_process(node, incarnation) => {
+                self.want_layout(node, epoch);
+            }
+            Event::Gossip { node, incarnation } if self.is_process(node, incarnation) => self.gossip(node),
+            Event::ServeAgain { node, incarnation, message } if self.is_process(node, incarnation) => {
+                self.arrive(*message)
+            }
             Event::WakeNode { .. }
             | Event::Write { .. }
             | Event::Commit { .. }
@@ -201,6 +214,9 @@ impl World {
             | Event::Scrub { .. }
             | Event::Overdue { .. }
             | Event::Probe { .. }
+            | Event::Gossip { .. }
+            | Event::WantLayout { .. }
+            | Event::ServeAgain { .. }
             | Event::Rest => {}
             Event::LookToReap => self.look_to_reap(),
             Event::Reap { node, store_key, digest } => self.reap(node, store_key, digest),
@@ -221,49 +237,60 @@ impl World {
     }
 }
 
-/// A map in which every partition has N owners, drawn at random.
+/// The first map. Where it is to change the planner makes it; else every partition has N owners that are drawn at random.
 fn layout(plan: &Plan, random: &mut Random) -> Layout {
-    let zone = |at: usize| format!("z{}", at % plan.zones);
     let member = |at: usize| Member {
-        id: NodeId(at as u128 + 1),
+        id: ring::identity(at),
         name: format!("n{at}"),
-        zone: zone(at),
+        zone: format!("z{}", at % plan.zones),
         weight: 1,
         addresses: vec![format!("n{at}:1")],
         state: MemberState::Active,
     };
+    let members: Vec<Member> = (0..plan.founders).map(member).collect();
+    let lww = BucketProperties { conflict_rule: ConflictRule::LastWriterWins, ..BucketProperties::default() };
+    let buckets = BTreeMap::from([(BUCKET_LWW.to_owned(), lww)]);
+    if plan.faults.change_ring() {
+        let desired = Desired {
+            cluster: 1,
+            members,
+            replacements: BTreeMap::new(),
+            replicas: plan.replicas,
+            partition_bits: Some(plan.partition_bits),
+            buckets,
+            is_settled: true,
+        };
+        return planner::plan(None, &desired).expect("a first ring can be planned").layout;
+    }
     let mut slots = Vec::new();
     for _ in 0..1_u32 << plan.partition_bits {
-        let mut nodes: Vec<u16> = (0..plan.nodes as u16).collect();
+        let mut nodes: Vec<u16> = (0..plan.founders as u16).collect();
         for _ in 0..plan.replicas {
             let at = random.index(nodes.len().max(1));
             slots.push(if nodes.is_empty() { SLOT_EMPTY } else { nodes.swap_remove(at) });
         }
     }
-    let lww = BucketProperties { conflict_rule: ConflictRule::LastWriterWins, ..BucketProperties::default() };
     Layout {
         cluster: 1,
         generation: 0,
         epoch: 1,
         parent_hash: [0; 16],
         electors: Vec::new(),
-        members: (0..plan.nodes).map(member).collect(),
+        members,
         partition_bits: plan.partition_bits,
         replicas: plan.replicas,
         slots,
-        buckets: BTreeMap::from([(BUCKET_LWW.to_owned(), lww)]),
-        spans: dynamo::layout::spans::Spans::settled(1),
+        buckets,
+        spans: Spans::settled(1),
     }
 }
 
-/// A key with its rule and its owners. One in five stands in the bucket where the last writer wins.
-fn key_of(plan: &Plan, layout: &Layout, key: usize) -> (Address, ConflictRule, Vec<usize>) {
+/// A key with its rule. One in five stands in the bucket where the last writer wins.
+fn key_of(plan: &Plan, layout: &Layout, key: usize) -> (Address, ConflictRule) {
     let is_lww = (plan.seed as usize + key).is_multiple_of(5);
     let bucket = if is_lww { BUCKET_LWW } else { "default" };
     let address = Address::new(bucket.into(), format!("key {key}").into());
-    let partition = layout.partition(&address.store_key.id());
-    let owners = layout.owners(partition).map(|node| usize::from(node.0)).collect();
-    (address, layout.bucket(bucket).conflict_rule, owners)
+    (address, layout.bucket(bucket).conflict_rule)
 }
 
 /// The level that buckets have when nothing is said: what operations without a level mean.

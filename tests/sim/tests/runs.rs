@@ -32,6 +32,21 @@ fn no_seed_breaks_an_invariant_and_every_branch_is_taken() {
     assert!(campaign.branches_missed().is_empty(), "nothing tests {:?} any more", campaign.branches_missed());
 }
 
+/// Seeds of rings that change. `QUORATE_RING_SEEDS` asks for more: 2,000 are the long proof.
+const RING_SEEDS: u64 = 25;
+
+#[test]
+fn no_seed_whose_ring_changes_while_it_serves_breaks_an_invariant() {
+    let count = std::env::var("QUORATE_RING_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(RING_SEEDS);
+    let campaign = campaign::run(0..count, &Options { is_ring: true, ..options() });
+    println!("{}", report::table(&campaign));
+    let broken: Vec<String> = campaign.failures.iter().map(|(seed, run)| report::run(*seed, run)).collect();
+    assert!(broken.is_empty(), "replay with `quorate-sim --ring --seed SEED --trace`:\n{}", broken.join("\n"));
+    for fault in Fault::RING {
+        assert!(campaign.total.struck[fault as usize] > 0, "{} never happens", fault.name());
+    }
+}
+
 #[test]
 fn the_same_seed_is_the_same_run_to_the_last_event() {
     let mut hashes = BTreeSet::new();

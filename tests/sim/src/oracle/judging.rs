@@ -11,7 +11,10 @@ use dynamo::{
     token,
 };
 
-use super::{Acknowledgement, Demand, Dots, KeyNumber, OpNumber, Oracle, writes::intersect};
+use super::{
+    Acknowledgement, Dots, KeyNumber, OpNumber, Oracle,
+    rings::{Counted, Demand, Kind},
+};
 use crate::invariant::Invariant;
 
 /// A request as its coordinator got it.
@@ -26,23 +29,23 @@ pub struct Request {
 }
 
 impl Oracle {
-    /// A coordinator replies to a request it worked on itself.
-    pub fn replied(&mut self, node: usize, request: &Request, reply: &Reply) {
+    /// A coordinator replies to a request it worked on itself; `answered` are the nodes of its receipt.
+    pub fn replied(&mut self, node: usize, request: &Request, reply: &Reply, answered: &BTreeSet<usize>) {
         self.seen.replies += 1;
         let key = self.number(&request.operation.address.store_key);
-        let demand = self.demand(key, &request.operation.consistency);
+        let receipt = &reply.receipt;
         match (&request.operation.action, &reply.outcome) {
             (_, Outcome::Failed(_)) => {}
             (Action::Get { without_values }, Outcome::Found { siblings, context }) => {
                 let shown = if *without_values { None } else { Some(&siblings[..]) };
-                self.judge_read(key, request, &reply.receipt, demand, (shown, siblings.len(), context));
+                self.judge_read(key, request, receipt, answered, (shown, siblings.len(), context));
             }
             (Action::Get { .. }, Outcome::NotFound { context }) => {
-                self.judge_read(key, request, &reply.receipt, demand, (Some(&[]), 0, context));
+                self.judge_read(key, request, receipt, answered, (Some(&[]), 0, context));
             }
             (Action::Put { op_id, .. } | Action::Delete { op_id, .. }, Outcome::Stored { context, .. }) => {
                 let Some(&op) = self.by_op_id.get(op_id) else { return };
-                self.judge_acknowledgement(node, op, &reply.receipt, demand);
+                self.judge_acknowledgement(node, op, request, receipt, answered);
                 if let Some(context) = context {
                     self.judge_own_context(key, op, context);
                 }
@@ -53,32 +56,57 @@ impl Oracle {
         }
     }
 
-    fn judge_acknowledgement(&mut self, node: usize, op: OpNumber, receipt: &Receipt, demand: Demand) {
-        let key = self.ops[op].key;
-        let answered: BTreeSet<usize> = receipt.answered.iter().map(|node| usize::from(node.0)).collect();
-        let text = self.text(op);
-        let enough = answered.len() == receipt.answered.len()
-            && answered.len() >= usize::from(demand.write)
-            && receipt.durable >= demand.write;
-        if !enough {
-            self.broken(Invariant::I8, || {
-                format!("{text} needs {} copies and is acknowledged with {receipt:?}", demand.write)
+    /// An answer counts only under the view it was given under, and an operation ends with its quorum in every configuration of it.
+    fn judge_quorums(
+        &mut self,
+        key: KeyNumber,
+        (demand, kind): (&Demand, Kind),
+        request: &Request,
+        (receipt, answered): (&Receipt, &BTreeSet<usize>),
+    ) -> Option<Counted> {
+        let counted = self.keys[key].ownership.counted(answered, demand, kind, request.arrived_us);
+        let is_single = answered.len() == receipt.answered.len();
+        if counted.is_none() || !is_single {
+            let invariant = match (self.keys[key].ownership.has_changed(), kind) {
+                (true, _) => Invariant::I11,
+                (false, Kind::Read) => Invariant::I7,
+                (false, Kind::Write) => Invariant::I8,
+            };
+            self.broken(invariant, || {
+                format!("{demand:?} of key {key} has its {kind:?} quorum under no view: {receipt:?}, {answered:?}")
             });
         }
-        let owners = &self.keys[key].owners;
-        let in_use = &owners[..demand.owners.min(owners.len())];
-        let stand_ins = answered.iter().filter(|node| !in_use.contains(node)).count();
-        self.seen.stand_ins += u64::from(stand_ins > 0);
+        counted
+    }
+
+    fn judge_acknowledgement(
+        &mut self,
+        node: usize,
+        op: OpNumber,
+        request: &Request,
+        receipt: &Receipt,
+        answered: &BTreeSet<usize>,
+    ) {
+        let (key, demand) = (self.ops[op].key, self.demand(&request.operation.consistency));
+        let text = self.text(op);
+        let counted = self.judge_quorums(key, (&demand, Kind::Write), request, (receipt, answered));
+        let Some(Counted { strangers, need }) = counted else { return };
+        if usize::from(receipt.durable) < need {
+            self.broken(Invariant::I8, || format!("{text} needs {need} copies and is acknowledged with {receipt:?}"));
+        }
+        self.seen.stand_ins += u64::from(!strangers.is_empty());
         self.seen.without_own += u64::from(!answered.contains(&node));
-        if (demand.is_strict && stand_ins > 0) || stand_ins != usize::from(receipt.stand_ins) {
-            self.broken(Invariant::I8, || format!("{text}: {stand_ins} stand-ins counted in {receipt:?}"));
+        let is_certain = !self.keys[key].ownership.has_changed();
+        let is_told = usize::from(receipt.stand_ins) == strangers.len();
+        if (demand.is_strict() && receipt.stand_ins > 0) || (is_certain && !is_told) {
+            self.broken(Invariant::I8, || format!("{text}: {strangers:?} are stand-ins in {receipt:?}"));
         }
         let mut on_disk = 0_u32;
-        for &node in &answered {
+        for &node in answered {
             let truth = &self.keys[key];
             let minted = self.ops[op].dots.iter().map(|number| &truth.minted[number]);
             let has = |mask: u32| mask & (1 << node) != 0;
-            let is_owner = truth.owners.contains(&node);
+            let is_owner = !strangers.contains(&node);
             let copies = minted.fold((false, false), |so_far, minting| {
                 (so_far.0 || has(minting.durable), so_far.1 || has(minting.hinted))
             });
@@ -117,15 +145,15 @@ impl Oracle {
         key: KeyNumber,
         request: &Request,
         receipt: &Receipt,
-        demand: Demand,
+        answered: &BTreeSet<usize>,
         (shown, count, context): (Option<&[Sibling]>, usize, &Bytes),
     ) {
-        let answered: BTreeSet<usize> = receipt.answered.iter().map(|node| usize::from(node.0)).collect();
-        if answered.len() != receipt.answered.len() || answered.len() < usize::from(demand.read) {
-            self.broken(Invariant::I7, || format!("a read of key {key} needs {} answers: {receipt:?}", demand.read));
+        let demand = self.demand(&request.operation.consistency);
+        if self.judge_quorums(key, (&demand, Kind::Read), request, (receipt, answered)).is_none() {
+            return;
         }
         let Some(known) = self.open(key, context) else { return };
-        self.judge_coverage(key, request, &answered, demand, &known);
+        self.judge_coverage(key, request, answered, demand, &known);
         self.judge_shown(key, request, &known, shown, count);
     }
 
@@ -143,7 +171,8 @@ impl Oracle {
         let mut missed = None;
         for acknowledged in &self.keys[key].acknowledgements {
             let dots = &self.ops[acknowledged.op].dots;
-            let is_bound = acknowledged.owners & mask != 0 || intersect(acknowledged.demand, demand.read, demand);
+            let is_bound =
+                acknowledged.owners & mask != 0 || self.keys[key].ownership.must_meet(&acknowledged.demand, &demand);
             if acknowledged.at_us >= request.arrived_us || !is_bound || self.keys[key].forgotten.meets(dots) {
                 continue;
             }

@@ -11,7 +11,7 @@ use dynamo::{
     version::put::Seen as TokenContent,
 };
 
-use super::{Demand, Dots, Entitled, KeyNumber, Minting, OpNumber, Oracle, Standing, Written, records::Expected};
+use super::{Dots, Entitled, KeyNumber, Minting, OpNumber, Oracle, Standing, Written, records::Expected};
 use crate::invariant::Invariant;
 
 /// What a client was told in the end.
@@ -48,7 +48,7 @@ impl Oracle {
             (Basis::Beside, _) => Entitled::Nothing,
             (Basis::Context(token), _) => Entitled::Context(token.clone()),
         };
-        let demand = self.demand(key, &operation.consistency);
+        let demand = self.demand(&operation.consistency);
         let op = self.ops.len();
         self.by_op_id.insert(*op_id, op);
         if let Some(value) = &value {
@@ -155,6 +155,10 @@ impl Oracle {
             self.keys[key].minted[number].durable |= 1 << node;
         }
         self.keys[key].held[node] = known;
+        if record.is_none() {
+            // It was handed over, or reaped: this node answers for nothing of it any more.
+            self.keys[key].acknowledgements.iter_mut().for_each(|known| known.owners &= !(1 << node));
+        }
     }
 
     /// A hint is on a node's disk now.
@@ -166,10 +170,16 @@ impl Oracle {
         }
     }
 
-    /// A hint is gone: its target, if there still is one, must have had all of it on disk.
+    /// A hint is gone: its target must have had all of it on disk, or one of the other owners if those were changed.
     pub fn dropped(&mut self, key: KeyNumber, record: &Bytes, target: usize) {
         let known = self.understand(key, record).unwrap_or_default();
-        let is_missing = |number: &usize| self.keys[key].minted[*number].durable & (1 << target) == 0;
+        let holders = self.keys[key].ownership.holders();
+        // Where owners change, hints go to the new ones.
+        let mask = match self.keys[key].ownership.has_changed() {
+            false => 1 << target,
+            true => holders.iter().fold(1 << target, |mask, holder| mask | 1 << holder),
+        };
+        let is_missing = |number: &usize| self.keys[key].minted[*number].durable & mask == 0;
         if let Some(number) = known.iter().find(is_missing) {
             let text = self.text(self.keys[key].minted[number].op);
             self.broken(Invariant::I1, || format!("a hint for n{target} was deleted, which never had {text}"));
@@ -180,12 +190,13 @@ impl Oracle {
     pub fn is_held(&mut self, key: KeyNumber, record: &Bytes, is_sound: impl Fn(usize) -> bool) -> bool {
         let known = self.understand(key, record).unwrap_or_default();
         let truth = &self.keys[key];
-        let owners: Vec<usize> = truth.owners.iter().copied().filter(|&owner| is_sound(owner)).collect();
+        let owners: Vec<usize> = truth.ownership.holders().into_iter().filter(|&owner| is_sound(owner)).collect();
         known.iter().all(|number| owners.iter().any(|&owner| truth.held[owner].contains(number)))
     }
 
     /// A node's record was destroyed, in a way that the node notices.
     pub fn destroyed(&mut self, node: usize, key: KeyNumber) {
+        self.unfence(node, key);
         self.keys[key].held[node] = Rc::default();
         self.keys[key].acknowledgements.iter_mut().for_each(|known| known.owners &= !(1 << node));
     }
@@ -194,8 +205,8 @@ impl Oracle {
     /// is sound. Then every loss is a bug.
     pub fn may_destroy(&self, node: usize, key: KeyNumber, is_sound: impl Fn(usize) -> bool) -> bool {
         let truth = &self.keys[key];
-        let others: Vec<usize> =
-            truth.owners.iter().copied().filter(|&owner| owner != node && is_sound(owner)).collect();
+        let holders = truth.ownership.holders();
+        let others: Vec<usize> = holders.into_iter().filter(|&owner| owner != node && is_sound(owner)).collect();
         let is_elsewhere = |number: usize| {
             let Written { dots, standing, acknowledged, .. } = &self.ops[truth.minted[number].op];
             // What failed for its client, and may be stored or not, may be lost as well.
@@ -279,7 +290,7 @@ impl Oracle {
             let dots = &self.ops[known.op].dots;
             !self.keys[key].forgotten.meets(dots)
                 && known.at_us < began_us
-                && intersect(known.demand, demand.read, demand)
+                && self.keys[key].ownership.must_meet(&known.demand, &demand)
                 && !found.meets(&self.ops[known.op].dots)
         });
         if let Some(missed) = missed.copied() {
@@ -301,10 +312,4 @@ impl Oracle {
             self.broken(Invariant::I6, || format!("{what} claims {text}, which its replica never had"));
         }
     }
-}
-
-/// Whether a read of so many owners must meet a write.
-pub(super) fn intersect(write: Demand, read: u8, read_demand: Demand) -> bool {
-    let owners = write.owners.max(read_demand.owners);
-    write.is_strict && read_demand.is_strict && usize::from(write.write) + usize::from(read) > owners
 }

@@ -39,17 +39,31 @@ pub enum Fault {
     Wipe,
     /// A data directory is replaced by an older copy of itself.
     Restore,
-    /// A node's partitions get a newer view than everybody else knows, for a while.
-    Fence,
     /// A wall clock jumps.
     ClockJump,
     /// Clocks run at different speeds.
     ClockDrift,
+    /// A spare node joins the ring.
+    Join,
+    /// A node leaves it.
+    Leave,
+    /// A node takes another's place, one whose directory was lost if there is such a one.
+    Replace,
+    /// A node gets another share.
+    Reweight,
+    /// What was changed last is taken back, whether or not it has been carried out.
+    Abort,
+    /// Two administrators decide different changes at the same time.
+    DoubleCommit,
+    /// There are to be more or fewer copies.
+    ChangeN,
+    /// There are to be twice as many partitions.
+    DoubleQ,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 27] = [
         Self::Crash,
         Self::Pause,
         Self::Cut,
@@ -67,9 +81,28 @@ impl Fault {
         Self::Forget,
         Self::Wipe,
         Self::Restore,
-        Self::Fence,
         Self::ClockJump,
         Self::ClockDrift,
+        Self::Join,
+        Self::Leave,
+        Self::Replace,
+        Self::Reweight,
+        Self::Abort,
+        Self::DoubleCommit,
+        Self::ChangeN,
+        Self::DoubleQ,
+    ];
+
+    /// Those that change the ring.
+    pub const RING: [Self; 8] = [
+        Self::Join,
+        Self::Leave,
+        Self::Replace,
+        Self::Reweight,
+        Self::Abort,
+        Self::DoubleCommit,
+        Self::ChangeN,
+        Self::DoubleQ,
     ];
 
     /// Its name.
@@ -92,9 +125,16 @@ impl Fault {
             Self::Forget => "forget",
             Self::Wipe => "wipe",
             Self::Restore => "restore",
-            Self::Fence => "fence",
             Self::ClockJump => "clock-jump",
             Self::ClockDrift => "clock-drift",
+            Self::Join => "join",
+            Self::Leave => "leave",
+            Self::Replace => "replace",
+            Self::Reweight => "reweight",
+            Self::Abort => "abort",
+            Self::DoubleCommit => "double-commit",
+            Self::ChangeN => "change-n",
+            Self::DoubleQ => "double-q",
         }
     }
 
@@ -119,12 +159,24 @@ impl Fault {
             | Self::Forget
             | Self::Wipe
             | Self::Restore
-            | Self::Fence
-            | Self::ClockJump => true,
+            | Self::ClockJump
+            | Self::Join
+            | Self::Leave
+            | Self::Replace
+            | Self::Reweight
+            | Self::Abort
+            | Self::DoubleCommit
+            | Self::ChangeN
+            | Self::DoubleQ => true,
             Self::Loss | Self::Duplicate | Self::Reorder | Self::Damage | Self::CommitFailure | Self::ClockDrift => {
                 false
             }
         }
+    }
+
+    /// Whether it changes the ring.
+    pub fn is_ring(self) -> bool {
+        Self::RING.contains(&self)
     }
 
     fn draw(self, random: &mut Random) -> u32 {
@@ -139,9 +191,11 @@ impl Fault {
             Self::DiskFull | Self::SlowDisk => (2_000, 12_000),
             Self::BitRot | Self::Forget => (2_000, 15_000),
             Self::Wipe | Self::Restore => (10_000, 60_000),
-            Self::Fence => (4_000, 20_000),
             Self::ClockJump => (2_000, 15_000),
             Self::ClockDrift => (1, 100),
+            Self::Join | Self::Leave | Self::Replace | Self::Abort => (4_000, 30_000),
+            Self::Reweight | Self::DoubleCommit => (6_000, 40_000),
+            Self::ChangeN | Self::DoubleQ => (10_000, 60_000),
         };
         random.between(low, high) as u32
     }
@@ -155,14 +209,18 @@ impl Faults {
     /// Nothing goes wrong.
     pub const NONE: Self = Self([0; Fault::ALL.len()]);
 
-    pub(super) fn draw(random: &mut Random) -> Self {
+    pub(super) fn draw(random: &mut Random, changes_ring: bool) -> Self {
         // Runs differ in how many kinds they have, not only in which.
         let share = *random.pick(&[100, 250, 400, 600]);
         let mut faults = Self::NONE;
         for fault in Fault::ALL {
             let rate = fault.draw(random);
-            let is_rare = matches!(fault, Fault::Wipe | Fault::Restore);
-            if random.chance(if is_rare { share / 2 } else { share }) {
+            let share = match fault {
+                Fault::Wipe | Fault::Restore => share / 2,
+                _ if fault.is_ring() => share.max(250) * u32::from(changes_ring),
+                _ => share,
+            };
+            if random.chance(share) {
                 faults.0[fault as usize] = rate;
             }
         }
@@ -177,6 +235,11 @@ impl Faults {
     /// Sets the rate of a kind.
     pub fn set(&mut self, fault: Fault, rate: u32) {
         self.0[fault as usize] = rate;
+    }
+
+    /// Whether the ring changes.
+    pub fn change_ring(&self) -> bool {
+        self.on().any(Fault::is_ring)
     }
 
     /// The kinds that happen.

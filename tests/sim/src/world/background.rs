@@ -5,21 +5,24 @@ use std::{collections::VecDeque, sync::Arc};
 use dynamo::{
     coordinator::{CallId, PeerCall},
     ident::StoreKey,
-    layout::NodeIndex,
-    peer::{PeerAction, PeerResult, Standing, TreeAnswer, TreeQuestion},
+    layout::View,
+    peer::{PeerAction, PeerResult, TreeAnswer, TreeQuestion},
     record,
     replica::WriteOutcome,
-    ring::Ring,
     round::{Answer, Ask},
     steward::{Effect, Input, StewardConfig},
 };
 
 use super::{
     World,
+    moving::Waiting,
     queue::{Body, Caller, Event, Message, Party},
     store::Origin,
 };
 use crate::invariant::Invariant;
+
+/// How long it takes until a layout that is wanted is asked for.
+pub(super) const WANT_US: u64 = 2_000;
 
 /// Most inputs of a steward at one instant; more means that it keeps itself busy.
 const STEPS_AT_ONCE_MAX: u32 = 20_000;
@@ -28,10 +31,8 @@ impl World {
     pub(super) fn steward_config(&mut self, node: usize, is_unclean: bool) -> StewardConfig {
         let settings = self.plan.repair;
         let seed = self.random.draw();
-        let (me, layout) = (NodeIndex(node as u16), Arc::clone(&self.layout));
-        let owned = (0..layout.partitions()).filter(|at| layout.owners(*at).any(|owner| owner == me));
-        let rows = owned.map(|partition| Standing::new(layout.view(partition))).collect();
-        let ring = Arc::new(Ring::new(layout));
+        let (me, ring) = (self.position(node, node), Arc::clone(&self.nodes[node].ring));
+        let rows = self.standings(node);
         StewardConfig {
             is_unclean,
             exchange_every_ms: settings.exchange_every_ms,
@@ -40,7 +41,7 @@ impl World {
             patience_ms: 3_000,
             retry_min_ms: 200,
             retry_max_ms: 4_000,
-            ..StewardConfig::new(Some(me), ring, rows, seed)
+            ..StewardConfig::new(me, ring, rows, seed)
         }
     }
 
@@ -79,7 +80,23 @@ impl World {
             Ask::HintScan { target, after, records_max, .. } => {
                 Some(Answer::Hints(self.nodes[node].shelf.scan(target, after, records_max as usize)))
             }
-            Ask::Move { .. } | Ask::LocalStanding { .. } | Ask::WantLayout { .. } => Some(Answer::NotSent),
+            Ask::Move { to, question } => {
+                let Some(to) = self.number_at(node, to) else { return Some(Answer::NotSent) };
+                if !self.begin_call(node, to, caller) {
+                    return Some(Answer::NotSent);
+                }
+                self.post(node, to, Body::AskMove { call, question });
+                None
+            }
+            Ask::LocalStanding { bits, prefix } => {
+                let view = View { prefix, bits, lo: 0, hi: 0 };
+                Some(Answer::Move(self.standing(node, &view)))
+            }
+            Ask::WantLayout { epoch } => {
+                let incarnation = self.nodes[node].process.as_ref().map(|process| process.incarnation)?;
+                self.queue.push(self.now_us + WANT_US, Event::WantLayout { node, incarnation, epoch });
+                Some(Answer::NotSent)
+            }
             Ask::LocalWrite { operation } => {
                 self.submit(node, Origin::Steward(call), operation);
                 None
@@ -89,7 +106,7 @@ impl World {
                 None
             }
             Ask::Peer { to, operation } => {
-                let to = usize::from(to.0);
+                let Some(to) = self.number_at(node, to) else { return Some(Answer::NotSent) };
                 if !self.begin_call(node, to, caller) {
                     return Some(Answer::NotSent);
                 }
@@ -97,7 +114,7 @@ impl World {
                 None
             }
             Ask::Tree { to, question } => {
-                let to = usize::from(to.0);
+                let Some(to) = self.number_at(node, to) else { return Some(Answer::NotSent) };
                 if !self.begin_call(node, to, caller) {
                     return Some(Answer::NotSent);
                 }
@@ -120,6 +137,10 @@ impl World {
         call: CallId,
         question: &TreeQuestion,
     ) {
+        if self.is_behind(node, &question.view) {
+            let waiting = Waiting::Tree { from, incarnation, call, question: *question };
+            return self.catch_up(node, question.view, waiting);
+        }
         let answer = self.nodes[node].disk.answer_tree(question);
         let body = Body::AnswerTree { call, answer };
         self.send(Message { from: node, to: from, incarnation, doubled: false, body });

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use dynamo::{
-    ident::{NodeId, OpId, StoreKey},
-    layout::{Layout, Level, NodeIndex},
+    ident::{OpId, StoreKey},
+    layout::{Layout, Level},
     operation::{Action, Basis, Consistency, Operation, Outcome, Reply},
 };
 use quorate::{
@@ -19,6 +19,7 @@ use super::{
     World,
     network::flipped,
     queue::{Body, Event, Message, Party},
+    ring::{identity, number},
 };
 use crate::{invariant::Invariant, oracle::Told, plan::Plan, random::Random, trace::Short};
 
@@ -254,16 +255,24 @@ impl World {
         let party = self.plan.nodes + client;
         match effect {
             MachineEffect::Connect(node) => {
-                let Some(node) = self.place_of(client, node) else { return };
+                let node = number(node);
                 let silent = !self.network.is_whole(party, node) || self.nodes[node].paused_until_us > self.now_us;
                 let took_us = if silent { CONNECT_TIMEOUT_US } else { 300 + self.random.around(300) };
                 self.queue.push(self.now_us + took_us, Event::Dialled { client, node });
             }
             MachineEffect::Disconnect(_) => {}
-            // The simulated ring does not change yet.
-            MachineEffect::Refresh(_) => {}
+            MachineEffect::Refresh(node) => {
+                let to = number(node);
+                self.send(Message {
+                    from: party,
+                    to,
+                    incarnation: 0,
+                    doubled: false,
+                    body: Body::AskLayout { epoch: 0 },
+                });
+            }
             MachineEffect::Send { call, node, operations, budget } => {
-                let Some(to) = self.place_of(client, node) else { return };
+                let to = number(node);
                 let budget_ms = budget.as_millis() as u64;
                 let body = Body::Call { call, operations, budget_ms };
                 self.send(Message { from: party, to, incarnation: 0, doubled: false, body });
@@ -272,18 +281,17 @@ impl World {
         }
     }
 
-    fn place_of(&self, client: usize, node: NodeId) -> Option<usize> {
-        self.clients[client].machine.layout().index_of(node).map(|place| usize::from(place.0))
-    }
-
-    fn node_at(&self, client: usize, place: usize) -> Option<NodeId> {
-        self.clients[client].machine.layout().member(NodeIndex(place as u16)).map(|member| member.id)
+    /// A client fetches the newest layout.
+    pub(super) fn serve_client_layout(&mut self, node: usize, client: Party) {
+        let layout = Arc::clone(self.nodes[node].ring.newest());
+        let body = Body::Layout { newest: layout.epoch, layout };
+        self.send(Message { from: node, to: client, incarnation: 0, doubled: false, body });
     }
 
     /// A client's attempt to connect ends.
     pub(super) fn dialled(&mut self, client: usize, node: usize) {
         let is_up = self.nodes[node].process.is_some() && self.nodes[node].paused_until_us <= self.now_us;
-        let (now, Some(id)) = (self.now(), self.node_at(client, node)) else { return };
+        let (now, id) = (self.now(), identity(node));
         self.trace.line(self.now_us, || format!("c{client} dialled n{node}"));
         if is_up && self.network.is_whole(self.plan.nodes + client, node) {
             let limits = NodeLimits {
@@ -303,19 +311,26 @@ impl World {
     pub(super) fn client_hears(&mut self, client: usize, node: Party, body: Body) {
         let now = self.now();
         match body {
-            Body::Replies { call, replies } => {
-                self.clients[client].machine.answered(now, call, &ReplyHeader::default(), replies);
+            Body::Replies { call, replies, epoch } => {
+                let header = ReplyHeader { epoch, ..ReplyHeader::default() };
+                self.clients[client].machine.answered(now, call, &header, replies);
             }
-            Body::Closed => {
-                if let Some(id) = self.node_at(client, node) {
-                    self.clients[client].machine.disconnected(now, id);
-                }
+            Body::Closed => self.clients[client].machine.disconnected(now, identity(node)),
+            Body::Layout { layout, .. } => {
+                let is_newer = self.clients[client].machine.set_layout(now, layout);
+                self.figures.sometimes.clients_refreshed += u64::from(is_newer);
             }
             Body::Call { .. }
             | Body::Ask { .. }
             | Body::Answer { .. }
             | Body::AskTree { .. }
             | Body::AnswerTree { .. }
+            | Body::AskMove { .. }
+            | Body::AnswerMove { .. }
+            | Body::Gossip { .. }
+            | Body::AskLayout { .. }
+            | Body::Ballot(_)
+            | Body::BallotAnswer { .. }
             | Body::Forward { .. }
             | Body::Forwarded { .. } => {}
         }
@@ -336,7 +351,7 @@ impl World {
         self.trace
             .line(self.now_us, || format!("c{client} is told of {}: {}", outline(&pending.operation), told(&result)));
         self.figures.count_result(&result);
-        self.learn(client, &pending, &result);
+        self.remember_result(client, &pending, &result);
         self.clients[client].last = Some(result.map_err(drop));
         if self.is_stormy && self.clients[client].pending.is_empty() {
             let at_us = self.now_us + self.random.around(self.plan.think_ms * 1_000);
@@ -344,7 +359,7 @@ impl World {
         }
     }
 
-    fn learn(&mut self, client: usize, pending: &Pending, result: &Result<Reply, Error>) {
+    fn remember_result(&mut self, client: usize, pending: &Pending, result: &Result<Reply, Error>) {
         let operation = &pending.operation;
         let key = self.oracle.number(&operation.address.store_key);
         let op_id = match &operation.action {

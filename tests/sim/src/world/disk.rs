@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, convert::Infallible};
 use bytes::Bytes;
 use dynamo::{
     ident::StoreKey,
+    layout::View,
     merkle::{self, Change, KEYS_MAX, Listing, Notice, Tree},
     operation::{ErrorCode, Failure},
     peer::{PeerOperation, PeerResult, TreeAnswer, TreeAsk, TreePath, TreeQuestion, TreeSum},
@@ -146,14 +147,33 @@ impl Disk {
         sums == totals
     }
 
-    /// Gives all partitions another view, as a layout change does.
-    pub fn set_epoch(&mut self, epoch: u64) {
-        for (&(bits, prefix), row) in &mut self.rows {
-            if let Ok(mut decoded) = PartitionRow::decode(prefix, bits, row) {
-                (decoded.view.lo, decoded.view.hi) = (epoch, epoch);
-                *row = decoded.encode();
+    /// Its rows.
+    pub fn decoded_rows(&self) -> Vec<PartitionRow> {
+        self.rows.iter().map(|(&(bits, prefix), row)| decoded(bits, prefix, row)).collect()
+    }
+
+    /// The view of each row.
+    pub fn views(&self) -> BTreeMap<(u8, u32), View> {
+        self.decoded_rows().iter().map(|row| ((row.view.bits, row.view.prefix), row.view)).collect()
+    }
+
+    /// Records of a partition in their order, those that verify; and whether there are more.
+    pub fn range(&self, view: &View, after: Option<StoreKey>, bytes_max: u32) -> (Vec<(StoreKey, Bytes)>, bool) {
+        let path = TreePath::of_partition(view.prefix, view.bits);
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for (key, record) in self.records.range(path.first_key()..=path.last_key()) {
+            if after.is_some_and(|after| *key <= after) {
+                continue;
+            }
+            bytes += record.len();
+            if bytes > bytes_max as usize && !records.is_empty() {
+                return (records, true);
+            }
+            if record::verify(key, record).is_ok() {
+                records.push((*key, record.clone()));
             }
         }
+        (records, false)
     }
 
     /// Answers a read from what is durable.
@@ -168,6 +188,20 @@ impl Disk {
             self.rows.get(&(bits, prefix)).and_then(|row| PartitionRow::decode(prefix, bits, row).ok())
         })
     }
+}
+
+impl Changes {
+    /// The rows it writes, or where one is gone.
+    pub fn rows(&self) -> Vec<Result<PartitionRow, (u8, u32)>> {
+        let row = |(&(bits, prefix), row): (&(u8, u32), &Option<Row>)| {
+            row.as_ref().map(|row| decoded(bits, prefix, row)).ok_or((bits, prefix))
+        };
+        self.rows.iter().map(row).collect()
+    }
+}
+
+fn decoded(bits: u8, prefix: u32, row: &Row) -> PartitionRow {
+    PartitionRow::decode(prefix, bits, row).expect("nothing damages rows in this simulation")
 }
 
 impl Transaction<'_> {

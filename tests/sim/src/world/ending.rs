@@ -1,20 +1,24 @@
 //! The second phase: the storm is over, what can run runs, and within a bounded time every owner must hold the same bytes, no hint
 //! may be left whose target is there, every unreadable record must be rebuilt, and nothing may be left to repair.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use dynamo::{
-    layout::Level,
+    layout::{Level, Member, MemberState},
     operation::{Action, Consistency, Operation},
+    staging::Change,
     steward::Input,
 };
 
-use super::{World, queue::Event};
+use super::{World, queue::Event, ring::number};
 use crate::{invariant::Invariant, oracle::Dots};
 
 /// How long the cluster may take to become level after the last fault, without a single read: the longest time between two exchanges
 /// of a partition with each of its owners, retries and returns on top.
 const LEVEL_MS: u64 = 300_000;
+
+/// How long changes of the ring may take after the last fault, the replacement of what was lost included.
+const SETTLE_MS: u64 = 300_000;
 
 /// How long it is watched whether anything is still repaired.
 const WATCH_MS: u64 = 8_000;
@@ -30,6 +34,9 @@ impl World {
     pub(super) fn converge(&mut self) {
         self.trace.line(self.now_us, || "the storm is over".to_owned());
         self.heal();
+        if self.plan.faults.change_ring() {
+            self.settle();
+        }
         let until_us = self.now_us + LEVEL_MS * 1_000;
         self.run_for(4_000);
         while !self.is_level() && self.now_us < until_us && self.oracle.violation().is_none() {
@@ -49,11 +56,78 @@ impl World {
         }
     }
 
+    /// Whatever was lost is replaced, whatever moves arrives, and within a bounded time nobody holds what it does not own.
+    fn settle(&mut self) {
+        let until_us = self.now_us + SETTLE_MS * 1_000;
+        self.run_for(2_000);
+        while self.oracle.violation().is_none()
+            && !(self.lost_member().is_none() && self.is_settled() && self.strays().is_none())
+        {
+            if self.now_us > until_us {
+                let what = self.unsettled();
+                return self.oracle.broken(Invariant::I9, || what);
+            }
+            if let Some(lost) = self.lost_member() {
+                self.make_good(&lost);
+            }
+            self.run_for(2_000);
+        }
+    }
+
+    /// A member whose directory is lost and that the ring still counts on.
+    pub(super) fn lost_member(&self) -> Option<Member> {
+        let is_lost = |member: &&Member| member.state == MemberState::Active && self.nodes[number(member.id)].is_out;
+        self.newest().members.iter().find(is_lost).cloned()
+    }
+
+    /// Puts another node in the place of one that is lost, or does without it if there is none.
+    fn make_good(&mut self, lost: &Member) {
+        let newest = Arc::clone(self.newest());
+        let is_office =
+            |node: &usize| self.nodes[*node].process.is_some() && self.nodes[*node].ring.epoch() == newest.epoch;
+        let Some(office) = (0..self.plan.nodes).find(is_office) else { return };
+        let mut changes = self.replacement(&newest, lost);
+        if changes.is_empty() {
+            changes = vec![Change::Leave(lost.id)];
+        }
+        self.propose(office, &changes);
+    }
+
+    /// A node that holds what it does not own.
+    fn strays(&self) -> Option<String> {
+        (0..self.plan.keys).find_map(|key| {
+            let (owners, store_key) = (self.oracle.owners(key), self.oracle.address(key).store_key);
+            let is_stray = |node: &usize| {
+                !owners.contains(node)
+                    && !self.nodes[*node].is_out
+                    && self.nodes[*node].disk.records.contains_key(&store_key)
+            };
+            let stray = (0..self.plan.nodes).find(is_stray)?;
+            Some(format!("n{stray} holds key {key}, which {owners:?} own"))
+        })
+    }
+
+    /// What keeps the ring from being settled, in words.
+    fn unsettled(&self) -> String {
+        let newest = self.newest();
+        let mut what = vec![format!("layout {} is not settled after {SETTLE_MS} ms", newest.epoch)];
+        what.extend(self.lost_member().map(|member| format!("{} is lost", member.name)));
+        for (number, node) in self.nodes.iter().enumerate().filter(|(_, node)| !node.is_away()) {
+            let epoch = node.ring.epoch();
+            let unsettled = node.process.as_ref().map_or(u32::MAX, |process| process.steward.unsettled());
+            if unsettled > 0 || epoch != newest.epoch {
+                let transfers = node.process.as_ref().map(|process| process.steward.transfers());
+                what.push(format!("n{number} knows {epoch}, {unsettled} partitions are unsettled: {transfers:?}"));
+            }
+        }
+        what.extend(self.strays());
+        what.join("; ")
+    }
+
     fn heal(&mut self) {
         self.is_stormy = false;
         self.network.heal();
         for node in 0..self.plan.nodes {
-            self.set_fence(node, false);
             let healed = &mut self.nodes[node];
             healed.is_full = false;
             healed.slow_ms = 0;
@@ -127,9 +201,7 @@ impl World {
     fn hints_left(&self) -> usize {
         let is_left = |node: &super::Node| {
             let hints = node.shelf.hints.keys();
-            hints
-                .filter(|name| !self.nodes[self.index_of(name.target)].is_out && !node.rotten_hints.contains(name))
-                .count()
+            hints.filter(|name| !self.nodes[number(name.target)].is_out && !node.rotten_hints.contains(name)).count()
         };
         self.nodes.iter().filter(|node| !node.is_out).map(is_left).sum()
     }
@@ -176,7 +248,7 @@ impl World {
         for node in self.nodes.iter().filter(|node| !node.is_out) {
             let of_key = node.shelf.hints.iter().filter(|(name, _)| name.store_key == store_key);
             hints.extend(
-                of_key.filter(|(name, _)| self.nodes[self.index_of(name.target)].is_out).map(|(_, hint)| hint.clone()),
+                of_key.filter(|(name, _)| self.nodes[number(name.target)].is_out).map(|(_, hint)| hint.clone()),
             );
         }
         let mut stranded = Dots::default();

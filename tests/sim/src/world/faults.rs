@@ -1,12 +1,15 @@
 //! Faults strike, and end. None of them destroys what the cluster promised to survive: before a copy is destroyed the oracle is asked
 //! whether another owner holds all of it. Then every loss is a bug.
 
+use std::sync::Arc;
+
 use dynamo::{
     bug::{self, Bug},
-    replica::Replica,
+    layout::{NodeIndex, View},
+    ring::Ring,
 };
 
-use super::{World, disk::Disk, network::flipped, queue::Event, shelf::Shelf};
+use super::{World, disk::Disk, network::flipped, queue::Event, ring::number, shelf::Shelf};
 use crate::plan::Fault;
 
 /// The end of a fault.
@@ -20,8 +23,6 @@ pub(super) enum Mend {
     Speed(usize),
     /// A node is restarted.
     Restart(usize),
-    /// A node's partitions have the view again that everybody knows.
-    Unfence(usize),
 }
 
 impl World {
@@ -39,7 +40,7 @@ impl World {
         }
         self.schedule_strike(fault);
         let node = self.random.index(self.plan.nodes);
-        if self.nodes[node].is_out {
+        if self.nodes[node].is_away() && !fault.is_ring() {
             return;
         }
         let has_struck = match fault {
@@ -54,8 +55,15 @@ impl World {
             Fault::BitRot | Fault::Forget => self.rot(node, fault),
             Fault::Wipe => self.wipe(node),
             Fault::Restore => self.restore(node),
-            Fault::Fence => self.fence(node),
             Fault::ClockJump => self.jump_clock(node),
+            Fault::Join
+            | Fault::Leave
+            | Fault::Replace
+            | Fault::Reweight
+            | Fault::Abort
+            | Fault::DoubleCommit
+            | Fault::ChangeN
+            | Fault::DoubleQ => self.administrate(fault),
             Fault::Loss
             | Fault::Duplicate
             | Fault::Reorder
@@ -79,30 +87,7 @@ impl World {
                 self.stop(node);
                 self.start(node);
             }
-            Mend::Unfence(node) => self.set_fence(node, false),
         }
-    }
-
-    /// As if the next layout had come to one node first: until the others have it too, nothing that is asked under the old one may
-    /// be answered or counted.
-    fn fence(&mut self, node: usize) -> bool {
-        if self.nodes[node].is_fenced || self.nodes[node].process.is_none() {
-            return false;
-        }
-        self.set_fence(node, true);
-        self.later(300, 4_000, Event::Mend(Mend::Unfence(node)));
-        true
-    }
-
-    pub(super) fn set_fence(&mut self, node: usize, is_fenced: bool) {
-        if self.nodes[node].is_out || self.nodes[node].is_fenced == is_fenced {
-            return;
-        }
-        self.stop(node);
-        let epoch = self.layout.epoch + u64::from(is_fenced);
-        self.nodes[node].disk.set_epoch(epoch);
-        self.nodes[node].is_fenced = is_fenced;
-        self.start(node);
     }
 
     fn later(&mut self, low_ms: u64, high_ms: u64, event: Event) {
@@ -226,12 +211,15 @@ impl World {
     /// One copy of a key at a time, and only one that other owners can make good.
     fn may_destroy(&self, node: usize, key: usize) -> bool {
         let is_sound = |owner: usize| !self.nodes[owner].is_out && !self.nodes[owner].unreadable.contains(&key);
-        let owners = self.oracle.owners(key);
-        owners.iter().all(|&owner| is_sound(owner)) && self.oracle.may_destroy(node, key, is_sound)
+        self.oracle.holders(key).into_iter().all(is_sound) && self.oracle.may_destroy(node, key, is_sound)
     }
 
     fn may_lose_directory(&mut self, node: usize) -> bool {
-        let is_first = self.nodes.iter().all(|node| !node.is_out);
+        let is_ring_fixed = !self.plan.faults.change_ring();
+        let is_first = self.nodes.iter().all(|node| !node.is_out) || !is_ring_fixed;
+        if !is_ring_fixed && !self.survives_without(node) {
+            return false;
+        }
         let hints: Vec<_> = self.nodes[node].shelf.hints.iter().map(|(name, hint)| (*name, hint.clone())).collect();
         let are_held = hints.iter().all(|(name, hint)| {
             let (key, nodes) = (self.oracle.number(&name.store_key), &self.nodes);
@@ -243,7 +231,7 @@ impl World {
         is_first && are_held && is_quiet && (0..self.plan.keys).all(|key| self.may_destroy(node, key))
     }
 
-    /// A data directory is emptied. The node is a stranger then and stays away; its replacement comes with the elastic ring.
+    /// A data directory is emptied. The node is a stranger then and stays away; what comes back, comes under a new identity.
     fn wipe(&mut self, node: usize) -> bool {
         if !self.may_lose_directory(node) {
             return false;
@@ -273,22 +261,37 @@ impl World {
         self.nodes[node].unreadable.clear();
         self.nodes[node].shelf = Shelf::default();
         (0..self.plan.keys).for_each(|key| self.oracle.destroyed(node, key));
+        self.nodes[node].promises = None;
         if bug::is_on(Bug::WipedKeepsIdentity) {
-            self.adopt_anew(node);
             return self.later(50, 1_000, Event::Start(node));
         }
         self.nodes[node].is_out = true;
     }
 
-    /// What founding does, in a directory that should not be taken for the old one.
-    fn adopt_anew(&mut self, node: usize) {
-        let mut transaction = self.nodes[node].disk.begin();
-        for partition in 0..self.layout.partitions() {
-            if self.layout.owners(partition).any(|owner| usize::from(owner.0) == node) {
-                let Ok(()) = Replica::adopt(&mut transaction, self.layout.view(partition));
-            }
+    /// Whether a majority of every configuration that may be active is there without a node: what is lost beyond that is an operator's
+    /// decision, and nothing is promised of it.
+    fn survives_without(&self, node: usize) -> bool {
+        let mut layouts = self.decided.values();
+        let Some(first) = layouts.next() else { return false };
+        let mut ring = Ring::new(Arc::clone(first));
+        if layouts.any(|layout| ring.push(Arc::clone(layout)).is_err()) {
+            return false;
         }
-        let changes = transaction.finish();
-        self.nodes[node].disk.apply(&changes);
+        let newest = Arc::clone(ring.newest());
+        let is_lost = |owner: &NodeIndex| {
+            let owner = newest.member(*owner).map_or(usize::MAX, |member| number(member.id));
+            owner == node || self.nodes.get(owner).is_none_or(|owner| owner.is_out)
+        };
+        (0..newest.partitions()).all(|partition| {
+            let settled = newest.settled_view(partition);
+            let key = settled.first_key();
+            let rows = self.nodes.iter().filter(|node| !node.is_out);
+            let rows = rows.filter_map(|node| node.disk.row_of(&key, settled.bits));
+            let lo = rows.filter(|row| !row.is_moved).map(|row| row.view.lo).min().unwrap_or(1);
+            let sets = ring.configurations(&key.id(), &View { lo: lo.min(settled.hi), ..settled });
+            sets.is_some_and(|sets| {
+                sets.iter().all(|set| 2 * set.owners.iter().filter(|owner| is_lost(owner)).count() < set.owners.len())
+            })
+        })
     }
 }

@@ -9,7 +9,7 @@ use dynamo::{
     replica::WriteOutcome,
 };
 
-use super::{World, queue::Event, shelf::Shelf, store::Origin};
+use super::{World, queue::Event, ring::number, shelf::Shelf, store::Origin};
 use crate::{invariant::Invariant, plan::Fault};
 
 /// A transaction of hints whose commit has not returned.
@@ -55,8 +55,8 @@ impl World {
             let before = shelf.clone();
             let Ok(minted) = batch.apply(&mut shelf, operation.clone());
             let minted = minted.cloned();
-            if let (Some(minted), Origin::Here(Some(call)), true) = (&minted, origin, shows) {
-                shown.push((call, minted.clone()));
+            if let (Some(minted), Origin::Here(Some(call)), true) = (&minted, &origin, shows) {
+                shown.push((*call, minted.clone()));
             }
             self.figures.sometimes.minted_by_stand_in += u64::from(minted.is_some());
             judge(&mut self.oracle, &operation, minted.as_ref(), &before, &shelf);
@@ -133,7 +133,7 @@ impl World {
     }
 
     pub(super) fn index_of(&self, node: NodeId) -> usize {
-        self.layout.index_of(node).map_or(usize::MAX, |index| usize::from(index.0))
+        number(node)
     }
 
     /// What a node keeps of a key; damaged hints must be answered as such.

@@ -13,6 +13,9 @@ use super::{
 };
 use crate::plan::Fault;
 
+/// How long a question waits before it is seen whether what it rests on has come.
+const HOLD_US: u64 = 20_000;
+
 /// The state of all links.
 #[derive(Debug)]
 pub(super) struct Network {
@@ -101,6 +104,38 @@ impl World {
         self.is_stormy && rate > 0 && self.random.chance(rate)
     }
 
+    /// A question that rests on a layout that its receiver lacks waits until it is there, as does what comes to a process whose rows have
+    /// not followed yet.
+    fn must_wait(&mut self, message: &Message) -> bool {
+        let node = message.to;
+        let view = match &message.body {
+            Body::Ask { operation, .. } => operation.view,
+            Body::AskTree { question, .. } => question.view,
+            Body::AskMove { question, .. } => question.view,
+            _ => return false,
+        };
+        let Some(process) = self.nodes.get(node).and_then(|node| node.process.as_ref()) else { return false };
+        let incarnation = process.incarnation;
+        let is_following = process.is_follow_due;
+        if !is_following && !self.lacks_layouts(node, &view) {
+            return false;
+        }
+        if !is_following {
+            let epoch = self.nodes[node].ring.epoch() + 1;
+            self.send(Message {
+                from: node,
+                to: message.from,
+                incarnation: 0,
+                doubled: false,
+                body: Body::AskLayout { epoch },
+            });
+        }
+        let at_us = self.now_us + HOLD_US;
+        self.queue.push(at_us, Event::ServeAgain { node, incarnation, message: Box::new(message.clone()) });
+        self.figures.sometimes.held += 1;
+        true
+    }
+
     fn delay_us(&mut self, from: Party, to: Party) -> u64 {
         let usual = 150 + self.random.around(250);
         let extra = if self.befalls(Fault::Reorder) { self.random.below(400_000) } else { 0 };
@@ -109,6 +144,9 @@ impl World {
     }
 
     pub(super) fn arrive(&mut self, message: Message) {
+        if self.must_wait(&message) {
+            return;
+        }
         let Message { from, to, incarnation, doubled, body } = message;
         if to >= self.plan.nodes {
             return self.client_hears(to - self.plan.nodes, from, body);
@@ -134,6 +172,21 @@ impl World {
             Body::AskTree { call, .. } => {
                 self.answer(to, (from, incarnation, Caller::Steward(call)), PeerCall::NotSent);
             }
+            Body::AskMove { call, question } if is_up => self.serve_move(to, (from, incarnation, call), question),
+            Body::AskMove { call, .. } => {
+                self.answer(to, (from, incarnation, Caller::Steward(call)), PeerCall::NotSent);
+            }
+            Body::AnswerMove { call, answer } if self.is_process(to, incarnation) => {
+                self.hear_move(to, from, call, answer);
+            }
+            Body::Gossip { epoch } if is_up => self.hear_gossip(to, from, epoch),
+            Body::AskLayout { .. } if is_up && from >= self.plan.nodes => self.serve_client_layout(to, from),
+            Body::AskLayout { epoch } if is_up => self.serve_layout(to, from, epoch),
+            Body::Layout { layout, newest } if is_up => self.hear_layout(to, from, &layout, newest),
+            Body::Ballot(question) if is_up => self.serve_ballot(to, from, question),
+            Body::BallotAnswer { proposing, ballot, answer } if is_up => {
+                self.hear_ballot(to, from, proposing, ballot, answer);
+            }
             Body::AnswerTree { call, answer } if self.is_process(to, incarnation) => {
                 self.hear_tree(to, from, call, answer)
             }
@@ -153,6 +206,12 @@ impl World {
             }
             Body::Answer { .. }
             | Body::AnswerTree { .. }
+            | Body::AnswerMove { .. }
+            | Body::Gossip { .. }
+            | Body::AskLayout { .. }
+            | Body::Layout { .. }
+            | Body::Ballot(_)
+            | Body::BallotAnswer { .. }
             | Body::Forwarded { .. }
             | Body::Replies { .. }
             | Body::Closed => {}
@@ -171,6 +230,13 @@ fn damage(body: &mut Body, at: u64) -> bool {
         Body::Answer { .. }
         | Body::AskTree { .. }
         | Body::AnswerTree { .. }
+        | Body::AskMove { .. }
+        | Body::AnswerMove { .. }
+        | Body::Gossip { .. }
+        | Body::AskLayout { .. }
+        | Body::Layout { .. }
+        | Body::Ballot(_)
+        | Body::BallotAnswer { .. }
         | Body::Call { .. }
         | Body::Replies { .. }
         | Body::Closed

@@ -6,10 +6,11 @@ use std::{
 };
 
 use dynamo::{
-    coordinator::{Coordinator, CoordinatorConfig, Effect, Input, RequestId},
+    acceptor::Acceptor,
+    coordinator::{Coordinator, CoordinatorConfig, Effect, ForwardFailed, Input, PeerCall, RequestId},
     hint::{Book, HintBounds, HintKey, HintOperation},
     ident::StoreKey,
-    layout::{Layout, NodeIndex},
+    layout::{Layout, View},
     operation::Reply,
     peer::{PeerOperation, PeerResult},
     replica::{Limits, Nonce, Replica, WriteOperation},
@@ -21,9 +22,11 @@ use dynamo::{
 
 use super::{
     WALL_MS, World,
-    background::is_read,
+    background::{WANT_US, is_read},
+    deciding::Proposing,
     disk::Disk,
     hints::Keeping,
+    moving::Waiting,
     peers::Peer,
     queue::{Body, Caller, Event, Message},
     serving::{Batch, Pending},
@@ -53,11 +56,17 @@ pub(super) struct Node {
     /// How far its wall clock is off.
     pub(super) wall_offset_ms: i64,
     pub(super) is_full: bool,
-    /// Its partitions have a newer view than everybody knows.
-    pub(super) is_fenced: bool,
     pub(super) slow_ms: u64,
-    /// Its directory was emptied or rolled back: its peers refuse it, so it stays away.
+    /// Its directory was emptied or rolled back: its peers refuse it, so it stays away for ever.
     pub(super) is_out: bool,
+    /// It has not been asked to join yet.
+    pub(super) is_waiting: bool,
+    /// The layouts it knows, durably.
+    pub(super) ring: Arc<Ring>,
+    /// The views of its rows, as coordinator and steward have been told.
+    pub(super) views: BTreeMap<(u8, u32), View>,
+    /// What it promised as an elector, durably.
+    pub(super) promises: Option<Vec<u8>>,
     /// An older copy of its directory.
     pub(super) copy: Option<Disk>,
     /// Keys whose records it can't read any more.
@@ -94,10 +103,14 @@ pub(super) struct Process {
     pub(super) next_request: u64,
     pub(super) batches: BTreeMap<u64, Batch>,
     pub(super) next_batch: u64,
+    pub(super) acceptor: Acceptor,
+    pub(super) proposing: Vec<Proposing>,
+    /// The rows have not followed the ring yet.
+    pub(super) is_follow_due: bool,
 }
 
 impl Node {
-    pub(super) fn new(at: usize, plan: &Plan, layout: &Layout, random: &mut Random) -> Self {
+    pub(super) fn new(at: usize, plan: &Plan, layout: &Arc<Layout>, random: &mut Random) -> Self {
         let mut disk = Disk::default();
         let mut transaction = disk.begin();
         for partition in 0..layout.partitions() {
@@ -118,9 +131,12 @@ impl Node {
             rate: 1_000_000 - drift + random.between(0, 2 * drift),
             wall_offset_ms: 0,
             is_full: false,
-            is_fenced: false,
             slow_ms: 0,
             is_out: false,
+            is_waiting: at >= plan.founders,
+            ring: Arc::new(Ring::new(Arc::clone(layout))),
+            views: BTreeMap::new(),
+            promises: None,
             copy: None,
             unreadable: BTreeSet::new(),
         }
@@ -136,6 +152,11 @@ impl Node {
         (WALL_MS + self.tick(now_us).0).saturating_add_signed(self.wall_offset_ms)
     }
 
+    /// Whether it is not to be reckoned with, now or ever.
+    pub(super) fn is_away(&self) -> bool {
+        self.is_out || self.is_waiting
+    }
+
     /// When its monotonic clock will show this.
     fn when_us(&self, tick: Tick) -> u64 {
         (u128::from(tick.0) * 1_000_000_000).div_ceil(u128::from(self.rate)) as u64
@@ -149,20 +170,21 @@ impl World {
 
     /// Starts a node's process, unless it runs or may not.
     pub(super) fn start(&mut self, node: usize) {
-        if self.nodes[node].process.is_some() || self.nodes[node].is_out {
+        if self.nodes[node].process.is_some() || self.nodes[node].is_away() {
             return;
         }
         self.incarnations += 1;
         self.trace.line(self.now_us, || format!("n{node} starts as process {}", self.incarnations));
         let limits = self.plan.limits;
-        let ring = Arc::new(Ring::new(Arc::clone(&self.layout)));
+        let (me, ring) = (self.position(node, node), Arc::clone(&self.nodes[node].ring));
         let config = CoordinatorConfig {
             value_bytes_max: limits.value_bytes_max,
             operations_max: limits.operations_max,
             lingering_max: limits.lingering_max,
             hedge_after_ms: limits.hedge_after_ms,
-            ..CoordinatorConfig::new(Some(NodeIndex(node as u16)), ring, TokenKey([1; 32]))
+            ..CoordinatorConfig::new(me, ring, TokenKey([1; 32]))
         };
+        let acceptor = self.restored_acceptor(node);
         let values = Limits { value_bytes_max: limits.value_bytes_max };
         let replica = Replica::new(self.nonce(), values);
         let total_bytes_max = 3 * limits.hint_bytes_max;
@@ -192,10 +214,17 @@ impl World {
             next_request: 0,
             batches: BTreeMap::new(),
             next_batch: 0,
+            acceptor,
+            proposing: Vec::new(),
+            is_follow_due: false,
         });
         let incarnation = self.incarnations;
         let at_us = self.now_us + self.random.around(self.plan.repair.scrub_every_ms * 1_000);
         self.queue.push(at_us, Event::Scrub { node, incarnation });
+        if self.plan.faults.change_ring() {
+            self.follow(node);
+            self.gossip(node);
+        }
         self.arm(node);
     }
 
@@ -251,8 +280,17 @@ impl World {
             if steward.is_some_and(|due| due <= tick) {
                 self.tell_steward(node, steward::Input::Deadline);
             }
+            self.wake_proposals(node);
             self.arm(node);
         }
+    }
+
+    /// Does what a coordinator wants that was not asked for anything.
+    pub(super) fn carry_out_all(&mut self, node: usize, effects: Vec<Effect>) {
+        let mut inputs = VecDeque::new();
+        effects.into_iter().for_each(|effect| self.carry_out(node, effect, &mut inputs));
+        inputs.into_iter().for_each(|input| self.drive(node, input));
+        self.arm(node);
     }
 
     /// Hands something to a node's coordinator and does all that follows from it.
@@ -272,10 +310,9 @@ impl World {
 
     pub(super) fn arm(&mut self, node: usize) {
         let Some(process) = self.nodes[node].process.as_ref() else { return };
-        let deadlines = [process.coordinator.next_deadline(), process.steward.next_deadline()];
-        let Some(at_us) =
-            deadlines.into_iter().flatten().min().map(|next| self.nodes[node].when_us(next).max(self.now_us))
-        else {
+        let proposals = process.proposing.iter().map(|one| one.machine.next_deadline());
+        let deadlines = proposals.chain([process.coordinator.next_deadline(), process.steward.next_deadline()]);
+        let Some(at_us) = deadlines.flatten().min().map(|next| self.nodes[node].when_us(next).max(self.now_us)) else {
             return;
         };
         let Some(process) = self.nodes[node].process.as_mut() else { return };
@@ -288,6 +325,12 @@ impl World {
 
     fn carry_out(&mut self, node: usize, effect: Effect, inputs: &mut VecDeque<Input>) {
         match effect {
+            Effect::LocalRead { call, operation }
+                if is_read(&operation.action) && self.is_behind(node, &operation.view) =>
+            {
+                let view = operation.view;
+                self.catch_up(node, view, Waiting::Read { call, operation });
+            }
             Effect::LocalRead { call, operation } => {
                 let result = match is_read(&operation.action) {
                     true => self.read(node, &operation),
@@ -297,12 +340,19 @@ impl World {
             }
             Effect::LocalWrite { call, operation } => self.submit(node, Origin::Here(call), operation),
             Effect::LocalHint { call, operation } => self.submit_hint(node, Origin::Here(call), operation),
-            Effect::Peer { to, call, operation } => self.ask(node, usize::from(to.0), call, operation, inputs),
-            Effect::Forward { call, to, operation, deadline } => {
-                self.forward(node, usize::from(to.0), call, operation, deadline);
-            }
+            Effect::Peer { to, call, operation } => match self.number_at(node, to) {
+                Some(to) => self.ask(node, to, call, operation, inputs),
+                None => inputs.extend(call.map(|call| Input::Peer { call, result: PeerCall::NotSent })),
+            },
+            Effect::Forward { call, to, operation, deadline } => match self.number_at(node, to) {
+                Some(to) => self.forward(node, to, call, operation, deadline),
+                None => inputs.push_back(Input::Forwarded { call, result: Err(ForwardFailed { sent: false }) }),
+            },
             // There is one layout so far.
-            Effect::WantLayout { .. } => {}
+            Effect::WantLayout { epoch } => {
+                let incarnation = self.nodes[node].process.as_ref().map_or(0, |process| process.incarnation);
+                self.queue.push(self.now_us + WANT_US, Event::WantLayout { node, incarnation, epoch });
+            }
             Effect::Reply { request, reply } => self.reply(node, request, reply),
         }
     }
@@ -315,12 +365,6 @@ impl World {
             PeerResult::Record(_) | PeerResult::Digest(_) | PeerResult::Absent | PeerResult::Stored => true,
             PeerResult::Stale(_) | PeerResult::Corrupt | PeerResult::Failed(_) => false,
         };
-        if self.nodes[node].is_fenced {
-            self.figures.sometimes.fenced += 1;
-            if is_served {
-                self.oracle.broken(Invariant::I7, || format!("n{node} answers under a view it has left: {result:?}"));
-            }
-        }
         if self.nodes[node].unreadable.contains(&key) {
             self.figures.sometimes.unreadable += 1;
             if is_served {

@@ -37,13 +37,18 @@ impl World {
     }
 
     pub(super) fn reap(&mut self, node: usize, store_key: StoreKey, digest: u128) {
-        let view = self.layout.view(self.layout.partition(&store_key.id()));
+        let row = self.nodes[node].disk.row_of(&store_key, self.newest().partition_bits);
+        let Some(view) = row.map(|row| row.view) else { return };
         self.submit(node, Origin::Here(None), WriteOperation::Reap { view, store_key, digest, clock: 0 });
     }
 
     /// The owners of a key and the record they all hold, if nothing speaks against removing it.
     fn agreed(&self, key: usize, store_key: &StoreKey) -> Option<(Vec<usize>, Bytes)> {
         let mut owners = self.oracle.owners(key).to_vec();
+        let has_others = |node: usize| !owners.contains(&node) && self.nodes[node].disk.records.contains_key(store_key);
+        if self.plan.faults.change_ring() && ((0..self.plan.nodes).any(has_others) || !self.is_settled()) {
+            return None;
+        }
         if bug::is_on(Bug::ReapWithOwnerAway) {
             owners.retain(|&owner| self.nodes[owner].process.is_some());
         }
@@ -59,7 +64,7 @@ impl World {
             bug::is_on(Bug::ReapWithOwnerAway)
                 || !node.shelf.hints.keys().chain(node.shelf.aside.keys()).any(|name| name.store_key == *store_key)
         };
-        let prefix = store_key.id().prefix(self.layout.partition_bits);
+        let prefix = store_key.id().prefix(self.newest().partition_bits);
         let is_idle = |node: &super::Node| {
             node.process.as_ref().is_none_or(|process| {
                 let has_written = process.queue.is_empty() && process.committing.is_none();

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use dynamo::{
     coordinator::{CallId, ForwardFailed, Input, PeerCall},
     hint::HintOperation,
-    layout::NodeIndex,
     operation::{Operation, Reply},
     peer::{PeerAction, PeerOperation},
     replica::WriteOperation,
@@ -16,6 +15,7 @@ use dynamo::{
 
 use super::{
     World,
+    moving::Waiting,
     queue::{Body, Caller, Event, Message, Party},
     store::Origin,
 };
@@ -39,6 +39,10 @@ impl World {
         operation: PeerOperation,
     ) {
         match &operation.action {
+            PeerAction::Read | PeerAction::Digest if self.is_behind(node, &operation.view) => {
+                let view = operation.view;
+                self.catch_up(node, view, Waiting::Peer { from, incarnation, call, operation });
+            }
             PeerAction::Read | PeerAction::Digest => {
                 let result = self.read(node, &operation);
                 if let Some(call) = call {
@@ -165,8 +169,8 @@ impl World {
         self.queue.push(at_us, Event::Probe { node, incarnation, peer });
     }
 
-    fn peer_state(&mut self, node: usize, peer: usize, reachable: bool) {
-        let peer = NodeIndex(peer as u16);
+    pub(super) fn peer_state(&mut self, node: usize, peer: usize, reachable: bool) {
+        let Some(peer) = self.position(node, peer) else { return };
         self.drive(node, Input::PeerState { node: peer, reachable });
         self.tell_steward(node, steward::Input::PeerState { node: peer, reachable });
     }

@@ -1,15 +1,17 @@
 //! The one event queue: what happens next, in the order of time and, at the same time, in the order in which it was decided.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
 use dynamo::{
+    acceptor::{Ballot, BallotAnswer},
     coordinator::{CallId, ForwardFailed, PeerCall},
     ident::StoreKey,
+    layout::Layout,
     operation::{Operation, Reply},
-    peer::{PeerOperation, TreeAnswer, TreeQuestion},
+    peer::{MoveAnswer, MoveQuestion, PeerOperation, TreeAnswer, TreeQuestion},
 };
 
-use super::Mend;
+use super::{Mend, deciding::BallotQuestion};
 use crate::plan::Fault;
 
 /// Nodes come first, then clients.
@@ -46,6 +48,12 @@ pub(super) enum Event {
     Overdue { node: usize, incarnation: u64, call: Caller },
     /// A node tries whether a peer that it thinks is away can be reached.
     Probe { node: usize, incarnation: u64, peer: usize },
+    /// A node tells another which layout it knows.
+    Gossip { node: usize, incarnation: u64 },
+    /// A node's steward or coordinator wants a layout.
+    WantLayout { node: usize, incarnation: u64, epoch: u64 },
+    /// A message that a node could not understand yet is looked at again.
+    ServeAgain { node: usize, incarnation: u64, message: Box<Message> },
     /// A node's process starts.
     Start(usize),
     /// An operator looks for a deleted key to remove for good.
@@ -87,7 +95,7 @@ pub(super) enum Body {
     /// A client's call.
     Call { call: u64, operations: Vec<Operation>, budget_ms: u64 },
     /// The answer to one.
-    Replies { call: u64, replies: Vec<Reply> },
+    Replies { call: u64, replies: Vec<Reply>, epoch: u64 },
     /// A connection was closed by the other side.
     Closed,
     /// What a node asks of another's replica.
@@ -98,6 +106,20 @@ pub(super) enum Body {
     AskTree { call: CallId, question: TreeQuestion },
     /// What those say.
     AnswerTree { call: CallId, answer: TreeAnswer },
+    /// What a node's steward asks of another about a partition that moves.
+    AskMove { call: CallId, question: MoveQuestion },
+    /// What that says.
+    AnswerMove { call: CallId, answer: MoveAnswer },
+    /// The newest layout of a node.
+    Gossip { epoch: u64 },
+    /// A node lacks a layout.
+    AskLayout { epoch: u64 },
+    /// A layout, and the newest that its sender knows.
+    Layout { layout: Arc<Layout>, newest: u64 },
+    /// An elector is asked.
+    Ballot(BallotQuestion),
+    /// It answers.
+    BallotAnswer { proposing: u64, ballot: Ballot, answer: BallotAnswer },
     /// An operation handed on by a node that does not own its key.
     Forward { call: CallId, operation: Box<Operation>, budget_ms: u64 },
     /// How that ended.
@@ -149,6 +171,7 @@ impl Queue {
     pub(super) fn mentions(&self, store_key: &StoreKey) -> bool {
         self.due.iter().any(|Reverse(due)| match &due.event {
             Event::Arrive(message) => message.body.is_about(store_key),
+            Event::ServeAgain { message, .. } => message.body.is_about(store_key),
             _ => false,
         })
     }
@@ -175,6 +198,9 @@ impl Event {
             Self::Report { node, .. } => (33, *node as u64),
             Self::Scrub { node, .. } => (34, *node as u64),
             Self::Overdue { node, .. } => (26, *node as u64),
+            Self::Gossip { node, .. } => (39, *node as u64),
+            Self::WantLayout { node, epoch, .. } => (41, epoch << 8 | *node as u64),
+            Self::ServeAgain { node, .. } => (40, *node as u64),
             Self::Probe { node, peer, .. } => (27, (*node as u64) << 8 | *peer as u64),
             Self::Start(node) => (28, *node as u64),
             Self::Strike(fault) => (29, *fault as u64),
@@ -197,7 +223,10 @@ impl Event {
             | Self::Report { node, .. }
             | Self::Scrub { node, .. }
             | Self::Overdue { node, .. }
-            | Self::Probe { node, .. } => Some(*node),
+            | Self::Probe { node, .. }
+            | Self::Gossip { node, .. }
+            | Self::WantLayout { node, .. }
+            | Self::ServeAgain { node, .. } => Some(*node),
             Self::Arrive(_)
             | Self::Turn(_)
             | Self::WakeClient(_)
@@ -221,7 +250,16 @@ impl Body {
             Self::Ask { operation, .. } => operation.store_key == *store_key,
             Self::Forward { operation, .. } => operation.address.store_key == *store_key,
             Self::Answer { .. } | Self::Forwarded { .. } | Self::Replies { .. } => true,
-            Self::Closed | Self::AskTree { .. } | Self::AnswerTree { .. } => false,
+            Self::Closed
+            | Self::AskTree { .. }
+            | Self::AnswerTree { .. }
+            | Self::AskMove { .. }
+            | Self::Gossip { .. }
+            | Self::AskLayout { .. }
+            | Self::Layout { .. }
+            | Self::Ballot(_)
+            | Self::BallotAnswer { .. } => false,
+            Self::AnswerMove { answer, .. } => matches!(answer, MoveAnswer::Range { .. }),
         }
     }
 
@@ -236,6 +274,13 @@ impl Body {
             Self::Forwarded { .. } => 6,
             Self::AskTree { .. } => 7,
             Self::AnswerTree { .. } => 8,
+            Self::AskMove { .. } => 9,
+            Self::AnswerMove { .. } => 10,
+            Self::Gossip { .. } => 11,
+            Self::AskLayout { .. } => 12,
+            Self::Layout { .. } => 13,
+            Self::Ballot(_) => 14,
+            Self::BallotAnswer { .. } => 15,
         }
     }
 }

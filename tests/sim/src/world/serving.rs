@@ -103,7 +103,8 @@ impl World {
         // What another node replied was judged there.
         let is_relayed = process.relayed.take().is_some_and(|relayed| relayed == reply);
         if !is_relayed {
-            self.oracle.replied(node, &pending.request, &reply);
+            let answered = reply.receipt.answered.iter().filter_map(|index| self.number_at(node, *index)).collect();
+            self.oracle.replied(node, &pending.request, &reply, &answered);
         }
         self.trace.line(self.now_us, || format!("n{node} replies {}", outline(&pending.request.operation, &reply)));
         match pending.asker {
@@ -125,7 +126,8 @@ impl World {
             return;
         }
         let Some(Batch { client, call, replies, .. }) = process.batches.remove(&batch) else { return };
-        let body = Body::Replies { call, replies: replies.into_iter().flatten().collect() };
+        let epoch = self.nodes[node].ring.epoch();
+        let body = Body::Replies { call, replies: replies.into_iter().flatten().collect(), epoch };
         self.send(Message { from: node, to: client, incarnation: 0, doubled: false, body });
     }
 }
@@ -144,7 +146,9 @@ fn outline(operation: &Operation, reply: &Reply) -> String {
         }
         Outcome::NotFound { .. } => "not found".to_owned(),
         Outcome::Stored { siblings, .. } => format!("stored, {siblings} stand"),
-        Outcome::Failed(failure) => format!("failed {:?} maybe_applied={}", failure.code, failure.maybe_applied),
+        Outcome::Failed(failure) => {
+            format!("failed {:?} maybe_applied={} ({})", failure.code, failure.maybe_applied, failure.message)
+        }
     };
     let answered: Vec<u16> = reply.receipt.answered.iter().map(|node| node.0).collect();
     let key = String::from_utf8_lossy(&operation.address.key).into_owned();

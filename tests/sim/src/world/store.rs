@@ -13,15 +13,18 @@ use super::{
     World,
     background::told,
     disk::Changes,
+    moving::Waiting,
     queue::{Caller, Event, Party},
 };
 use crate::{invariant::Invariant, plan::Fault};
 
 /// Who waits for a write.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Origin {
     /// This node's coordinator, or nobody.
     Here(Option<CallId>),
+    /// Somebody who asked under a view that this node's row must know first.
+    Waiting(Box<Waiting>),
     /// This node's steward.
     Steward(CallId),
     /// A peer.
@@ -125,8 +128,8 @@ impl World {
             let Ok(before) = transaction.record(&key);
             let Ok(minted) = batch.apply(&mut transaction, operation.clone());
             let minted = minted.cloned();
-            if let (Some(minted), Origin::Here(Some(call)), true) = (&minted, origin, shows) {
-                shown.push((call, minted.clone()));
+            if let (Some(minted), Origin::Here(Some(call)), true) = (&minted, &origin, shows) {
+                shown.push((*call, minted.clone()));
             }
             let Ok(after) = transaction.record(&key);
             let outcome = minted.map_or(WriteOutcome::Stored, WriteOutcome::Minted);
@@ -147,6 +150,10 @@ impl World {
     /// Looks at what the replica did.
     fn judge(&mut self, node: usize, note: &Note) {
         let Note { operation, outcome, before, after } = note;
+        if matches!(operation, WriteOperation::Move(_)) {
+            // It is of no key; what it does to rows and records is judged when it is durable.
+            return;
+        }
         let key = self.oracle.number(&operation.store_key());
         // An earlier operation of the group may have rebuilt it.
         let is_unreadable =
@@ -206,6 +213,9 @@ impl World {
         for (origin, outcome) in outcomes {
             self.ended(node, origin, outcome);
         }
+        if self.nodes[node].process.as_ref().is_some_and(|process| process.is_follow_due) {
+            self.follow(node);
+        }
         self.arm_writer(node);
     }
 
@@ -217,6 +227,20 @@ impl World {
             self.nodes[node].unreadable.remove(&key);
             self.oracle.committed(node, key, record.as_ref());
         }
+        let rows = changes.rows();
+        let now = self.nodes[node].disk.views();
+        let before = std::mem::replace(&mut self.nodes[node].views, now);
+        self.rows_changed(node, &rows);
+        let views = rows.into_iter().flatten().map(|row| row.view);
+        let views = views.filter(|view| before.get(&(view.bits, view.prefix)) != Some(view)).collect();
+        self.tell_views(node, views);
+    }
+
+    /// What a node's rows say when it begins.
+    pub(super) fn note_rows(&mut self, node: usize) {
+        self.nodes[node].views = self.nodes[node].disk.views();
+        let rows: Vec<_> = self.nodes[node].disk.decoded_rows().into_iter().map(Ok).collect();
+        self.rows_changed(node, &rows);
     }
 
     fn refuse_all(&mut self, node: usize, origins: impl Iterator<Item = Origin>, failure: Failure) {
@@ -231,6 +255,7 @@ impl World {
         match origin {
             Origin::Here(Some(call)) => self.drive(node, Input::LocalWrite { call, outcome }),
             Origin::Here(None) | Origin::Peer { call: None, .. } => {}
+            Origin::Waiting(waiting) => self.caught_up(node, *waiting, outcome),
             Origin::Steward(call) => self.steward_wrote(node, call, outcome),
             Origin::Peer { node: to, incarnation, call: Some(call), doubled } => {
                 // The refusal of one copy says nothing about the other.
