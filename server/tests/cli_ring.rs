@@ -1,0 +1,124 @@
+//! Changing the ring by its commands, on real processes: a ring of one becomes two, whoever commits second is told so, and a node that is
+//! drained sends its clients elsewhere.
+#![allow(missing_docs)]
+
+#[path = "support/command.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod command;
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    process::{Child, Stdio},
+};
+
+use command::{Ran, quorate, run_with, wait_until};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Nodes that were started one by one; their processes end with this value.
+struct Nodes {
+    folder: TempDir,
+    processes: Vec<Child>,
+    endpoints: Vec<String>,
+}
+
+impl Nodes {
+    fn of_one() -> Self {
+        let mut nodes = Self { folder: tempfile::tempdir().unwrap(), processes: Vec::new(), endpoints: Vec::new() };
+        nodes.serve("n1", &[]);
+        nodes
+    }
+
+    fn serve(&mut self, name: &str, more: &[&str]) {
+        // Given back and taken at once: nobody else asks the system for a port that it gave away a moment ago.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let data = self.folder.path().join(name);
+        let log = fs::File::create(self.folder.path().join(format!("{name}.log"))).unwrap();
+        let mut command = quorate(&["serve", "--name", name, "--listen", &address, "--until-stdin-closes", "--data"]);
+        command.arg(&data).args(["--set", "workers=1", "--set", "shards=1"]).args(more);
+        let process = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        self.processes.push(process);
+        wait_until("the node listens", || TcpStream::connect(&address).is_ok());
+        self.endpoints.push(address);
+    }
+
+    fn join(&mut self, name: &str) {
+        let through = self.endpoints[0].clone();
+        self.serve(name, &["--join", &through]);
+        wait_until("the newcomer is staged", || self.plan()["staged"].to_string().contains(&format!("{name} joins")));
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        let mut command = quorate(arguments);
+        command.env("QUORATE_ENDPOINTS", self.endpoints.join(","));
+        run_with(command, b"")
+    }
+
+    fn plan(&self) -> Value {
+        self.run(&["ring", "plan", "--output", "json"]).json()
+    }
+
+    fn commit(&self, plan: &Value, more: &[&str]) -> Ran {
+        let (epoch, hash) = (plan["plan"]["epoch"].to_string(), plan["plan"]["hash"].as_str().unwrap());
+        self.run(&[&["ring", "commit", "--epoch", &epoch, "--plan", hash], more].concat())
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+#[test]
+fn a_ring_of_one_becomes_two_and_whoever_commits_second_is_told() {
+    let mut nodes = Nodes::of_one();
+    nodes.run(&["kv", "put", "greeting", "hello", "--level", "all"]).expect(0);
+    nodes.join("n2");
+    let plan = nodes.plan();
+    let table = nodes.run(&["ring", "plan"]).expect(0);
+    assert!(table.text().contains(plan["plan"]["commit"].as_str().unwrap()), "{table:?}");
+    let waited = nodes.commit(&plan, &["--wait", "--patience", "50s"]).expect(0);
+    assert!(waited.text().contains("epoch 2 is decided") && waited.text().contains("n2 joined"), "{waited:?}");
+    nodes.run(&["kv", "get", "greeting", "--level", "all"]).expect(0);
+    let shown = nodes.run(&["ring", "show", "--output", "json"]).expect(0).json();
+    assert_eq!((&shown["epoch"], shown["nodes"].as_array().unwrap().len()), (&Value::from(2), 2));
+    // The same again is no conflict, another plan for the same epoch is.
+    nodes.commit(&plan, &[]).expect(0);
+    let other = ["ring", "commit", "--epoch", "2", "--plan", "00000000000000000000000000000001"];
+    let refused = nodes.run(&other).expect(8);
+    assert!(refused.err.contains("conflict") && refused.err.contains("next: quorate ring plan"), "{refused:?}");
+    let history = nodes.run(&["ring", "history"]).expect(0);
+    assert!(history.text().contains("founded with n1") && history.text().contains("n2 joined"), "{history:?}");
+    nodes.run(&["ring", "transfers"]).expect(0);
+}
+
+#[test]
+fn what_is_staged_can_be_taken_back_and_what_can_not_be_is_refused() {
+    let nodes = Nodes::of_one();
+    nodes.run(&["ring", "stage", "reweight", "n1", "200"]).expect(0);
+    assert_eq!(nodes.plan()["staged"], serde_json::json!(["n1 gets weight 200"]));
+    nodes.run(&["ring", "stage", "undo", "n1"]).expect(0);
+    assert!(nodes.plan()["plan"].is_null());
+    nodes.run(&["ring", "stage", "bucket", "carts", "--level", "quorum"]).expect(0);
+    nodes.run(&["ring", "clear"]).expect(0);
+    assert_eq!(nodes.plan()["staged"], serde_json::json!([]));
+    nodes.run(&["ring", "stage", "leave", "nobody"]).expect(2);
+    nodes.run(&["ring", "stage", "partitions", "100"]).expect(2);
+    // Somebody has to stay.
+    nodes.run(&["ring", "stage", "leave", "n1"]).expect(8);
+}
+
+#[test]
+fn a_drained_node_refuses_clients_until_it_is_told_otherwise() {
+    let nodes = Nodes::of_one();
+    nodes.run(&["kv", "put", "greeting", "hello"]).expect(0);
+    nodes.run(&["node", "drain", "n1", "--wait"]).expect(0);
+    nodes.run(&["kv", "get", "greeting", "--timeout", "300ms"]).expect(6);
+    nodes.run(&["node", "drain", "n1", "--undo"]).expect(0);
+    nodes.run(&["kv", "get", "greeting"]).expect(0);
+}
