@@ -33,7 +33,7 @@ fn no_seed_breaks_an_invariant_and_every_branch_is_taken() {
 }
 
 /// Seeds of rings that change. `QUORATE_RING_SEEDS` asks for more: 2,000 are the long proof.
-const RING_SEEDS: u64 = 25;
+const RING_SEEDS: u64 = 100;
 
 #[test]
 fn no_seed_whose_ring_changes_while_it_serves_breaks_an_invariant() {

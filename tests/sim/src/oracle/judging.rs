@@ -149,11 +149,15 @@ impl Oracle {
         (shown, count, context): (Option<&[Sibling]>, usize, &Bytes),
     ) {
         let demand = self.demand(&request.operation.consistency);
-        if self.judge_quorums(key, (&demand, Kind::Read), request, (receipt, answered)).is_none() {
+        let Some(Counted { strangers, .. }) =
+            self.judge_quorums(key, (&demand, Kind::Read), request, (receipt, answered))
+        else {
             return;
-        }
+        };
+        // A stand-in answers from its hints, whatever it holds as an owner that it was.
+        let answered = answered - &strangers;
         let Some(known) = self.open(key, context) else { return };
-        self.judge_coverage(key, request, answered, demand, &known);
+        self.judge_coverage(key, request, &answered, demand, &known);
         self.judge_shown(key, request, &known, shown, count);
     }
 
