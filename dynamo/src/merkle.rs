@@ -25,7 +25,7 @@ mod answer;
 mod codec;
 mod path;
 
-pub use answer::{KEYS_MAX, Listing, answer_of, check};
+pub use answer::{KEYS_MAX, Listing, UNREADABLE, answer_of, check};
 pub use codec::{NODE_BYTES, NodeError};
 
 /// Ranges a node tells apart: those that one byte of the identifier does.

@@ -6,6 +6,7 @@ use crate::{
     bug::{Bug, is_on},
     ident::StoreKey,
     layout::View,
+    merkle::UNREADABLE,
     peer::{TreeAnswer, TreeAsk, TreePath, TreeSum},
 };
 
@@ -120,7 +121,9 @@ impl Comparison<'_> {
         let of_range = |key: &StoreKey| is_within(key, range.path) && end.is_none_or(|end| *key <= end);
         let others: BTreeMap<&StoreKey, u128> = there.iter().map(|(key, digest)| (key, *digest)).collect();
         let mine: BTreeMap<&StoreKey, u128> = here.iter().map(|(key, digest)| (key, *digest)).collect();
-        let changed = mine.iter().filter(|(key, digest)| others.get(*key) != Some(*digest)).map(|(key, _)| **key);
+        // Two records that can't be read are not equal.
+        let is_equal = |key: &&StoreKey, digest: &u128| *digest != UNREADABLE && others.get(*key) == Some(digest);
+        let changed = mine.iter().filter(|(key, digest)| !is_equal(key, digest)).map(|(key, _)| **key);
         let unknown = others.keys().filter(|key| !mine.contains_key(*key)).map(|key| **key);
         let differing = changed.chain(unknown).filter(|key| of_range(key) && !is_skipped(view, first_bits(key)));
         self.differing.extend(differing);

@@ -17,6 +17,10 @@ pub const KEYS_MAX: u32 = 1_000;
 /// The bucket that [`Bug::SkipTreeBucket`] skips.
 const SKIPPED: usize = 0x5a;
 
+/// Stands for the digest of a record that can't be read. It is listed, for whoever compares would else take it for absent, and believe that
+/// it has all that the other side holds.
+pub const UNREADABLE: u128 = 0;
+
 /// Keys of a range with the digests of their records, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
@@ -43,7 +47,8 @@ pub fn check(row: Option<&PartitionRow>, question: &TreeQuestion) -> Result<(), 
 pub fn answer_of(path: &TreePath, ask: TreeAsk, mut listing: Listing) -> TreeAnswer {
     let add = |sum: &mut TreeSum, key: &StoreKey, digest: u128| {
         sum.count += 1;
-        sum.sum = sum.sum.wrapping_add(term(key, digest));
+        // As in the tree: one that can't be read counts, and what it adds is not known.
+        sum.sum = sum.sum.wrapping_add(if digest == UNREADABLE { 0 } else { term(key, digest) });
     };
     match ask {
         TreeAsk::Sum | TreeAsk::Children if listing.more => {

@@ -12,6 +12,7 @@ use dynamo::{
     hint::{HintKey, HintOperation},
     ident::{NodeId, StoreKey},
     layout::{Layout, Member, MemberState, NodeIndex},
+    merkle,
     operation::{Address, ErrorCode, Failure},
     peer::{
         MoveAnswer, PeerAction, PeerOperation, PeerResult, Standing, TreeAnswer, TreeAsk, TreePath, TreeQuestion,
@@ -346,7 +347,7 @@ fn tree(node: &Node, question: &TreeQuestion) -> TreeAnswer {
     low[..8].copy_from_slice(&prefix.to_be_bytes());
     let is_within = |key: &StoreKey| bits == 0 || first(key) >> (64 - bits) == prefix >> (64 - bits);
     let records = node.disk.records.range(StoreKey(low)..).take_while(|(key, _)| is_within(key));
-    let keys = records.filter_map(|(key, bytes)| Some((*key, record::verify(key, bytes).ok()?)));
+    let keys = records.map(|(key, bytes)| (*key, record::verify(key, bytes).unwrap_or(merkle::UNREADABLE)));
     match question.ask {
         TreeAsk::Sum => TreeAnswer::Sum(sum(keys)),
         TreeAsk::Children => {

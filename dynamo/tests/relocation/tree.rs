@@ -2,6 +2,7 @@
 
 use dynamo::{
     ident::StoreKey,
+    merkle,
     peer::{TreeAnswer, TreeAsk, TreePath, TreeQuestion, TreeSum},
     record,
     replica::{Refusal, check_read},
@@ -24,7 +25,7 @@ pub(crate) fn answer(node: &Node, question: &TreeQuestion) -> TreeAnswer {
     let first = |key: &StoreKey| u64::from_be_bytes(key.0[..8].try_into().expect("eight bytes"));
     let is_within = |key: &StoreKey| bits == 0 || first(key) >> (64 - bits) == prefix >> (64 - bits);
     let records = node.disk.records.iter().filter(|(key, _)| is_within(key));
-    let keys = records.filter_map(|(key, bytes)| Some((*key, record::verify(key, bytes).ok()?)));
+    let keys = records.map(|(key, bytes)| (*key, record::verify(key, bytes).unwrap_or(merkle::UNREADABLE)));
     match question.ask {
         TreeAsk::Sum => TreeAnswer::Sum(sum(keys)),
         TreeAsk::Children => {

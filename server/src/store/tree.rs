@@ -18,8 +18,7 @@ use super::{
 const SUM_KEYS_MAX: usize = 16 * KEYS_MAX as usize;
 
 impl Store {
-    /// Answers a question: data first, view after. Reads records only below what memory holds, and then not many. Records that can't be
-    /// read are in no listing.
+    /// Answers a question: data first, view after. Reads records only below what memory holds, and then not many.
     pub fn tree(&self, question: &TreeQuestion) -> TreeAnswer {
         let shards = self.identity().shards;
         let [first, last] = [question.path.first_key(), question.path.last_key()].map(|key| shard_of(&key, shards));
@@ -82,7 +81,8 @@ fn answer(shard: &Shard, question: &TreeQuestion) -> TreeAnswer {
     };
     match list_all(&shard.tables, path, most) {
         Ok(listing) => {
-            let keys = listing.keys.into_iter().filter_map(|(key, digest)| Some((key, digest?))).collect();
+            let keys =
+                listing.keys.into_iter().map(|(key, digest)| (key, digest.unwrap_or(merkle::UNREADABLE))).collect();
             merkle::answer_of(path, *ask, merkle::Listing { keys, more: listing.next.is_some() })
         }
         Err(what) => {

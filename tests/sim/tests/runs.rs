@@ -94,3 +94,11 @@ fn a_hint_that_cannot_be_read_does_not_keep_its_steward_busy() {
     }
     assert!(damaged > 10, "only {damaged} hints were damaged");
 }
+
+/// A record that can't be read was missing from what a hash tree listed, so a newcomer took it for absent, was FULL without it, and a read
+/// at a quorum missed a write that had been acknowledged at one.
+#[test]
+fn a_newcomer_is_not_full_by_an_owner_whose_record_it_could_not_read() {
+    let run = runs::run(Plan::changing(780), false);
+    assert!(run.violation.is_none(), "{:?}", run.violation);
+}

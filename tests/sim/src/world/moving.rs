@@ -16,6 +16,7 @@ use super::{
     queue::{Body, Caller, Message, Party},
     store::Origin,
 };
+use crate::invariant::Invariant;
 
 /// Who waits until a row has caught up with what was asked.
 #[derive(Clone, Debug)]
@@ -127,6 +128,15 @@ impl World {
             let keys: Vec<usize> = (0..self.oracle.keys())
                 .filter(|key| self.oracle.address(*key).store_key.id().prefix(bits) == prefix)
                 .collect();
+            if let Ok(row) = row {
+                let records = &self.nodes[node].disk.records;
+                let found = records.keys().filter(|key| key.id().prefix(bits) == prefix).count() as u64;
+                if found != row.records {
+                    self.oracle.broken(Invariant::I9, || {
+                        format!("n{node}'s row of partition {prefix} of {bits} bits counts {} records, and {found} are there", row.records)
+                    });
+                }
+            }
             for key in keys {
                 // A partition that was split: its children say what is true now.
                 if row.is_err() && self.nodes[node].disk.row_of(&self.oracle.address(key).store_key, bits).is_some() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dynamo::{
     coordinator::Input,
     ident::NodeId,
-    layout::{Layout, MemberState, NodeIndex},
+    layout::{Layout, MemberState, NodeIndex, View},
     replica::{Adoption, PartitionRow},
     ring::{Misfit, Ring},
     steward,
@@ -117,7 +117,17 @@ impl World {
         staged.committed();
         let changes = transaction.finish();
         if !is_whole {
-            self.oracle.broken(Invariant::I9, || format!("n{node} lost records of a partition that is split"));
+            let counted = |row: &PartitionRow| {
+                let View { prefix, bits, .. } = row.view;
+                let records =
+                    self.nodes[node].disk.records.keys().filter(|key| key.id().prefix(bits) == prefix).count();
+                (prefix, bits, row.records, records)
+            };
+            let counted: Vec<_> =
+                rows.iter().map(counted).filter(|(_, _, said, found)| *said != *found as u64).collect();
+            self.oracle.broken(Invariant::I9, || {
+                format!("n{node} lost records of a partition that is split (prefix, bits, said, found): {counted:?}")
+            });
         }
         self.apply(node, &changes);
     }

@@ -137,7 +137,9 @@ impl World {
             origins.push(origin);
         }
         if aborts {
-            drop(batch);
+            // Rows and records stand in it together: it may have reached the disk all the same.
+            let Ok(staged) = batch.stage(&mut transaction);
+            drop(staged);
             let outcomes = origins.into_iter().map(|origin| (origin, WriteOutcome::Stored)).collect();
             return Applied { changes: transaction.finish(), outcomes, shown, notes };
         }
