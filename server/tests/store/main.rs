@@ -1,5 +1,6 @@
 //! The store of one node, from outside: what it answers, what it keeps when it is killed, filled, damaged or misused.
 
+mod agreed;
 mod crash;
 mod damage;
 mod failing;
@@ -7,6 +8,7 @@ mod full;
 mod hint_crash;
 mod hint_harm;
 mod hints;
+mod moves;
 mod opening;
 mod process;
 mod round_trip;
