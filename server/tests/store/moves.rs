@@ -291,8 +291,8 @@ fn a_ranges_pages_bring_every_record_once_and_no_page_is_longer_than_was_asked_f
         }
         let (mut found, mut after, mut pages) = (Vec::new(), None, 0);
         loop {
-            let MoveAnswer::Range { records, more } = store.range(&view, after, 2_000) else { panic!("no records") };
-            assert!(records.iter().map(|(_, record)| record.len()).sum::<usize>() <= 2_000);
+            let MoveAnswer::Range { records, more } = store.range(&view, after, 500) else { panic!("no records") };
+            assert!(records.iter().map(|(_, record)| record.len()).sum::<usize>() <= 500);
             after = records.last().map(|(key, _)| *key);
             found.extend(records);
             pages += 1;
