@@ -121,12 +121,13 @@ impl Changing {
         let (answers, _) = self.ring(&["transfers"]);
         let mut standing = Standing { is_complete: true, epoch: u64::MAX, ..Standing::default() };
         for answer in answers.as_array().into_iter().flatten() {
-            if answer.get("error").is_some() {
-                standing.is_complete = false;
-                continue;
-            }
             let number = |name: &str| answer[name].as_u64().unwrap_or(0);
             let name = answer["node"].as_str().unwrap_or_default().to_owned();
+            if answer.get("error").is_some() {
+                // One that is gone for good, or has just been killed, has nothing to say.
+                standing.is_complete &= !self.is_running(&name);
+                continue;
+            }
             standing.epoch = standing.epoch.min(number("epoch"));
             standing.coming += number("coming");
             standing.going += number("going");
@@ -135,6 +136,11 @@ impl Changing {
             standing.by_node.push((name, number("coming"), number("bytes_in")));
         }
         standing
+    }
+
+    fn is_running(&self, name: &str) -> bool {
+        let number: Option<usize> = name.strip_prefix('n').and_then(|number| number.parse().ok());
+        number.is_some_and(|number| self.cluster.process_id(number - 1).is_some())
     }
 
     fn plan(&self, staged: usize) -> Change {
