@@ -67,14 +67,17 @@ pub async fn come_to_rest(client: &Client, keys: u64) -> Rest {
             break;
         }
         let age = started.elapsed();
-        assert!(
-            age < REST_TIMEOUT,
-            "not at rest after {age:.0?}: {} keys, such as {:?}, {} hints, {} nodes silent",
-            open.keys.len(),
-            open.keys.first(),
-            open.hints,
-            open.silent
-        );
+        if age >= REST_TIMEOUT {
+            let held = match open.keys.first() {
+                Some(key) => format!("{key} ({})", held_by_owners(client, key).await),
+                None => "none".to_owned(),
+            };
+            let Open { hints, keys, silent } = open;
+            panic!(
+                "not at rest after {age:.0?}: {} keys, such as {held}; {hints} hints, {silent} nodes silent",
+                keys.len()
+            );
+        }
         if !is_by_itself {
             for key in &open.keys {
                 let _ = client.get(key).level(Level::All).await;
@@ -134,6 +137,21 @@ async fn look(client: &Client, keys: u64, with_hints: bool) -> Open {
         }
     }
     open
+}
+
+/// What each owner says of a key, in words.
+async fn held_by_owners(client: &Client, key: &str) -> String {
+    let layout = client.ring();
+    let partition = layout.partition(&dynamo::ident::StoreKey::of(BUCKET.as_bytes(), key.as_bytes()).id());
+    let mut told = vec![format!("partition {partition}, {:?}", layout.spans.of(partition))];
+    for owner in layout.owners(partition) {
+        let name = layout.member(owner).map_or("?", |member| &member.name);
+        told.push(match client.node(owner).inspect(BUCKET, key).await {
+            Ok(inspection) => format!("{name}: {:?}", inspection.held),
+            Err(error) => format!("{name}: {error}"),
+        });
+    }
+    told.join("; ")
 }
 
 /// Whether all owners of a key hold the same.
