@@ -49,10 +49,12 @@ impl Admin {
         Self { driver, connection, turn: Mutex::new(()) }
     }
 
+    /// The view that this node's own row of the key's partition has: what is asked here is about this node, not about a quorum.
     fn view(&self, address: &Address) -> View {
         let known = self.driver.known();
         let layout = known.layout();
-        layout.view(layout.partition(&address.store_key.id()))
+        let assumed = layout.view(layout.partition(&address.store_key.id()));
+        self.driver.node.store.standing(assumed.bits, assumed.prefix).map_or(assumed, |standing| standing.view)
     }
 
     /// Everything this node holds under a key.
@@ -110,6 +112,10 @@ impl Admin {
             retryable: true,
             ..Failure::with_message(ErrorCode::Unavailable, format!("{message}; nothing was removed here"))
         };
+        let since = self.driver.known().layout().spans.of(view.prefix).since;
+        if (view.lo, view.hi) != (since, since) {
+            return Err(refused("the key's partition moves, and a former owner may bring the record back".to_owned()));
+        }
         match self.running(view).await? {
             0 => {}
             running => return Err(refused(format!("{running} operation(s) run here on the key's partition"))),
