@@ -1,7 +1,7 @@
 @0xe2c7a09f4b51d386;
 # What operators ask of one node: how its repairs stand, to repair now, what it holds under a key, to reap a tombstone; and what they
 # do with the ring. Methods speak of this node alone, and commands about the whole cluster ask every node; but for `stage`, `plan`,
-# `commit` and `clear`, for which any node will do: it asks the others.
+# `commit`, `clear` and `abort`, for which any node will do: it asks the others.
 
 using Common = import "common.capnp";
 using Kv = import "kv.capnp";
@@ -24,6 +24,8 @@ interface Admin @0xb94f1c8e60d7a253 {
   # The partitions that move to or from this node.
   drain @10 (request :DrainRequest) -> (reply :DrainReply);
   # Ends what is in flight and takes no new operations, so that the process can be stopped without a failed request.
+  abort @11 (request :AbortRequest) -> (reply :PlanReply);
+  # Stages what takes the newest layout back to the one before it. As after `stage`, nothing moves before `commit`.
 }
 
 struct RingChange @0xaec50f93d6b27814 {
@@ -63,6 +65,12 @@ struct UndoChange @0x8fd2c6a91e70b354 {
 struct StageRequest @0xe3b81c60fa94d725 {
   header @0 :Common.RequestHeader;
   changes @1 :List(RingChange);
+}
+
+struct AbortRequest @0xb3e5f7206d91ca48 {
+  header @0 :Common.RequestHeader;
+  epoch @1 :UInt64;
+  # The one to be taken back, which must be the newest; 0 for whatever is.
 }
 
 struct PlanRequest @0x8de7254fc03b9a16 { header @0 :Common.RequestHeader; }

@@ -162,7 +162,7 @@ struct StageReply @0xdb27f5c80e6a4913 {
   # plan rests on: whether anything still moves.
   records @5 :UInt64;
   bytes @6 :UInt64;
-  # What it holds, tombstones included, and what that occupies on its disk, for saying about how much a plan moves.
+  # What it holds, tombstones included, and the pages of those records, for saying about how much a plan moves.
 }
 
 struct View @0x8b9d06e1f7c5a324 {

@@ -213,6 +213,14 @@ impl Staged {
         }
     }
 
+    /// The addresses that were last staged for a node, whether the layout has them already or not.
+    pub fn addresses(&self, node: NodeId) -> Option<&[String]> {
+        match self.words.get(&Key::Addresses(node)).map(|word| &word.change) {
+            Some(Some(Change::Addresses { addresses, .. })) => Some(addresses),
+            Some(_) | None => None,
+        }
+    }
+
     /// Whether nothing was ever staged, or all of it is forgotten.
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()

@@ -92,6 +92,45 @@ it('the smaller side of a partition refuses at quorum, and the larger goes on', 
   }
 });
 
+it('nodes join, leave and are replaced while no call fails', async () => {
+  const cluster = await LocalCluster.start({ nodes: 3 });
+  try {
+    const db = await cluster.client({ level: 'quorum' });
+    for (let number = 0; number < 20; number++) await db.put(`key ${number}`, 'before');
+    let [ended, written] = [false, 0];
+    const write = async (): Promise<void> => {
+      while (!ended) {
+        await db.put(`during ${written}`, 'value');
+        written++;
+      }
+    };
+    const writing = write();
+    try {
+      assert.equal(await cluster.addNode(), 3);
+      await cluster.removeNode(0);
+      assert.equal(await cluster.replaceNode(1), 4);
+    } finally {
+      ended = true;
+      await writing;
+    }
+    const states = (await cluster.status()).nodes.map((node) => node.state);
+    assert.deepEqual(states, ['ended', 'ended', 'running', 'running', 'running']);
+    const value = async (key: string): Promise<string> => String((await db.get(key, { level: 'all' }))?.value);
+    for (let number = 0; number < 20; number++) assert.equal(await value(`key ${number}`), 'before');
+    for (let number = 0; number < written; number++) assert.equal(await value(`during ${number}`), 'value');
+    await until('the client follows the ring', () => db.ring.epoch === 4n);
+    // The cluster goes on like any other.
+    await cluster.kill(3);
+    await putUntilItSucceeds(db, 'quorum');
+    await cluster.restart(3);
+    await putUntilItSucceeds(db, 'all');
+    await assert.rejects(cluster.removeNode(9), { message: /no node 9/ });
+    await db.close();
+  } finally {
+    await cluster.close();
+  }
+});
+
 it('what is asked in vain is an error that says why', async () => {
   const cluster = await LocalCluster.start({ nodes: 1, settings: { 'deadlines.default_ms': 500 } });
   try {

@@ -10,6 +10,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -91,6 +92,47 @@ def test_the_smaller_side_of_a_partition_refuses_at_quorum_and_the_larger_goes_o
         own.heal()
         assert own.status().groups is None
         put_until_it_succeeds(db, "all")
+
+
+def test_nodes_join_leave_and_are_replaced_while_no_call_fails() -> None:
+    with LocalCluster(nodes=3) as cluster, cluster.client(level="quorum") as db:
+        for number in range(20):
+            db.put(f"key {number}", "before")
+        ended, written, failures = threading.Event(), [0], []
+
+        def write() -> None:
+            while not ended.is_set():
+                try:
+                    db.put(f"during {written[0]}", "value")
+                except quorate.QuorateError as error:
+                    failures.append(error)
+                written[0] += 1
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            assert cluster.add_node() == 3
+            cluster.remove_node(0)
+            assert cluster.replace_node(1) == 4
+        finally:
+            ended.set()
+            writer.join()
+        assert not failures
+        assert [node.state for node in cluster.status().nodes] == ["ended", "ended", "running", "running", "running"]
+        for key, value in [(f"key {number}", b"before") for number in range(20)] + [
+            (f"during {number}", b"value") for number in range(written[0])
+        ]:
+            found = db.get(key, level="all")
+            assert found is not None and found.value == value
+        until("the client follows the ring", lambda: db.ring().epoch == 4)
+        assert {owner.name for owner in db.explain("key 1").owners} == {"n3", "n4", "n5"}
+        # The cluster goes on like any other.
+        cluster.kill(3)
+        put_until_it_succeeds(db, "quorum")
+        cluster.restart(3)
+        put_until_it_succeeds(db, "all")
+        with pytest.raises(LocalClusterError, match="no node 9"):
+            cluster.remove_node(9)
 
 
 def test_asyncio_uses_the_same_class() -> None:

@@ -253,6 +253,12 @@ impl Config {
         vec![self.newcomer()]
     }
 
+    /// Where others shall reach this node.
+    pub fn own_address(&self) -> String {
+        let listed = self.members().into_iter().find(|member| member.name == self.name);
+        listed.map_or_else(|| self.newcomer().address, |member| member.address)
+    }
+
     /// This node as it enters a ring. Of one that replaces another and names no zone or weight they are empty and 0: they are the
     /// other's.
     pub fn newcomer(&self) -> ClusterMember {

@@ -7,6 +7,7 @@ pub(crate) mod announcing;
 pub(crate) mod committing;
 mod electing;
 mod gathering;
+pub(crate) mod parting;
 pub(crate) mod peers;
 pub(crate) mod planning;
 mod proposing;

@@ -55,10 +55,10 @@ impl<'d> Arrival<'d> {
         self.driver.now().after(u64::from(budget_ms))
     }
 
-    /// Refuses what clients bring while the node drains, or an operator drained it. What other nodes forward is taken as long as it
-    /// serves: they do not know, and their clients would pay for it.
-    fn check_welcome(&self, hops: u8) -> Result<(), Failure> {
-        if hops == 0 && self.driver.node.refuses_clients() {
+    /// Refuses operations while the node drains, or an operator drained it: clients then go elsewhere, and other nodes hand what they
+    /// forward to the next owner. Its work as a replica goes on.
+    fn check_welcome(&self) -> Result<(), Failure> {
+        if self.driver.node.refuses_clients() {
             return Err(Failure::new(
                 ErrorCode::ShuttingDown,
                 "this node is being drained for a restart; nothing was done, ask another one",

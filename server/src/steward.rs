@@ -23,7 +23,7 @@ pub(crate) use self::{handle::Handle, pulse::Pulse};
 use self::driver::Driver;
 use crate::{
     node::{Node, Stage},
-    ring::{announcing, pulling},
+    ring::{announcing, parting, pulling},
 };
 
 /// The steward's thread.
@@ -79,6 +79,7 @@ async fn serve(node: Arc<Node>) {
     tasks.spawn_local(Rc::clone(&driver).follow_views());
     tasks.spawn_local(pulling::keep(Arc::clone(&node)));
     tasks.spawn_local(announcing::announce(Arc::clone(&node)));
+    tasks.spawn_local(parting::part(Arc::clone(&node)));
     let mut stage = node.stage();
     tokio::select! {
         _ = stage.wait_for(|stage| *stage != Stage::Serving) => {}

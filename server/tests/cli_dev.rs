@@ -84,3 +84,56 @@ fn a_node_that_dies_ends_the_command_with_its_last_words() {
     assert!(said.contains("has ended (signal: 9") && said.contains(".log"), "{said}");
     wait_until("the other node has ended", || dev.nodes().is_empty());
 }
+
+#[test]
+fn nodes_are_added_killed_started_and_replaced_from_another_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("cluster");
+    let mut dev = Dev::start_in(&directory, 3);
+    dev.run(&["kv", "put", "key", "kept", "--level", "all"]).expect(0);
+
+    let added = dev.run(&["dev", "--add"]).expect(0);
+    assert!(added.text().contains("n4 joins") && added.text().contains("epoch 2 is decided"), "{}", added.text());
+    assert_eq!(dev.nodes().len(), 4);
+
+    let before = dev.nodes();
+    let killed = dev.run(&["dev", "--kill", "n2"]).expect(0);
+    let process: u32 =
+        killed.text().split("process ").nth(1).and_then(|rest| rest.split(')').next()).unwrap().parse().unwrap();
+    assert!(before.contains(&process) && !dev.nodes().contains(&process), "{}", killed.text());
+    assert!(killed.text().contains("dev --start n2") && killed.text().contains("dev --add --replace n2"));
+    assert_eq!(dev.run(&["kv", "get", "key", "--level", "quorum"]).expect(0).out, b"kept");
+    assert!(dev.run(&["dev", "--kill", "n2"]).expect(8).err.contains("n2 does not run"));
+    dev.run(&["dev", "--kill", "n9"]).expect(8);
+
+    dev.run(&["dev", "--start", "n2"]).expect(0);
+    assert!(dev.run(&["dev", "--start", "n2"]).expect(8).err.contains("n2 runs"));
+    wait_until("all owners answer", || dev.run(&["kv", "get", "key", "--level", "all"]).code == 0);
+    dev.run(&["dev", "--kill", "n2"]).expect(0);
+    // The directory names the cluster as well as an address does.
+    let mut command = quorate(&["dev", "--add", "--replace", "n2", "--dir"]);
+    command.arg(&directory);
+    let replaced = run_with(command, b"").expect(0);
+    assert!(replaced.text().contains("n5 takes the place of n2"), "{}", replaced.text());
+    assert_eq!(dev.run(&["kv", "get", "key", "--level", "all"]).expect(0).out, b"kept");
+    dev.run(&["status"]).expect(0);
+
+    signal(dev.process.id(), Signal::TERM);
+    assert_eq!(dev.process.wait().unwrap().code(), Some(0));
+    assert!(dev.nodes().is_empty(), "a node outlived the command");
+    // What was added belongs to the cluster from now on.
+    let dev = Dev::start_in(&directory, 5);
+    assert_eq!(dev.run(&["kv", "get", "key", "--level", "all"]).expect(0).out, b"kept");
+}
+
+#[test]
+fn what_does_not_run_can_not_be_played_with() {
+    let ran = quorate(&["dev", "--kill", "n1", "--endpoints", "127.0.0.1:1"]);
+    assert!(run_with(ran, b"").expect(6).err.contains("no quorate dev of yours runs a node at 127.0.0.1:1"));
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = quorate(&["dev", "--add", "--dir"]);
+    command.arg(folder.path());
+    run_with(command, b"").expect(2);
+    run_with(quorate(&["dev", "--add", "--nodes", "4"]), b"").expect(2);
+    run_with(quorate(&["dev", "--replace", "n1"]), b"").expect(2);
+}

@@ -1,5 +1,5 @@
-//! Changing the ring by its commands, on real processes: a ring of one becomes two, whoever commits second is told so, and a node that is
-//! drained sends its clients elsewhere.
+//! Changing the ring by its commands, on real processes: a ring of one becomes two, whoever commits second is told so, a change is taken
+//! back, a node comes back at another address, and one that is drained sends its clients elsewhere.
 #![allow(missing_docs)]
 
 #[path = "support/command.rs"]
@@ -47,6 +47,20 @@ impl Nodes {
         let through = self.endpoints[0].clone();
         self.serve(name, &["--join", &through]);
         wait_until("the newcomer is staged", || self.plan()["staged"].to_string().contains(&format!("{name} joins")));
+    }
+
+    /// Ends a node, and starts it again on its data at another address.
+    fn move_elsewhere(&mut self, at: usize, name: &str, through: usize) {
+        let mut process = self.processes.remove(at);
+        process.kill().unwrap();
+        process.wait().unwrap();
+        self.endpoints.remove(at);
+        let through = self.endpoints[through].clone();
+        self.serve(name, &["--join", &through]);
+    }
+
+    fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.path().join(format!("{name}.log"))).unwrap()
     }
 
     fn run(&self, arguments: &[&str]) -> Ran {
@@ -111,6 +125,66 @@ fn what_is_staged_can_be_taken_back_and_what_can_not_be_is_refused() {
     nodes.run(&["ring", "stage", "partitions", "100"]).expect(2);
     // Somebody has to stay.
     nodes.run(&["ring", "stage", "leave", "n1"]).expect(8);
+}
+
+#[test]
+fn the_newest_change_is_taken_back_and_the_taking_back_too() {
+    let mut nodes = Nodes::of_one();
+    assert!(nodes.run(&["ring", "abort"]).expect(8).err.contains("never changed"));
+    let keys: Vec<String> = (0..20).map(|number| format!("key {number}")).collect();
+    keys.iter().for_each(|key| drop(nodes.run(&["kv", "put", key, "kept"]).expect(0)));
+    let all_are_there = |nodes: &Nodes| {
+        keys.iter().for_each(|key| assert_eq!(nodes.run(&["kv", "get", key, "--level", "all"]).expect(0).out, b"kept"));
+    };
+    nodes.join("n2");
+    let plan = nodes.plan();
+    // In the middle of the move.
+    nodes.commit(&plan, &[]).expect(0);
+    let shown = nodes.run(&["ring", "abort"]).expect(0);
+    assert!(shown.text().contains("n2 leaves") && shown.text().contains("ring commit --epoch 3"), "{}", shown.text());
+    nodes.run(&["ring", "clear"]).expect(0);
+    assert!(nodes.run(&["ring", "abort", "--epoch", "1"]).expect(8).err.contains("2 is"));
+    let back = nodes.run(&["ring", "abort", "--epoch", "2", "--yes", "--wait", "--patience", "50s"]).expect(0);
+    assert!(back.text().contains("epoch 3 is decided"), "{back:?}");
+    let partitions = |nodes: &Nodes| -> Vec<Value> {
+        let shown = nodes.run(&["ring", "show", "--output", "json"]).expect(0).json();
+        shown["nodes"].as_array().unwrap().iter().map(|node| node["partitions"].clone()).collect()
+    };
+    assert_eq!(partitions(&nodes)[1], 0);
+    all_are_there(&nodes);
+    // Whoever has handed over everything says so, wherever it is looked for.
+    wait_until("n2 says that it may be stopped", || nodes.log("n2").contains("may be stopped"));
+    assert!(nodes.run(&["ring", "transfers"]).expect(0).text().contains("n2 has left the ring, and may be stopped"));
+    assert!(nodes.run(&["status"]).expect(0).text().contains("n2: this node has left the ring"));
+
+    nodes.run(&["ring", "abort", "--yes", "--wait", "--patience", "50s"]).expect(0);
+    let shares = partitions(&nodes);
+    assert_eq!(shares[0], shares[1]);
+    all_are_there(&nodes);
+}
+
+#[test]
+fn a_node_that_comes_back_at_another_address_is_found_there_and_stages_it() {
+    let mut nodes = Nodes::of_one();
+    nodes.join("n2");
+    let plan = nodes.plan();
+    nodes.commit(&plan, &["--wait", "--patience", "50s"]).expect(0);
+    nodes.run(&["kv", "put", "greeting", "hello", "--level", "all"]).expect(0);
+    nodes.move_elsewhere(1, "n2", 0);
+    let moved = nodes.endpoints[1].clone();
+    wait_until("it is staged", || nodes.plan()["staged"].to_string().contains(&format!("n2 listens at {moved}")));
+    assert!(nodes.log("n2").contains(&format!("it is at {moved} now")), "{}", nodes.log("n2"));
+    // The nodes find each other before anything is committed; clients know the ring alone, and need but one of them.
+    let through_n1 = ["kv", "put", "greeting", "again", "--level", "all", "--endpoints", &nodes.endpoints[0]];
+    wait_until("both owners answer", || nodes.run(&through_n1).code == 0);
+    let plan = nodes.plan();
+    assert_eq!(plan["plan"]["moved"], 0);
+    nodes.commit(&plan, &["--wait", "--patience", "50s"]).expect(0);
+    let shown = nodes.run(&["ring", "show", "--output", "json"]).expect(0).json();
+    assert!(shown["nodes"][1].to_string().contains(&moved), "{shown}");
+    nodes.run(&["kv", "get", "greeting", "--level", "all", "--endpoints", &moved]).expect(0);
+    // Said once, and not again when the ring has it.
+    assert_eq!(nodes.plan()["staged"], serde_json::json!([]));
 }
 
 #[test]

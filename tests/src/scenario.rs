@@ -11,7 +11,7 @@ mod calls;
 use std::{
     collections::HashMap,
     pin::Pin,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -29,7 +29,7 @@ const STEP_FIELDS: [&str; 9] = ["do", "client", "bucket", "times", "until", "wit
 
 /// A scenario that runs.
 pub struct Scenario<'a> {
-    world: &'a Mutex<World>,
+    world: &'a Arc<Mutex<World>>,
     bucket: String,
     settings: Value,
     clients: Mutex<HashMap<String, Client>>,
@@ -41,7 +41,7 @@ type Running<'a> = Pin<Box<dyn Future<Output = Result<Value, String>> + 'a>>;
 
 impl<'a> Scenario<'a> {
     /// Runs one scenario of the file in `world`; what its last step came to. The error says which step went otherwise than expected, and how.
-    pub async fn run(scenario: &Value, bucket: &str, world: &'a Mutex<World>) -> Result<Value, String> {
+    pub async fn run(scenario: &Value, bucket: &str, world: &'a Arc<Mutex<World>>) -> Result<Value, String> {
         let running = Self {
             world,
             bucket: bucket.to_owned(),
@@ -97,7 +97,10 @@ impl<'a> Scenario<'a> {
         let done = match name {
             "world" => {
                 self.check_fields(step, &["ask"])?;
-                let mut answer = self.world.lock().unwrap().ask(&step["ask"]);
+                // A world may take its time, and other branches go on meanwhile.
+                let (world, ask) = (Arc::clone(self.world), step["ask"].clone());
+                let asked = tokio::task::spawn_blocking(move || world.lock().unwrap().ask(&ask)).await;
+                let mut answer = asked.map_err(|error| error.to_string())?;
                 answer["is"] = json!(if answer["error"].is_null() { "answer" } else { "error" });
                 Ok(answer)
             }

@@ -2,7 +2,10 @@
 //!
 //! `QUORATE_SCENARIO=words` plays only those whose names contain the words, or whose world is called so.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use quorate_tests::{conformance, repository, scenario::Scenario, world::World};
 use serde_json::Value;
@@ -17,7 +20,11 @@ fn file() -> Value {
     serde_json::from_str(&repository::read("tests/scenarios/scenarios.json")).expect("the scenarios are JSON")
 }
 
-fn play(scenario: &Value, bucket: &str, world: &Mutex<World>) -> Result<Value, String> {
+fn shared_world(world: World) -> Arc<Mutex<World>> {
+    Arc::new(Mutex::new(world))
+}
+
+fn play(scenario: &Value, bucket: &str, world: &Arc<Mutex<World>>) -> Result<Value, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let played = async { tokio::time::timeout(SCENARIO_TIMEOUT, Scenario::run(scenario, bucket, world)).await };
     runtime.block_on(played).unwrap_or_else(|_| Err(format!("not over after {SCENARIO_TIMEOUT:?}")))
@@ -36,9 +43,9 @@ fn the_rust_client_does_what_the_scenarios_say() {
         }
         let bucket = format!("rust-{at}");
         let played = match scenario["world"].as_str() {
-            Some("nodes") => play(scenario, &bucket, shared.get_or_insert_with(|| Mutex::new(World::testkit(NODES)))),
-            Some("own nodes") => play(scenario, &bucket, &Mutex::new(World::testkit(NODES))),
-            Some("stage") => play(scenario, &bucket, &Mutex::new(World::stage(NODES))),
+            Some("nodes") => play(scenario, &bucket, shared.get_or_insert_with(|| shared_world(World::testkit(NODES)))),
+            Some("own nodes") => play(scenario, &bucket, &shared_world(World::testkit(NODES))),
+            Some("stage") => play(scenario, &bucket, &shared_world(World::stage(NODES))),
             unknown => Err(format!("no world is called {unknown:?}")),
         };
         match played {
@@ -57,7 +64,7 @@ fn the_rust_client_does_what_the_scenarios_say() {
 fn a_scenario_that_expects_something_else_fails_and_says_why() {
     for wrong in file()["wrong"].as_array().expect("there are wrong scenarios") {
         let why = wrong["fails_with"].as_str().expect("it says why it fails");
-        let slip = play(wrong, "wrong", &Mutex::new(World::stage(NODES))).expect_err(why);
+        let slip = play(wrong, "wrong", &shared_world(World::stage(NODES))).expect_err(why);
         assert!(slip.contains(why), "{}: expected {why}, was {slip}", wrong["name"]);
     }
 }

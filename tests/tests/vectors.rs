@@ -11,14 +11,14 @@ mod vectors {
     pub(crate) mod ring;
 }
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use quorate_tests::{golden, scenario::Scenario, world::World};
 use serde_json::Value;
 
 /// Plays steps on a stage; what the last one came to.
 fn play(scenario: &Value, nodes: u64) -> Result<Value, String> {
-    let world = Mutex::new(World::stage(nodes));
+    let world = Arc::new(Mutex::new(World::stage(nodes)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(Scenario::run(scenario, "default", &world))
 }

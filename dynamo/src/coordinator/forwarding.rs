@@ -69,7 +69,7 @@ impl Forwarding {
             return Flow::Unclaimed;
         }
         match result {
-            Ok(Reply { outcome: Outcome::Failed(failure), receipt }) if is_redirection(&failure) => {
+            Ok(Reply { outcome: Outcome::Failed(failure), receipt }) if is_turned_away(&failure) => {
                 shared.want_newer(receipt.epoch, effects);
                 self.follow(&failure, head, shared);
                 match self.hand_on(head, shared, effects) {
@@ -146,9 +146,9 @@ impl Forwarding {
     }
 }
 
-/// Whether the other node did nothing because it is no owner.
-fn is_redirection(failure: &Failure) -> bool {
-    failure.code == ErrorCode::StaleView && !failure.maybe_applied
+/// Whether the other node did nothing because it is no owner, or is about to stop: another one may do it.
+fn is_turned_away(failure: &Failure) -> bool {
+    matches!(failure.code, ErrorCode::StaleView | ErrorCode::ShuttingDown) && !failure.maybe_applied
 }
 
 fn writes(head: &Head) -> bool {

@@ -53,6 +53,20 @@ impl Driver {
         .await
     }
 
+    /// Stages the way back from the newest layout.
+    pub(crate) async fn abort(self: Rc<Self>, node: NodeId, epoch: u64, budget: Duration) -> Result<Staging, Error> {
+        self.within(budget, async {
+            let mut request = self.admin(node).await?.abort_request();
+            let mut wire = request.get().init_request();
+            self.header(budget).encode(wire.reborrow().init_header());
+            wire.set_epoch(epoch);
+            let response = request.send().promise.await.map_err(broken)?;
+            let reply = response.get().and_then(|results| results.get_reply()).map_err(broken)?;
+            Staging::decode(reply).map_err(Error::from_failure)
+        })
+        .await
+    }
+
     /// Has a plan decided.
     pub(crate) async fn commit(
         self: Rc<Self>,

@@ -25,6 +25,13 @@ impl Node {
         self.client.shared().on_thread(0, move |driver| driver.clear(id, budget)).await?
     }
 
+    /// Stages what takes the layout of this epoch, which must be the newest, back to the one before it, and says what that would do.
+    /// Without an epoch, whichever is the newest.
+    pub async fn abort(&self, epoch: Option<u64>) -> Result<Staging, Error> {
+        let (id, budget) = (self.id()?, self.timeout);
+        self.client.shared().on_thread(0, move |driver| driver.abort(id, epoch.unwrap_or(0), budget)).await?
+    }
+
     /// Has a plan decided, exactly as it was planned, or not at all. Committing the same again is harmless: it says what became
     /// of it.
     pub async fn commit(&self, commit: Commit) -> Result<Decision, Error> {

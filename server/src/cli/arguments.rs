@@ -117,7 +117,7 @@ pub fn bucket(text: &str) -> Result<String, String> {
 }
 
 /// Reads `host:port`; the port may be left out.
-fn endpoint(text: &str) -> Result<String, String> {
+pub fn endpoint(text: &str) -> Result<String, String> {
     let text = text.trim();
     let port_default = ENDPOINT_DEFAULT.rsplit(':').next().unwrap_or_default();
     let (host, port) = match text.rsplit_once(':') {

@@ -36,6 +36,10 @@ use super::{arguments::Cluster, exit::CommandError};
 /// The shortest time for one attempt of an operation; a third of the whole if that is longer.
 const ATTEMPT_TIMEOUT_MIN: Duration = Duration::from_millis(500);
 
+/// How often a session looks for a newer layout when no answer shows it one: a command that waits for a change of the ring only asks what
+/// says nothing of layouts.
+const REFRESH_EVERY: Duration = Duration::from_secs(1);
+
 /// Most operations under way in one session; each command has its own, smaller bound.
 const IN_FLIGHT_MAX: usize = 16_384;
 
@@ -150,6 +154,7 @@ impl Session {
             .timeout(cluster.timeout)
             .attempt_timeout(ATTEMPT_TIMEOUT_MIN.max(cluster.timeout / 3))
             .in_flight(IN_FLIGHT_MAX)
+            .refresh_interval(REFRESH_EVERY)
             .connect()
             .await
             .map_err(Failure::from)?;

@@ -1,4 +1,9 @@
-//! `quorate dev`: a real cluster on this machine, shown working, for as long as somebody wants to look at it.
+//! `quorate dev`: a real cluster on this machine, shown working, for as long as somebody wants to look at it, and to play with: from
+//! another terminal nodes are added, killed and started again.
+
+mod control;
+mod orders;
+mod playing;
 
 use std::{env, path::PathBuf, time::Instant};
 
@@ -14,6 +19,7 @@ use tokio::{
     time::{Duration, interval},
 };
 
+use self::control::Control;
 use super::{
     arguments::{Cluster, Form},
     client::{self, Get, Key, Session, sleep},
@@ -47,9 +53,15 @@ const REPAIR_LOOK: Duration = Duration::from_millis(100);
     after_help = "The nodes listen on loopback addresses from 127.0.0.1:7601 on, where other commands look for them. Ctrl-C ends them all.
 With --dir the data stays and the next run finds it; without it, everything is removed at the end.
 
+While it runs, --add, --kill and --start in another terminal are done to its nodes. They find it by the address of a node
+(--endpoints, QUORATE_ENDPOINTS) or by --dir.
+
 Examples:
   quorate dev
-  quorate dev --nodes 5 --dir ./dev-cluster"
+  quorate dev --nodes 5 --dir ./dev-cluster
+  quorate dev --add
+  quorate dev --kill n2
+  quorate dev --add --replace n2"
 )]
 pub struct Dev {
     /// How many nodes; 3, or as many as DIRECTORY has.
@@ -63,12 +75,20 @@ pub struct Dev {
     /// End after the demonstration instead of serving on.
     #[arg(long)]
     exit_after_demo: bool,
+
+    #[command(flatten)]
+    play: playing::Play,
 }
 
 impl Dev {
     /// Carries out the command.
     pub fn run(self) -> Result<Exit, CommandError> {
-        client::block_on(self.dev())
+        client::block_on(async {
+            match self.play.wish() {
+                Some(wish) => self.play.play(wish, self.dir.as_deref()).await,
+                None => self.dev().await,
+            }
+        })
     }
 
     async fn dev(self) -> Result<Exit, CommandError> {
@@ -84,6 +104,7 @@ impl Dev {
             _ = interrupt.recv() => return Err(CommandError::new(Exit::Interrupted, "interrupted while starting")),
             _ = terminate.recv() => return Err(CommandError::new(Exit::Interrupted, "interrupted while starting")),
         };
+        let mut control = Control::listen(cluster.nodes().map(|node| node.address))?;
         let shown = select! {
             shown = demonstrate(&mut cluster) => shown,
             _ = interrupt.recv() => Ok(()),
@@ -105,6 +126,11 @@ impl Dev {
                 _ = interrupt.recv() => break,
                 _ = terminate.recv() => break,
                 _ = watch.tick() => cluster.check()?,
+                order = control.next() => select! {
+                    () = orders::carry_out(order, &mut cluster, &control) => {}
+                    _ = interrupt.recv() => break,
+                    _ = terminate.recv() => break,
+                },
             }
         }
         eprintln!("ending the nodes");
@@ -235,7 +261,14 @@ fn show_next(endpoints: &[String]) -> Result<(), CommandError> {
         output::print_line(format_args!("export QUORATE_ENDPOINTS={first}"))?;
     }
     let quorate = this_command();
-    for line in ["kv put greeting 'hello'", "kv get greeting", "ring owners greeting", "status"] {
+    for line in [
+        "kv put greeting 'hello'",
+        "kv get greeting",
+        "ring owners greeting",
+        "status",
+        "dev --kill n2",
+        "dev --add --replace n2",
+    ] {
         output::print_line(format_args!("{quorate} {line}"))?;
     }
     output::print_line(

@@ -65,7 +65,7 @@ impl LocalCluster {
         let mut cluster = Self { nodes: Vec::new(), links, serve_arguments, directory };
         for (at, files) in cluster.directory.nodes.clone().into_iter().enumerate() {
             let process = cluster.spawn(at, &files)?;
-            cluster.nodes.push(Node { files, process, is_paused: false });
+            cluster.nodes.push(Node::new(files, process));
         }
         for node in &mut cluster.nodes {
             node.wait_until_serving(began).await?;
@@ -83,11 +83,11 @@ impl LocalCluster {
     }
 
     /// Starts another node, which asks the ring that is reached at these addresses to be let in, perhaps in the place of a node of this
-    /// name, and waits until it serves. Its number. Only clusters with proxies have room for more nodes.
+    /// name, and waits until it serves. Its number.
     pub async fn add(&mut self, through: &[String], replaces: Option<&str>) -> Result<usize, CommandError> {
         let (at, files) = (self.nodes.len(), self.directory.add(through, replaces)?);
         let process = self.spawn(at, &files)?;
-        self.nodes.push(Node { files, process, is_paused: false });
+        self.nodes.push(Node::new(files, process));
         self.wait_until_serving(at).await?;
         Ok(at)
     }
@@ -102,7 +102,7 @@ impl LocalCluster {
     pub fn begin_again(&mut self, at: usize) -> Result<(), CommandError> {
         let process = self.spawn(at, &self.nodes[at].files)?;
         let node = &mut self.nodes[at];
-        (node.process, node.is_paused) = (process, false);
+        *node = Node::new(node.files.clone(), process);
         Ok(())
     }
 
@@ -186,9 +186,9 @@ impl LocalCluster {
         self.directory.is_temporary()
     }
 
-    /// An error that tells about the first node that has ended, if one has.
+    /// An error that tells about the first node that has ended, if one has without being killed.
     pub fn check(&mut self) -> Result<(), CommandError> {
-        self.nodes.iter_mut().try_for_each(Node::check)
+        self.nodes.iter_mut().filter(|node| !node.is_killed).try_for_each(Node::check)
     }
 
     /// Tells the nodes to drain and end, and waits for them. What is returned keeps a temporary directory from going away.

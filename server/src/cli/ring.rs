@@ -1,5 +1,6 @@
 //! `quorate ring`: who owns what, and changing that: stage, plan, commit, and watch the data move.
 
+mod abort;
 mod commit;
 mod history;
 mod members;
@@ -15,6 +16,9 @@ use clap::{Args, Subcommand};
 
 use super::exit::{CommandError, Exit};
 
+pub(super) use commit::decide;
+pub(super) use names::Names;
+pub(super) use proposal::{commit_line, print as print_proposal};
 pub(super) use show::table;
 
 /// The name of a cluster that is only planned.
@@ -40,6 +44,7 @@ enum RingCommand {
     Plan(plan::PlanCommand),
     Commit(commit::CommitCommand),
     Clear(commit::Clear),
+    Abort(abort::Abort),
     Transfers(transfers::TransfersCommand),
     History(history::History),
 }
@@ -54,6 +59,7 @@ impl Ring {
             RingCommand::Plan(command) => command.run(),
             RingCommand::Commit(command) => command.run(),
             RingCommand::Clear(command) => command.run(),
+            RingCommand::Abort(command) => command.run(),
             RingCommand::Transfers(command) => command.run(),
             RingCommand::History(command) => command.run(),
         }

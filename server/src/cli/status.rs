@@ -1,6 +1,7 @@
 //! `quorate status`: how every node is, as it says itself.
 
 use clap::Args;
+use dynamo::layout::MemberState;
 use serde_json::{Value, json};
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
 #[derive(Debug, Args)]
 #[command(
     after_help = "Every node the ring names is asked. PEERS is how it sees the others by its own traffic, MEMBERS SAY how the others tell each
-other that it is. Exit code 6 when one does not answer or does not serve.
+other that it is. Exit code 6 when one that owns data does not answer or does not serve.
 
 Examples:
   quorate status
@@ -33,15 +34,19 @@ pub struct Status {
 impl Status {
     /// Carries out the command.
     pub fn run(self) -> Result<Exit, CommandError> {
-        let nodes = client::block_on(async {
+        let (nodes, layout) = client::block_on(async {
             let session = Session::connect(&self.cluster).await?;
-            Ok(session.status().await)
+            Ok((session.status().await, session.layout()))
         })?;
         match self.cluster.form.output {
             Output::Table => self.print(&nodes)?,
             Output::Json => output::print_json(&nodes.iter().map(as_json).collect::<Vec<_>>())?,
         }
-        let healthy = nodes.iter().all(|node| node.answer.as_ref().is_ok_and(|answer| answer.state == "serving"));
+        // One that leaves may have been stopped when it was done.
+        let is_needed =
+            |node: &&NodeStatus| layout.member(node.index).is_none_or(|member| member.state == MemberState::Active);
+        let is_serving = |node: &NodeStatus| node.answer.as_ref().is_ok_and(|answer| answer.state == "serving");
+        let healthy = nodes.iter().filter(is_needed).all(is_serving);
         Ok(if healthy { Exit::Done } else { Exit::Unavailable })
     }
 

@@ -111,6 +111,17 @@ impl Node {
         row.full >= row.view.hi || oldest.is_some_and(|set| known.me.is_some_and(|me| set.owners.contains(&me)))
     }
 
+    /// Whether this node, which owns nothing any more, also holds nothing any more that others still need: no partition, and no hint.
+    pub(crate) fn has_handed_over(&self) -> bool {
+        let known = self.known();
+        let layout = known.layout();
+        let is_owner =
+            (0..layout.partitions()).any(|partition| layout.owners(partition).any(|owner| Some(owner) == known.me));
+        !is_owner
+            && self.rows().iter().all(|row| row.is_moved)
+            && self.store.hints().status().backlog.iter().all(|(_, kept)| kept.records == 0)
+    }
+
     /// How every row of this node stands.
     pub(crate) fn rows(&self) -> Vec<Standing> {
         self.store.standings()

@@ -38,7 +38,7 @@ impl Gathered {
         self.answers.iter().map(|(_, answer)| answer.epoch).max().unwrap_or(0)
     }
 
-    /// Bytes on the disks of all that answered.
+    /// Bytes that records take at all that answered.
     pub(crate) fn bytes(&self) -> u64 {
         self.answers.iter().map(|(_, answer)| answer.bytes).sum()
     }

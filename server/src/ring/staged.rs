@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use dynamo::{
+    layout::Member,
     operation::{ErrorCode, Failure},
     staging::{Change, Staged, StagingError},
 };
@@ -18,10 +19,27 @@ use crate::{node::Node, store::OpenError, worker::wall_ms};
 #[derive(Debug, Default)]
 pub(crate) struct StagedHere(Mutex<Option<Staged>>);
 
+impl StagedHere {
+    /// Looks at what is staged, if it was read and nobody is writing it: for threads that must not wait for the disk.
+    fn peek<T>(&self, look: impl FnOnce(&Staged) -> Option<T>) -> Option<T> {
+        self.0.try_lock().ok()?.as_ref().and_then(look)
+    }
+}
+
 impl Node {
     /// What is staged here.
     pub(crate) fn staged(&self) -> Result<Staged, Failure> {
         Ok(self.loaded()?.clone().unwrap_or_default())
+    }
+
+    /// Where a node may be reached: at the addresses that the ring has, and at those that it told when it was started elsewhere.
+    pub(crate) fn addresses_of(&self, member: &Member) -> Vec<String> {
+        let mut addresses = member.addresses.clone();
+        // Whoever needs to know what is staged is told if it can't be read.
+        let staged = self.staged_here.peek(|staged| staged.addresses(member.id).map(<[String]>::to_vec));
+        let is_new = |address: &String| !member.addresses.contains(address);
+        addresses.extend(staged.unwrap_or_default().into_iter().filter(is_new));
+        addresses
     }
 
     /// Takes changes, in this order. Blocks until they are durable.
@@ -60,7 +78,7 @@ impl Node {
             epoch: self.ring().epoch(),
             unsettled: totals.unsettled,
             records: store.records().unwrap_or_default(),
-            bytes: store.shards.iter().map(|shard| shard.disk_bytes).sum(),
+            bytes: store.shards.iter().map(|shard| shard.record_bytes).sum(),
         }
     }
 

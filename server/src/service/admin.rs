@@ -268,6 +268,15 @@ impl admin::Server for Admin {
         Ok(())
     }
 
+    async fn abort(self: Rc<Self>, params: admin::AbortParams, mut wire: admin::AbortResults) -> Result<(), Error> {
+        let arrival = Arrival::now(&self.driver);
+        let epoch = params.get()?.get_request()?.get_epoch();
+        drop(params);
+        let staging = reshaping::abort(&self.driver.node, epoch).await;
+        self.tell(&arrival, staging, wire.get().init_reply());
+        Ok(())
+    }
+
     async fn commit(self: Rc<Self>, params: admin::CommitParams, mut wire: admin::CommitResults) -> Result<(), Error> {
         let arrival = Arrival::now(&self.driver);
         let commit = Commit::decode(params.get()?.get_request()?);

@@ -55,7 +55,7 @@ impl Kv {
         decode: impl FnOnce(usize) -> Result<Vec<Result<Operation, Failure>>, Failure>,
     ) -> Result<Results<Reply>, Failure> {
         let header = RequestHeader::decode(header)?;
-        arrival.check_welcome(header.hops)?;
+        arrival.check_welcome()?;
         let terms = Terms { hops: header.hops, deadline: arrival.deadline(&header) };
         let mut admitted = self.share.admit(count)?;
         let operations = decode(self.driver.node.config.value_bytes_max as usize)?;
@@ -246,7 +246,7 @@ impl kv::Server for Kv {
     async fn scan(self: Rc<Self>, params: kv::ScanParams, mut wire: kv::ScanResults) -> Result<(), Error> {
         let arrival = Arrival::now(&self.driver);
         let scan = decode_scan(params.get()?.get_request()?);
-        let page = arrival.check_welcome(0).and(scan).and_then(|scan| self.scan_page(&scan));
+        let page = arrival.check_welcome().and(scan).and_then(|scan| self.scan_page(&scan));
         let mut reply = wire.get().init_reply();
         arrival.reply_header(self.room()).encode(reply.reborrow().init_header());
         encode_scan_page(reply, &page);

@@ -112,7 +112,12 @@ fn warnings(node: &Node, known: &Known, store: &store::Status, hints: &HintStatu
     let mine = layout.members.iter().find(|member| member.id == node.id);
     match mine.map(|member| member.state) {
         Some(MemberState::Active) => {}
-        Some(MemberState::Leaving) => warnings.push("this node is leaving the ring".to_owned()),
+        Some(MemberState::Leaving) if node.has_handed_over() => {
+            warnings.push("this node has left the ring, everything it held is elsewhere: it may be stopped".to_owned());
+        }
+        Some(MemberState::Leaving) => {
+            warnings.push("this node is leaving the ring: it hands over what it holds".to_owned())
+        }
         Some(MemberState::Lost) => warnings.push("this node was given up for lost: no quorum counts it".to_owned()),
         Some(MemberState::Gone) => warnings.push("this node has left the ring and may be stopped".to_owned()),
         None => warnings

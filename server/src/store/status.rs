@@ -24,6 +24,8 @@ pub struct ShardStatus {
     pub pressure: Pressure,
     /// Records in it, tombstones included; `None` if it can't be read.
     pub records: Option<u64>,
+    /// Bytes of the pages that these take, without hash trees, the log of changes, and pages that are free.
+    pub record_bytes: u64,
     /// Partitions it holds.
     pub partitions: usize,
     /// Bytes of pages in use when it was last written.
@@ -65,11 +67,12 @@ impl ShardStatus {
     fn of(shard: &Shard) -> Self {
         let gauges = &shard.gauges;
         let (waiting_writes, waiting_bytes) = shard.queue.waiting();
-        let transaction = shard.tables.env.read_txn().ok();
+        let (records, record_bytes) = holdings(shard).unzip();
         Self {
             health: shard.health.read(),
             pressure: gauges.pressure(),
-            records: transaction.and_then(|transaction| shard.tables.records.len(&transaction).ok()),
+            records,
+            record_bytes: record_bytes.unwrap_or_default(),
             partitions: shard.views().len(),
             live_bytes: gauges.live_bytes.load(Ordering::Relaxed),
             capacity_bytes: gauges.capacity_bytes.load(Ordering::Relaxed),
@@ -81,4 +84,11 @@ impl ShardStatus {
             commit_time: Duration::from_micros(gauges.commit_us.load(Ordering::Relaxed)),
         }
     }
+}
+
+/// How many records a shard has, and the bytes of their pages; `None` if it can't be read.
+fn holdings(shard: &Shard) -> Option<(u64, u64)> {
+    let transaction = shard.tables.env.read_txn().ok()?;
+    let stat = shard.tables.records.stat(&transaction).ok()?;
+    Some((stat.entries as u64, stat.non_free_page_size() as u64))
 }

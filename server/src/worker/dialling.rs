@@ -8,6 +8,7 @@ use dynamo::{
     layout::{Member, NodeIndex},
     operation::{ErrorCode, Failure},
 };
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use schema::{
     convert::{HelloReply, HelloRequest, PeerIntroduction, ReplyHeader, Role},
     node_capnp::{PROTOCOL_VERSION, node},
@@ -26,6 +27,10 @@ use crate::{
 
 /// From the first packet to the node's answer to our introduction: many round trips even across an ocean.
 const INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long an address is tried alone before the next one of the same node is tried beside it: a few round trips, and little of the
+/// time for an introduction.
+const HEAD_START: Duration = Duration::from_millis(200);
 
 /// How often a connection is tried out when nothing else happens: a node that hangs is noticed before a client needs it.
 const PING_EVERY: Duration = Duration::from_secs(5);
@@ -115,9 +120,27 @@ pub(crate) async fn open(node: &Node, to: NodeIndex, role: Role) -> Result<Line,
 
 /// Connects to a node where a layout says it is, and introduces this one.
 pub(crate) async fn open_to(node: &Node, member: &Member, role: Role) -> Result<Line, NoLine> {
+    let addresses = node.addresses_of(member);
+    let attempts = (0..).zip(&addresses).map(|(place, address)| async move {
+        sleep(HEAD_START * place).await;
+        open_at(node, member, address, role).await
+    });
+    let mut attempts: FuturesUnordered<_> = attempts.collect();
+    let mut why = NoLine::Refused("the ring has no address for it".to_owned());
+    while let Some(attempt) = attempts.next().await {
+        match attempt {
+            Ok(line) => return Ok(line),
+            // What a node says itself tells more than that nobody is there.
+            Err(no_line) if matches!(why, NoLine::Refused(_) | NoLine::Silent) => why = no_line,
+            Err(_) => {}
+        }
+    }
+    Err(why)
+}
+
+async fn open_at(node: &Node, member: &Member, address: &str, role: Role) -> Result<Line, NoLine> {
     let known = node.known();
     let refused = |error: std::io::Error| NoLine::Refused(error.to_string());
-    let address = member.addresses.first().map_or("", |address| address);
     let stream = TcpStream::connect(address).await.map_err(refused)?;
     wire::tune(&stream).map_err(refused)?;
     let limits = node.fit_records(Limits::client(node.config.value_bytes_max as usize));

@@ -97,6 +97,28 @@ fn a_forward_that_was_not_sent_goes_to_the_next_owner_and_a_write_that_was_sent_
 }
 
 #[test]
+fn an_owner_that_is_about_to_stop_is_passed_over_unless_it_may_have_begun() {
+    let turned_away = |maybe_applied| {
+        let failure = Failure { maybe_applied, ..Failure::new(ErrorCode::ShuttingDown, "nothing was done") };
+        Reply { outcome: Outcome::Failed(failure), receipt: Receipt::default() }
+    };
+    let mut desk = stranger();
+    desk.put(Level::Quorum);
+    let (call, _) = forward(&mut desk);
+    desk.step(Input::Forwarded { call, result: Ok(turned_away(false)) });
+    let (call, to) = forward(&mut desk);
+    assert_eq!(to, NodeIndex(1));
+    // When every owner is, whoever asked hears it.
+    desk.step(Input::Forwarded { call, result: Ok(turned_away(false)) });
+    assert_eq!(desk.failure().code, ErrorCode::ShuttingDown);
+    desk.put(Level::Quorum);
+    let (call, _) = forward(&mut desk);
+    desk.step(Input::Forwarded { call, result: Ok(turned_away(true)) });
+    assert!(desk.failure().maybe_applied);
+    assert!(desk.is_done());
+}
+
+#[test]
 fn a_forwarded_read_may_be_sent_again() {
     let mut desk = stranger();
     desk.cut_off(1);

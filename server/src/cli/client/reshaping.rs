@@ -32,6 +32,11 @@ impl Session {
         self.ask_any(|node| async move { node.clear().await }).await
     }
 
+    /// Stages what takes back the layout of this epoch, or the newest one.
+    pub async fn abort(&self, epoch: Option<u64>) -> Result<Staging, Failure> {
+        self.ask_any(|node| async move { node.abort(epoch).await }).await
+    }
+
     /// Has a plan decided.
     pub async fn commit(&self, commit: Commit) -> Result<Decision, Failure> {
         self.ask_any(|node| async move { node.commit(commit).await }).await

@@ -12,7 +12,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::ports::{self, Reserved};
+use super::{
+    NODES_MAX,
+    ports::{self, Reserved},
+};
 use crate::{
     cli::exit::{CommandError, Exit},
     config::Source,
@@ -56,7 +59,9 @@ pub(super) struct Directory {
     pub(super) nodes: Vec<NodeFiles>,
     /// Of nodes that may be added, the next one first.
     pub(super) spare: Vec<NodeFiles>,
-    _ports: Vec<Reserved>,
+    is_proxied: bool,
+    /// Held for as long as the cluster lives.
+    ports: Vec<Reserved>,
 }
 
 /// Where a node's things are.
@@ -95,21 +100,42 @@ impl Directory {
             false => make(&path, setup)?,
         };
         let spare = if setup.is_proxied { spare(&path, nodes.len(), &mut ports)? } else { Vec::new() };
-        Ok(Self { path, temporary, nodes, spare, _ports: ports })
+        Ok(Self { path, temporary, nodes, spare, is_proxied: setup.is_proxied, ports })
     }
 
     /// Makes the configuration of another node, which joins the ring that is reached at these addresses, in the place of a node of this
     /// name if one is given.
     pub(super) fn add(&mut self, through: &[String], replaces: Option<&str>) -> Result<NodeFiles, CommandError> {
-        if self.spare.is_empty() {
-            let message = format!("{SPARE_NODES} nodes can be added to a test cluster, and they have been");
-            return Err(CommandError::new(Exit::Failed, message));
-        }
-        let files = self.spare.remove(0);
+        let files = match self.is_proxied {
+            true => self.take_spare()?,
+            false => self.make_room()?,
+        };
         let zone = ZONES[self.nodes.len() % ZONES.len()];
         let text = joining_text(&files, &self.nodes[0].configuration, through, replaces, zone)?;
         write(&files.configuration, &text)?;
         self.nodes.push(files.clone());
+        Ok(files)
+    }
+
+    /// The next of the nodes that a cluster with proxies has ports and proxies for.
+    fn take_spare(&mut self) -> Result<NodeFiles, CommandError> {
+        if self.spare.is_empty() {
+            let message = format!("{SPARE_NODES} nodes can be added to a test cluster, and they have been");
+            return Err(CommandError::new(Exit::Failed, message));
+        }
+        Ok(self.spare.remove(0))
+    }
+
+    /// Files and a port for one more node, the port after the last node's if nobody listens there.
+    fn make_room(&mut self) -> Result<NodeFiles, CommandError> {
+        if self.nodes.len() >= usize::from(NODES_MAX) {
+            return Err(CommandError::usage(format!("a cluster on this machine has at most {NODES_MAX} nodes")));
+        }
+        let last = self.nodes.last().map(|node| node.listen.port());
+        let port = ports::reserve_after(last.unwrap_or(0))
+            .map_err(|error| CommandError::new(Exit::Failed, format!("can't listen on a loopback port: {error}")))?;
+        let files = files(&self.path, self.nodes.len() as u16 + 1, port.address, port.address);
+        self.ports.push(port);
         Ok(files)
     }
 

@@ -37,6 +37,12 @@ pub(super) fn reserve(count: u16) -> io::Result<Vec<Reserved>> {
     wanted.or_else(|_| (0..count).map(|_| reserve_any()).collect())
 }
 
+/// The port after this one if nobody listens there now, else whichever the system chooses.
+pub(super) fn reserve_after(port: u16) -> io::Result<Reserved> {
+    let next = port.checked_add(1).filter(|next| *next > PORT_FIRST);
+    next.and_then(|next| reserve_address(loopback(next)).ok()).map_or_else(reserve_any, Ok)
+}
+
 /// Ports that stay free for their owner while it is down and comes back.
 pub(super) fn reserve_lasting(count: usize) -> io::Result<Vec<Reserved>> {
     let drawn = getrandom::u32().map_err(|error| io::Error::other(error.to_string()))?;

@@ -56,9 +56,16 @@ pub(super) struct Node {
     pub(super) files: NodeFiles,
     pub(super) process: Child,
     pub(super) is_paused: bool,
+    /// Whether it was killed by this command's own doing.
+    pub(super) is_killed: bool,
 }
 
 impl Node {
+    /// One that was just started.
+    pub(super) fn new(files: NodeFiles, process: Child) -> Self {
+        Self { files, process, is_paused: false, is_killed: false }
+    }
+
     pub(super) fn state(&mut self) -> io::Result<State> {
         Ok(match self.process.try_wait()? {
             Some(status) => State::Ended(status),
@@ -78,6 +85,7 @@ impl Node {
 
     /// Ends it as a power switch would.
     pub(super) fn kill(&mut self) -> io::Result<()> {
+        self.is_killed = true;
         self.process.kill()?;
         self.process.wait().map(|_| ())
     }

@@ -69,43 +69,50 @@ impl CommitCommand {
     /// Carries out the command.
     pub(super) fn run(self) -> Result<Exit, CommandError> {
         client::block_on(async {
-            let session = Session::connect(&self.cluster).await?;
             let commit = Commit { epoch: self.epoch, plan: self.plan, accept_loss: self.accept_loss };
-            let decision = session.commit(commit).await;
-            session.close().await;
-            let decision = decision.map_err(undecided)?;
-            if decision.is_conflict {
-                return Err(conflict(&decision));
-            }
-            self.print(&decision)?;
-            if !self.wait {
-                return Ok(Exit::Done);
-            }
-            // Another session, for the nodes of the new layout.
-            let session = Session::connect(&self.cluster).await?;
-            let exit = transfers::wait(&session, decision.epoch, self.patience).await;
-            session.close().await;
-            exit
+            decide(&self.cluster, commit, self.wait.then_some(self.patience)).await
         })
     }
+}
 
-    fn print(&self, decision: &Decision) -> Result<(), CommandError> {
-        match self.cluster.form.output {
-            Output::Json => output::print_json(&json!({
-                "epoch": decision.epoch,
-                "hash": hash_text(&decision.hash),
-                "changes": decision.changes,
-            }))?,
-            Output::Table => {
-                output::print_line(format_args!("epoch {} is decided", decision.epoch))?;
-                decision.changes.iter().try_for_each(|change| output::print_line(format_args!("  {change}")))?;
-                if !self.wait {
-                    output::print_line("next: quorate ring transfers --watch")?;
-                }
+/// Has a plan decided, says so, and waits as long as there is patience until nothing moves any more; without any it does not wait.
+pub(in crate::cli) async fn decide(
+    cluster: &Cluster,
+    commit: Commit,
+    patience: Option<Duration>,
+) -> Result<Exit, CommandError> {
+    let session = Session::connect(cluster).await?;
+    let decision = session.commit(commit).await;
+    session.close().await;
+    let decision = decision.map_err(undecided)?;
+    if decision.is_conflict {
+        return Err(conflict(&decision));
+    }
+    print(cluster.form.output, &decision, patience.is_some())?;
+    let Some(patience) = patience else { return Ok(Exit::Done) };
+    // Another session, for the nodes of the new layout.
+    let session = Session::connect(cluster).await?;
+    let exit = transfers::wait(&session, decision.epoch, patience).await;
+    session.close().await;
+    exit
+}
+
+fn print(form: Output, decision: &Decision, waits: bool) -> Result<(), CommandError> {
+    match form {
+        Output::Json => output::print_json(&json!({
+            "epoch": decision.epoch,
+            "hash": hash_text(&decision.hash),
+            "changes": decision.changes,
+        }))?,
+        Output::Table => {
+            output::print_line(format_args!("epoch {} is decided", decision.epoch))?;
+            decision.changes.iter().try_for_each(|change| output::print_line(format_args!("  {change}")))?;
+            if !waits {
+                output::print_line("next: quorate ring transfers --watch")?;
             }
         }
-        Ok(())
     }
+    Ok(())
 }
 
 impl Clear {

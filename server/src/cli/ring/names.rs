@@ -12,13 +12,13 @@ use crate::cli::{
 
 /// The names of all nodes that are or shall be members.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(in crate::cli) struct Names {
     known: Vec<(NodeId, String, MemberState)>,
 }
 
 impl Names {
     /// Of a layout and of what is staged on it.
-    pub(super) fn new(layout: &Layout, staged: &[Change]) -> Self {
+    pub(in crate::cli) fn new(layout: &Layout, staged: &[Change]) -> Self {
         let entry = |member: &Member| (member.id, member.name.clone(), member.state);
         let mut known: Vec<_> = layout.members.iter().map(entry).collect();
         for change in staged {

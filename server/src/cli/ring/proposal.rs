@@ -19,7 +19,7 @@ use crate::cli::{
 const ROWS_MAX: usize = 100;
 
 /// Prints what is staged and what it would do.
-pub(super) fn print(output: Output, staging: &Staging, names: &Names) -> Result<Exit, CommandError> {
+pub(in crate::cli) fn print(output: Output, staging: &Staging, names: &Names) -> Result<Exit, CommandError> {
     match output {
         Output::Json => output::print_json(&as_json(staging, names))?,
         Output::Table => {
@@ -39,7 +39,7 @@ pub(super) fn print(output: Output, staging: &Staging, names: &Names) -> Result<
 }
 
 /// The exact line that has a plan decided.
-pub(super) fn commit_line(plan: &PlanReport) -> String {
+pub(in crate::cli) fn commit_line(plan: &PlanReport) -> String {
     let loss = if plan.below_quorum > 0 { " --accept-loss" } else { "" };
     format!("quorate ring commit --epoch {} --plan {}{loss} --wait", plan.epoch, hash_text(&plan.hash))
 }

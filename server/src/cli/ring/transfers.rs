@@ -51,10 +51,14 @@ impl TransfersCommand {
                 Outlook::look(&session, 0).await.exit()
             };
             let answers = session.transfers(&session.present()).await;
+            let parted = watch::parted(&session, &answers).await;
             session.close().await;
             match self.cluster.form.output {
                 Output::Json => output::print_json(&answers.iter().map(as_json).collect::<Vec<_>>())?,
-                Output::Table => print(&answers)?,
+                Output::Table => {
+                    print(&answers)?;
+                    parted.iter().try_for_each(|line| output::print_line(line))?;
+                }
             }
             Ok(exit)
         })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dynamo::{
     layout::Layout,
     operation::{ErrorCode, Failure},
-    staging::{Change, Subject},
+    staging::{Change, Subject, changes_back},
 };
 use schema::convert::{HistoryEntry, Staging, TRANSFERS_MAX, Transfer, Transfers};
 
@@ -31,6 +31,37 @@ pub(super) async fn clear(node: &Arc<Node>) -> Result<Staging, Failure> {
     let taker = Arc::clone(node);
     unblocked(move || taker.clear_staged()).await?;
     planning::staging(node).await
+}
+
+/// Stages what takes the newest layout, which has this epoch unless that is 0, back to the one before it.
+pub(super) async fn abort(node: &Arc<Node>, epoch: u64) -> Result<Staging, Failure> {
+    let newest = node.layout();
+    let refused = |message: String| Err(Failure::with_message(ErrorCode::InvalidRequest, message));
+    match epoch {
+        0 => {}
+        epoch if epoch < newest.epoch => {
+            return refused(format!(
+                "epoch {epoch} is not the newest, {} is: only that can be taken back as a whole; nothing was staged",
+                newest.epoch
+            ));
+        }
+        epoch if epoch > newest.epoch => return Err(not_here(format!("epoch {epoch} is not known here yet"))),
+        _ => {}
+    }
+    if newest.epoch == 1 {
+        return refused("the ring was never changed; nothing was staged".to_owned());
+    }
+    let reader = Arc::clone(node);
+    let wanted = newest.epoch - 1;
+    let before = unblocked(move || layout_at(&reader, wanted)).await?;
+    let changes = changes_back(&before, &newest);
+    if changes.is_empty() {
+        return refused(format!(
+            "nothing of epoch {} can be taken back: more partitions, addresses and lost copies stay; nothing was staged",
+            newest.epoch
+        ));
+    }
+    stage(node, changes).await
 }
 
 /// The layouts that this node remembers, the oldest first.
@@ -94,9 +125,6 @@ fn check(layout: &Layout, change: &Change) -> Result<(), Failure> {
 }
 
 fn read_history(node: &Node) -> Result<Vec<HistoryEntry>, Failure> {
-    let unreadable = |problem: &dyn std::fmt::Display| {
-        Failure::with_message(ErrorCode::Internal, format!("the layouts stored here can't be read: {problem}"))
-    };
     let mut entries = Vec::new();
     let mut before: Option<Layout> = None;
     for (epoch, bytes) in node.store.layouts().map_err(|error| unreadable(&error))? {
@@ -115,6 +143,25 @@ fn read_history(node: &Node) -> Result<Vec<HistoryEntry>, Failure> {
         before = Some(layout);
     }
     Ok(entries)
+}
+
+/// The layout of an epoch, as this node has it on disk.
+fn layout_at(node: &Node, epoch: u64) -> Result<Layout, Failure> {
+    let stored = node.store.layouts().map_err(|error| unreadable(&error))?;
+    let Some((_, bytes)) = stored.into_iter().find(|(stored, _)| *stored == epoch) else {
+        return Err(not_here(format!("this node was no member yet in epoch {epoch}, and does not know its layout")));
+    };
+    Layout::decode(&bytes).map_err(|error| unreadable(&error))
+}
+
+/// A refusal that another node may not have to give.
+fn not_here(message: String) -> Failure {
+    let message = format!("{message}; nothing was staged, another node may know");
+    Failure { retryable: true, ..Failure::with_message(ErrorCode::Unavailable, message) }
+}
+
+fn unreadable(problem: &dyn std::fmt::Display) -> Failure {
+    Failure::with_message(ErrorCode::Internal, format!("the layouts stored here can't be read: {problem}"))
 }
 
 /// Does what waits for the disk elsewhere: this thread has clients to serve.

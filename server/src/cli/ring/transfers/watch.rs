@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dynamo::layout::MemberState;
+use dynamo::layout::{Member, MemberState};
 
 use crate::cli::{
-    client::{Session, sleep},
+    client::{Answer, Session, Transfers, sleep},
     exit::{CommandError, Exit},
     output,
 };
@@ -121,6 +121,8 @@ pub(in crate::cli) async fn wait(session: &Session, epoch: u64, patience: Durati
         if quiet == QUIET_LOOKS {
             line.finish();
             eprintln!("epoch {}: every partition is where it belongs", outlook.epoch);
+            let answers = session.transfers(&session.present()).await;
+            parted(session, &answers).await.iter().for_each(|line| eprintln!("{line}"));
             return Ok(Exit::Done);
         }
         if Instant::now() >= until {
@@ -133,6 +135,20 @@ pub(in crate::cli) async fn wait(session: &Session, epoch: u64, patience: Durati
         }
         sleep(LOOK_EVERY).await;
     }
+}
+
+/// The nodes that leave and have handed over everything, partitions and hints, a line for each.
+pub(super) async fn parted(session: &Session, answers: &[Answer<Transfers>]) -> Vec<String> {
+    let layout = session.layout();
+    let is_leaving = |index| layout.member(index).is_some_and(|member: &Member| member.state == MemberState::Leaving);
+    let is_done = |moves: &Transfers| moves.epoch >= layout.epoch && moves.coming + moves.going + moves.unsettled == 0;
+    let done = answers.iter().filter(|answer| is_leaving(answer.index) && answer.answer.as_ref().is_ok_and(is_done));
+    let done: Vec<_> = done.map(|answer| answer.index).collect();
+    let repairs = session.repair_status(&done).await.into_iter();
+    let free = repairs.filter(|repair| {
+        repair.answer.as_ref().is_ok_and(|status| status.hints.iter().all(|backlog| backlog.objects == 0))
+    });
+    free.map(|Answer { name, .. }| format!("{name} has left the ring, and may be stopped")).collect()
 }
 
 /// About how many bytes a copy of a partition has; 0 when nobody says.

@@ -238,6 +238,26 @@ func (c Admin) Drain(ctx context.Context, params func(Admin_drain_Params) error)
 
 }
 
+func (c Admin) Abort(ctx context.Context, params func(Admin_abort_Params) error) (Admin_abort_Results_Future, capnp.ReleaseFunc) {
+
+	s := capnp.Send{
+		Method: capnp.Method{
+			InterfaceID:   0xb94f1c8e60d7a253,
+			MethodID:      11,
+			InterfaceName: "admin.capnp:Admin",
+			MethodName:    "abort",
+		},
+	}
+	if params != nil {
+		s.ArgsSize = capnp.ObjectSize{DataSize: 0, PointerCount: 1}
+		s.PlaceArgs = func(s capnp.Struct) error { return params(Admin_abort_Params(s)) }
+	}
+
+	ans, release := capnp.Client(c).SendCall(ctx, s)
+	return Admin_abort_Results_Future{Future: ans.Future()}, release
+
+}
+
 func (c Admin) WaitStreaming() error {
 	return capnp.Client(c).WaitStreaming()
 }
@@ -332,6 +352,8 @@ type Admin_Server interface {
 	Transfers(context.Context, Admin_transfers) error
 
 	Drain(context.Context, Admin_drain) error
+
+	Abort(context.Context, Admin_abort) error
 }
 
 // Admin_NewServer creates a new Server from an implementation of Admin_Server.
@@ -350,7 +372,7 @@ func Admin_ServerToClient(s Admin_Server) Admin {
 // This can be used to create a more complicated Server.
 func Admin_Methods(methods []server.Method, s Admin_Server) []server.Method {
 	if cap(methods) == 0 {
-		methods = make([]server.Method, 0, 11)
+		methods = make([]server.Method, 0, 12)
 	}
 
 	methods = append(methods, server.Method{
@@ -482,6 +504,18 @@ func Admin_Methods(methods []server.Method, s Admin_Server) []server.Method {
 		},
 		Impl: func(ctx context.Context, call *server.Call) error {
 			return s.Drain(ctx, Admin_drain{call})
+		},
+	})
+
+	methods = append(methods, server.Method{
+		Method: capnp.Method{
+			InterfaceID:   0xb94f1c8e60d7a253,
+			MethodID:      11,
+			InterfaceName: "admin.capnp:Admin",
+			MethodName:    "abort",
+		},
+		Impl: func(ctx context.Context, call *server.Call) error {
+			return s.Abort(ctx, Admin_abort{call})
 		},
 	})
 
@@ -673,6 +707,23 @@ func (c Admin_drain) Args() Admin_drain_Params {
 func (c Admin_drain) AllocResults() (Admin_drain_Results, error) {
 	r, err := c.Call.AllocResults(capnp.ObjectSize{DataSize: 0, PointerCount: 1})
 	return Admin_drain_Results(r), err
+}
+
+// Admin_abort holds the state for a server call to Admin.abort.
+// See server.Call for documentation.
+type Admin_abort struct {
+	*server.Call
+}
+
+// Args returns the call's arguments.
+func (c Admin_abort) Args() Admin_abort_Params {
+	return Admin_abort_Params(c.Call.Args())
+}
+
+// AllocResults allocates the results struct.
+func (c Admin_abort) AllocResults() (Admin_abort_Results, error) {
+	r, err := c.Call.AllocResults(capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_abort_Results(r), err
 }
 
 // Admin_List is a list of Admin.
@@ -2576,6 +2627,178 @@ func (p Admin_drain_Results_Future) Reply() DrainReply_Future {
 	return DrainReply_Future{Future: p.Future.Field(0, nil)}
 }
 
+type Admin_abort_Params capnp.Struct
+
+// Admin_abort_Params_TypeID is the unique identifier for the type Admin_abort_Params.
+const Admin_abort_Params_TypeID = 0xbc9aa4ef5babf8ff
+
+func NewAdmin_abort_Params(s *capnp.Segment) (Admin_abort_Params, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_abort_Params(st), err
+}
+
+func NewRootAdmin_abort_Params(s *capnp.Segment) (Admin_abort_Params, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_abort_Params(st), err
+}
+
+func ReadRootAdmin_abort_Params(msg *capnp.Message) (Admin_abort_Params, error) {
+	root, err := msg.Root()
+	return Admin_abort_Params(root.Struct()), err
+}
+
+func (s Admin_abort_Params) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Admin_abort_Params) DecodeFromPtr(p capnp.Ptr) Admin_abort_Params {
+	return Admin_abort_Params(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Admin_abort_Params) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Admin_abort_Params) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Admin_abort_Params) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Admin_abort_Params) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Admin_abort_Params) Request() (AbortRequest, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return AbortRequest(p.Struct()), err
+}
+
+func (s Admin_abort_Params) HasRequest() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Admin_abort_Params) SetRequest(v AbortRequest) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewRequest sets the request field to a newly
+// allocated AbortRequest struct, preferring placement in s's segment.
+func (s Admin_abort_Params) NewRequest() (AbortRequest, error) {
+	ss, err := NewAbortRequest(capnp.Struct(s).Segment())
+	if err != nil {
+		return AbortRequest{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Admin_abort_Params_List is a list of Admin_abort_Params.
+type Admin_abort_Params_List = capnp.StructList[Admin_abort_Params]
+
+// NewAdmin_abort_Params creates a new list of Admin_abort_Params.
+func NewAdmin_abort_Params_List(s *capnp.Segment, sz int32) (Admin_abort_Params_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Admin_abort_Params](l), err
+}
+
+// Admin_abort_Params_Future is a wrapper for a Admin_abort_Params promised by a client call.
+type Admin_abort_Params_Future struct{ *capnp.Future }
+
+func (f Admin_abort_Params_Future) Struct() (Admin_abort_Params, error) {
+	p, err := f.Future.Ptr()
+	return Admin_abort_Params(p.Struct()), err
+}
+func (p Admin_abort_Params_Future) Request() AbortRequest_Future {
+	return AbortRequest_Future{Future: p.Future.Field(0, nil)}
+}
+
+type Admin_abort_Results capnp.Struct
+
+// Admin_abort_Results_TypeID is the unique identifier for the type Admin_abort_Results.
+const Admin_abort_Results_TypeID = 0xe8eb035b15574ab5
+
+func NewAdmin_abort_Results(s *capnp.Segment) (Admin_abort_Results, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_abort_Results(st), err
+}
+
+func NewRootAdmin_abort_Results(s *capnp.Segment) (Admin_abort_Results, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1})
+	return Admin_abort_Results(st), err
+}
+
+func ReadRootAdmin_abort_Results(msg *capnp.Message) (Admin_abort_Results, error) {
+	root, err := msg.Root()
+	return Admin_abort_Results(root.Struct()), err
+}
+
+func (s Admin_abort_Results) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (Admin_abort_Results) DecodeFromPtr(p capnp.Ptr) Admin_abort_Results {
+	return Admin_abort_Results(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s Admin_abort_Results) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s Admin_abort_Results) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s Admin_abort_Results) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s Admin_abort_Results) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s Admin_abort_Results) Reply() (PlanReply, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return PlanReply(p.Struct()), err
+}
+
+func (s Admin_abort_Results) HasReply() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s Admin_abort_Results) SetReply(v PlanReply) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewReply sets the reply field to a newly
+// allocated PlanReply struct, preferring placement in s's segment.
+func (s Admin_abort_Results) NewReply() (PlanReply, error) {
+	ss, err := NewPlanReply(capnp.Struct(s).Segment())
+	if err != nil {
+		return PlanReply{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+// Admin_abort_Results_List is a list of Admin_abort_Results.
+type Admin_abort_Results_List = capnp.StructList[Admin_abort_Results]
+
+// NewAdmin_abort_Results creates a new list of Admin_abort_Results.
+func NewAdmin_abort_Results_List(s *capnp.Segment, sz int32) (Admin_abort_Results_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 0, PointerCount: 1}, sz)
+	return capnp.StructList[Admin_abort_Results](l), err
+}
+
+// Admin_abort_Results_Future is a wrapper for a Admin_abort_Results promised by a client call.
+type Admin_abort_Results_Future struct{ *capnp.Future }
+
+func (f Admin_abort_Results_Future) Struct() (Admin_abort_Results, error) {
+	p, err := f.Future.Ptr()
+	return Admin_abort_Results(p.Struct()), err
+}
+func (p Admin_abort_Results_Future) Reply() PlanReply_Future {
+	return PlanReply_Future{Future: p.Future.Field(0, nil)}
+}
+
 type RingChange capnp.Struct
 type RingChange_Which uint16
 
@@ -3158,6 +3381,100 @@ func (f StageRequest_Future) Struct() (StageRequest, error) {
 	return StageRequest(p.Struct()), err
 }
 func (p StageRequest_Future) Header() common.RequestHeader_Future {
+	return common.RequestHeader_Future{Future: p.Future.Field(0, nil)}
+}
+
+type AbortRequest capnp.Struct
+
+// AbortRequest_TypeID is the unique identifier for the type AbortRequest.
+const AbortRequest_TypeID = 0xb3e5f7206d91ca48
+
+func NewAbortRequest(s *capnp.Segment) (AbortRequest, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return AbortRequest(st), err
+}
+
+func NewRootAbortRequest(s *capnp.Segment) (AbortRequest, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1})
+	return AbortRequest(st), err
+}
+
+func ReadRootAbortRequest(msg *capnp.Message) (AbortRequest, error) {
+	root, err := msg.Root()
+	return AbortRequest(root.Struct()), err
+}
+
+func (s AbortRequest) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (AbortRequest) DecodeFromPtr(p capnp.Ptr) AbortRequest {
+	return AbortRequest(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s AbortRequest) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s AbortRequest) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s AbortRequest) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s AbortRequest) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s AbortRequest) Header() (common.RequestHeader, error) {
+	p, err := capnp.Struct(s).Ptr(0)
+	return common.RequestHeader(p.Struct()), err
+}
+
+func (s AbortRequest) HasHeader() bool {
+	return capnp.Struct(s).HasPtr(0)
+}
+
+func (s AbortRequest) SetHeader(v common.RequestHeader) error {
+	return capnp.Struct(s).SetPtr(0, capnp.Struct(v).ToPtr())
+}
+
+// NewHeader sets the header field to a newly
+// allocated common.RequestHeader struct, preferring placement in s's segment.
+func (s AbortRequest) NewHeader() (common.RequestHeader, error) {
+	ss, err := common.NewRequestHeader(capnp.Struct(s).Segment())
+	if err != nil {
+		return common.RequestHeader{}, err
+	}
+	err = capnp.Struct(s).SetPtr(0, capnp.Struct(ss).ToPtr())
+	return ss, err
+}
+
+func (s AbortRequest) Epoch() uint64 {
+	return capnp.Struct(s).Uint64(0)
+}
+
+func (s AbortRequest) SetEpoch(v uint64) {
+	capnp.Struct(s).SetUint64(0, v)
+}
+
+// AbortRequest_List is a list of AbortRequest.
+type AbortRequest_List = capnp.StructList[AbortRequest]
+
+// NewAbortRequest creates a new list of AbortRequest.
+func NewAbortRequest_List(s *capnp.Segment, sz int32) (AbortRequest_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 1}, sz)
+	return capnp.StructList[AbortRequest](l), err
+}
+
+// AbortRequest_Future is a wrapper for a AbortRequest promised by a client call.
+type AbortRequest_Future struct{ *capnp.Future }
+
+func (f AbortRequest_Future) Struct() (AbortRequest, error) {
+	p, err := f.Future.Ptr()
+	return AbortRequest(p.Struct()), err
+}
+func (p AbortRequest_Future) Header() common.RequestHeader_Future {
 	return common.RequestHeader_Future{Future: p.Future.Field(0, nil)}
 }
 
