@@ -128,6 +128,25 @@ fn what_is_staged_can_be_taken_back_and_what_can_not_be_is_refused() {
 }
 
 #[test]
+fn the_plan_says_about_how_many_bytes_move() {
+    let mut nodes = Nodes::of_one();
+    let (file, value) = (nodes.folder.path().join("records.jsonl"), "v".repeat(1_000));
+    let line = |number| format!("{{\"key\":\"key {number}\",\"value\":\"{value}\"}}\n");
+    fs::write(&file, (0..2_000).map(line).collect::<String>()).unwrap();
+    nodes.run(&["kv", "load", file.to_str().unwrap()]).expect(0);
+    nodes.join("n2");
+    let plan = nodes.plan();
+    nodes.commit(&plan, &["--wait", "--patience", "50s"]).expect(0);
+    let (said, records) = (plan["plan"]["moved_bytes"].as_u64().unwrap(), 2_000 * value.len() as u64);
+    let transfers = nodes.run(&["ring", "transfers", "--output", "json"]).expect(0).json();
+    let received: u64 = transfers.as_array().unwrap().iter().map(|node| node["bytes_in"].as_u64().unwrap()).sum();
+    // Pages are filled by two thirds or more; what is received has keys, versions and checksums besides.
+    for bytes in [said, received] {
+        assert!((records..2 * records).contains(&bytes), "{said} said and {received} received, for {records}");
+    }
+}
+
+#[test]
 fn the_newest_change_is_taken_back_and_the_taking_back_too() {
     let mut nodes = Nodes::of_one();
     assert!(nodes.run(&["ring", "abort"]).expect(8).err.contains("never changed"));
