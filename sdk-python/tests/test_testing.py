@@ -124,7 +124,7 @@ def test_nodes_join_leave_and_are_replaced_while_no_call_fails() -> None:
         ]:
             found = db.get(key, level="all")
             assert found is not None and found.value == value
-        until("the client follows the ring", lambda: db.ring().epoch == 4)
+        until("the client follows the ring", lambda: db.ring.epoch == 4)
         assert {owner.name for owner in db.explain("key 1").owners} == {"n3", "n4", "n5"}
         # The cluster goes on like any other.
         cluster.kill(3)

@@ -57,7 +57,7 @@ impl TransfersCommand {
                 Output::Json => output::print_json(&answers.iter().map(as_json).collect::<Vec<_>>())?,
                 Output::Table => {
                     print(&answers)?;
-                    parted.iter().try_for_each(|line| output::print_line(line))?;
+                    parted.iter().try_for_each(output::print_line)?;
                 }
             }
             Ok(exit)
