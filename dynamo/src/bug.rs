@@ -83,6 +83,8 @@ bugs! {
     RebuildKeepsActor,
     /// A tombstone is reaped while an owner is away.
     ReapWithOwnerAway,
+    /// A tombstone is reaped while a former owner has not handed over yet what it covers.
+    ReapBesideFormerOwner,
     /// A record is reaped although it was changed since it was looked at.
     ReapChanged,
     /// A read at quorum is answered after one record.

@@ -32,7 +32,18 @@ fn main() -> ExitCode {
 }
 
 fn one(seed: u64, options: &Options) -> bool {
-    let run = runs::run(options.plan(seed), options.is_trace);
+    let run = match &options.mistake {
+        None => runs::run(options.plan(seed), options.is_trace),
+        Some(name) => match bank::one(name, seed, options) {
+            Some(run) => run,
+            None => {
+                eprintln!(
+                    "no mistake {name} can be made: it is not in the bank, or this binary was built without `--features bugs`"
+                );
+                return false;
+            }
+        },
+    };
     match options.format {
         Format::Text => println!("{}", report::run(seed, &run)),
         Format::Json => println!("{}", report::run_json(seed, &run)),

@@ -31,6 +31,8 @@ pub enum Format {
 pub struct Options {
     /// What to do.
     pub task: Task,
+    /// A known mistake that one seed is to be run with.
+    pub mistake: Option<String>,
     /// Whether the event log is printed.
     pub is_trace: bool,
     /// Threads that run seeds.
@@ -56,7 +58,8 @@ impl Options {
 quorate-sim                    2,000 seeds and a table of what they met
   --seeds A..B | --seeds N     these seeds, or N of them
   --seed S [--trace]           one seed, with its event log
-  --bugs [NAME]                every known mistake until it is caught (built with --features bugs)
+  --bugs [NAME]                every known mistake, or one, until it is caught (built with --features bugs)
+  --bugs NAME --seed S         one seed with a mistake, as the search for it runs it
   --jobs N                     threads; as many as there are cores unless given
   --output text|json
   --ring                       nodes join, leave and are replaced, N and Q change, two administrators at once
@@ -68,6 +71,7 @@ quorate-sim                    2,000 seeds and a table of what they met
         let jobs = std::thread::available_parallelism().map_or(1, Into::into);
         let mut options = Self {
             task: Task::Many(0..SEEDS),
+            mistake: None,
             is_trace: false,
             jobs,
             format: Format::Text,
@@ -78,8 +82,8 @@ quorate-sim                    2,000 seeds and a table of what they met
         };
         while let Some(argument) = arguments.next() {
             if argument == "--bugs" {
-                let name = arguments.next_if(|next| !next.starts_with("--"));
-                options.task = Task::Bugs(name);
+                options.mistake = arguments.next_if(|next| !next.starts_with("--"));
+                options.task = Task::Bugs(options.mistake.clone());
                 continue;
             }
             if argument == "--ring" {
@@ -124,7 +128,11 @@ quorate-sim                    2,000 seeds and a table of what they met
 
     /// The plan of a seed, made smaller as asked.
     pub fn plan(&self, seed: u64) -> Plan {
-        let mut plan = if self.is_ring { Plan::changing(seed) } else { Plan::new(seed) };
+        self.limited(if self.is_ring { Plan::changing(seed) } else { Plan::new(seed) })
+    }
+
+    /// A plan made smaller as asked.
+    pub fn limited(&self, mut plan: Plan) -> Plan {
         self.without.iter().for_each(|fault| plan.faults.set(*fault, 0));
         plan.operations = self.operations.unwrap_or(plan.operations);
         plan.clients = self.clients.unwrap_or(plan.clients);

@@ -46,7 +46,8 @@ impl World {
     fn agreed(&self, key: usize, store_key: &StoreKey) -> Option<(Vec<usize>, Bytes)> {
         let mut owners = self.oracle.owners(key).to_vec();
         let has_others = |node: usize| !owners.contains(&node) && self.nodes[node].disk.records.contains_key(store_key);
-        if self.plan.faults.change_ring() && ((0..self.plan.nodes).any(has_others) || !self.is_settled()) {
+        let may_come_back = || (0..self.plan.nodes).any(has_others) || !self.is_settled();
+        if self.plan.faults.change_ring() && may_come_back() && !bug::is_on(Bug::ReapBesideFormerOwner) {
             return None;
         }
         if bug::is_on(Bug::ReapWithOwnerAway) {
