@@ -21,6 +21,7 @@ pub use active::Active;
 use alloc::vec::Vec;
 
 use crate::{
+    bug::{Bug, is_on},
     holdings::Holdings,
     layout::{NodeIndex, View},
     peer::{MoveAnswer, Standing},
@@ -111,7 +112,8 @@ pub fn step(holdings: &Holdings, partition: u32) -> Step {
         Err(missing) => return Step::Fetch { epoch: missing.epoch },
     };
     if !owns {
-        return if active.includes(me) { Step::Settle(active) } else { Step::Leave(active) };
+        let is_owner_still = active.includes(me) && !is_on(Bug::EarlyDeletion);
+        return if is_owner_still { Step::Settle(active) } else { Step::Leave(active) };
     }
     if row.view == view && view.lo == view.hi {
         return Step::Rest;

@@ -72,7 +72,9 @@ pub(super) fn check_view(row: &PartitionRow, view: &View) -> Result<(), Refusal>
     let is_any_accepted = bug::is_on(Bug::AcceptOldView);
     let is_old_hi = mine.hi > view.hi && !is_any_accepted;
     let is_old_lo = mine.lo > view.lo && !is_any_accepted && !bug::is_on(Bug::AcceptOldLo);
-    if is_old_hi || is_old_lo || row.is_moved {
+    // Who does not look at the older end serves what it has handed over as well.
+    let is_gone = row.is_moved && !(bug::is_on(Bug::AcceptOldLo) && mine.hi == view.hi);
+    if is_old_hi || is_old_lo || is_gone {
         return Err(Refusal::Stale(mine));
     }
     if is_behind(&mine, view) && !is_any_accepted {

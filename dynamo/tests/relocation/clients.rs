@@ -23,6 +23,9 @@ const DEADLINE_MS: u64 = 400;
 /// So many of a thousand members are not asked at first, so that what is acknowledged is often held by no more than it must be.
 const SPARED_PERMILLE: u64 = 400;
 
+/// So many of a thousand reads are of a key that somebody writes: the others have nothing to miss.
+const WRITTEN_PERMILLE: u64 = 800;
+
 /// Who did not answer is asked again after so long.
 const RETRY_MS: u64 = 40;
 
@@ -142,8 +145,7 @@ impl World {
             return;
         }
         let key = self.clients[client].key;
-        let key_count = self.keys.len() as u64;
-        let key = key.unwrap_or_else(|| self.random.below(key_count) as usize);
+        let key = key.unwrap_or_else(|| self.any_key());
         let address = self.keys[key].clone();
         let write = self.clients[client].key.map(|_| {
             let client = &mut self.clients[client];
@@ -173,6 +175,15 @@ impl World {
         };
         self.clients[client].operation = Some(operation);
         self.attempt(client, view);
+    }
+
+    /// A key for a reader.
+    fn any_key(&mut self) -> usize {
+        let written: Vec<usize> = self.clients.iter().filter_map(|client| client.key).collect();
+        if !written.is_empty() && self.random.happens(WRITTEN_PERMILLE) {
+            return *self.random.pick(&written);
+        }
+        self.random.below(self.keys.len() as u64) as usize
     }
 
     /// What a client assumes: what it learned, or what some layout says, however old.

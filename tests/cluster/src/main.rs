@@ -114,10 +114,10 @@ fn scenarios(settings: &Settings, calls: u64) -> Vec<Scenario> {
     vec![
         (
             "simulation",
-            format!("{seeds} seeds: 0 violations, 500 operations and 20 faults each, 1,000 times real time per core"),
+            format!("{seeds} seeds, and {seeds} whose ring changes: 0 violations, 500 operations and 20 faults each, 1,000 times real time per core"),
             with(scenario::simulation, seeds),
         ),
-        ("bugs", "every one of 30 and more known mistakes is noticed".to_owned(), with(scenario::bugs, 0)),
+        ("bugs", "every one of 50 and more known mistakes is noticed".to_owned(), with(scenario::bugs, 0)),
         ("kills", format!("{kills} kill -9 cycles under load, 0 acknowledged lost"), with(scenario::kills, kills)),
         ("power", format!("{cuts} power cuts under load, 0 acknowledged lost"), with(scenario::power, cuts)),
         (

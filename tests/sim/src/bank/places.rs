@@ -8,18 +8,36 @@ use crate::{
     plan::{Fault, Plan},
 };
 
-/// Mistakes that another program notices: they cost something and break nothing while everything else works, for whoever lacks something
-/// gets it in the end by other ways.
-pub(super) const ELSEWHERE: &[(Bug, &str)] =
-    &[(Bug::ExchangeOnlyPulls, "background_bugs"), (Bug::RepairWithFirst, "schedule_bugs")];
+/// Why a mistake breaks no invariant in the simulator, and which other program notices it.
+pub(super) struct Elsewhere {
+    /// Why.
+    pub(super) reason: &'static str,
+    /// The test of `dynamo` that notices it.
+    pub(super) program: &'static str,
+}
+
+/// Whoever lacks something gets it in the end by other ways.
+const COSTS: &str = "costs something and breaks nothing while everything else works";
+
+/// Mistakes that other programs notice.
+const ELSEWHERE: &[(Bug, Elsewhere)] = &[
+    (Bug::ExchangeOnlyPulls, Elsewhere { reason: COSTS, program: "background_bugs" }),
+    (Bug::RepairWithFirst, Elsewhere { reason: COSTS, program: "schedule_bugs" }),
+    (
+        Bug::ViewWithoutBits,
+        Elsewhere {
+            reason: "a child has a configuration of its parent's name only while it has the same owners",
+            program: "move_bugs",
+        },
+    ),
+];
 
 /// Mistakes that can be made only while owners change, each with what happens more often in its runs than in others, as mean times between
 /// two in milliseconds.
 const MOVING: &[(Bug, &[(Fault, u32)])] = &[
     (Bug::CountOtherView, &[]),
     (Bug::AcceptOldView, &[]),
-    (Bug::AcceptOldLo, &[]),
-    (Bug::ViewWithoutBits, &[(Fault::DoubleQ, 6_000)]),
+    (Bug::AcceptOldLo, &[(Fault::Replace, 4_000), (Fault::Cut, 1_000)]),
     (Bug::EarlyDeletion, &[]),
     (Bug::MovedRowForgotten, &[]),
     (Bug::ReapBesideFormerOwner, &[]),
@@ -45,6 +63,11 @@ pub(super) fn plan(bug: Bug, seed: u64) -> Plan {
     let mut plan = Plan::changing(seed);
     stress.iter().for_each(|(fault, rate)| plan.faults.set(*fault, *rate));
     plan
+}
+
+/// Which other program notices a mistake, if the simulator does not.
+pub(super) fn elsewhere(bug: Bug) -> Option<&'static Elsewhere> {
+    ELSEWHERE.iter().find(|(other, _)| *other == bug).map(|(_, elsewhere)| elsewhere)
 }
 
 /// Whether a mistake is made in rings that change.

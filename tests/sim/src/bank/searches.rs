@@ -10,7 +10,7 @@ use std::{
 
 use dynamo::bug::{self, Bug};
 
-use super::places;
+use super::places::{self, Elsewhere};
 use crate::{
     invariant::Violation,
     options::{Format, Options},
@@ -41,8 +41,8 @@ pub fn run(name: Option<&str>, options: &Options) -> bool {
     let (mut count, mut unnoticed, mut elsewhere) = (0, Vec::new(), 0);
     for (which, name, what) in bug::ALL.iter().filter(chosen) {
         count += 1;
-        if let Some((_, program)) = places::ELSEWHERE.iter().find(|(other, _)| other == which) {
-            print_elsewhere(name, what, program, options.format);
+        if let Some(place) = places::elsewhere(*which) {
+            print_elsewhere(name, what, place, options.format);
             elsewhere += 1;
             continue;
         }
@@ -148,12 +148,16 @@ fn print(name: &str, what: &str, median: Option<&Caught>, format: Format) {
     }
 }
 
-fn print_elsewhere(name: &str, what: &str, program: &str, format: Format) {
+fn print_elsewhere(name: &str, what: &str, place: &Elsewhere, format: Format) {
+    let Elsewhere { reason, program } = place;
     let command = format!("cargo test -p quorate-dynamo --features bug-bank --test {program} -- --nocapture");
     match format {
-        Format::Text => println!("{name:<27} breaks no invariant here; noticed by {command}"),
+        Format::Text => {
+            println!("{name:<27} {:>6}        {:<12} {}", "-", "elsewhere", what.trim());
+            println!("    {reason}; noticed by `{command}`");
+        }
         Format::Json => {
-            let value = serde_json::json!({ "bug": name, "what": what.trim(), "elsewhere": command });
+            let value = serde_json::json!({ "bug": name, "what": what.trim(), "elsewhere": command, "reason": reason });
             println!("{value}");
         }
     }

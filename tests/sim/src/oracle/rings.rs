@@ -248,14 +248,17 @@ impl Oracle {
         }
     }
 
-    /// A node's durable row of a key's partition; `None` if it has none.
+    /// A node's durable row of a key's partition; `None` if it is gone and none has taken its place.
     pub fn row(&mut self, node: usize, key: KeyNumber, row: Option<&PartitionRow>) {
         let held = Rc::clone(&self.keys[key].held[node]);
         let now_us = self.now_us;
         let known = &mut self.keys[key].ownership.rows[node];
         let Some(row) = row else {
+            let forgotten = known.views.last().copied();
             *known = Row { full: known.full, ..Row::default() };
-            return;
+            return self.broken(Invariant::I11, || {
+                format!("n{node} has no row of key {key} any more, and knows nothing of {forgotten:?}")
+            });
         };
         let (view, before) = ((row.view.lo, row.view.hi), known.views.last().map(|(_, view)| *view));
         let (full, was_moved) = (known.full, known.is_moved);
