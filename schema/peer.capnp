@@ -158,11 +158,24 @@ struct StageReply @0xdb27f5c80e6a4913 {
   epoch @3 :UInt64;
   # The newest epoch this node has taken over, with rows for everything it owns by it.
   unsettled @4 :UInt32;
-  # Partitions here, coming and going included, of which more than one configuration may be active. With `epoch`, what an operator's
-  # plan rests on: whether anything still moves.
+  # Partitions here, coming and going included, of which more than one configuration may be active: for people.
   records @5 :UInt64;
   bytes @6 :UInt64;
   # What it holds, tombstones included, and the pages of those records, for saying about how much a plan moves.
+  below @7 :UInt32;
+  # What the node testifies to, under the layout of `epoch`; what is known to be at rest when the next one is planned follows from it.
+  # It speaks of the partitions below this one: those of them that it owns are settled, which is to say that it durably knows all
+  # configurations but the newest to be retired; but not the ones in `moving`.
+  moving @8 :List(PartitionRun);
+  # In order, none touching the next; at most 4,096.
+  leftovers @9 :UInt32;
+  # Partitions that it has yet to hand over to others; the hints that it keeps count as one once it owns nothing.
+}
+
+struct PartitionRun @0xe29b6d1f84c05a37 {
+  first @0 :UInt32;
+  count @1 :UInt32;
+  # Neighbouring partitions: so many from the first on.
 }
 
 struct View @0x8b9d06e1f7c5a324 {

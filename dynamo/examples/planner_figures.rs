@@ -7,6 +7,7 @@ use dynamo::{
     ident::NodeId,
     layout::{Layout, Member, MemberState},
     planner::{Desired, Plan, plan},
+    settlement::Proven,
 };
 
 /// One row of the table: how many nodes, their weights in turn, and how many of every hundred nodes stand in each zone.
@@ -157,7 +158,7 @@ fn planned(old: Option<&Layout>, members: Vec<Member>) -> Plan {
         partition_bits: None,
         buckets: BTreeMap::new(),
         replacements: BTreeMap::new(),
-        is_settled: true,
+        proven: Proven::Everything,
     };
     plan(old, &desired).expect("what is desired keeps every rule")
 }

@@ -7,7 +7,7 @@
 //! whatever shall happen goes out as effects. The server, the simulator and the tests drive the same machines.
 //!
 //! Imports run one way:
-//! `tick error ident hash <- layout <- ring staging <- planner acceptor <- proposer`, and
+//! `tick error ident hash <- layout <- ring settlement staging <- planner acceptor <- proposer`, and
 //! `layout version record context hlc <- quorum <- replica hint <- coordinator
 //! round <- exchange handoff rebuild <- steward`.
 #![no_std]
@@ -39,6 +39,7 @@ pub mod relocation;
 pub mod replica;
 pub mod ring;
 pub mod round;
+pub mod settlement;
 pub mod staging;
 pub mod steward;
 pub mod tick;

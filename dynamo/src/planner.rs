@@ -10,6 +10,7 @@ mod apportion;
 mod bins;
 mod chain;
 mod change;
+mod crowd;
 mod draft;
 mod electors;
 mod error;
@@ -22,18 +23,15 @@ mod tenants;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
-pub use change::plan_change;
+pub use change::{plan_change, plan_hash};
 pub use error::PlanError;
 pub use past::Past;
 pub use summary::{Balance, NodeSummary, Summary};
 
 use crate::{
     ident::NodeId,
-    layout::{
-        BucketProperties, Layout, Member, PARTITION_BITS_MAX,
-        spans::{CONFIGURATIONS_MAX, Spans},
-        zones::Zones,
-    },
+    layout::{BucketProperties, Layout, Member, PARTITION_BITS_MAX, spans::Spans, zones::Zones},
+    settlement::Proven,
 };
 use draft::{Draft, Targets};
 use roster::Inherited;
@@ -63,9 +61,8 @@ pub struct Desired {
     pub partition_bits: Option<u8>,
     /// Properties by bucket name.
     pub buckets: BTreeMap<String, BucketProperties>,
-    /// Whether it is known that under the old layout nothing moves any more: every partition's newest configuration alone is active,
-    /// at every owner. Never guessed: what a layout calls retired, nobody reads from again.
-    pub is_settled: bool,
+    /// What is known to be at rest under the old layout. Never guessed: what a layout calls retired, nobody reads from again.
+    pub proven: Proven,
 }
 
 /// A layout that is ready to be agreed upon, and what it would do.
@@ -89,11 +86,12 @@ pub fn plan_after(past: Option<Past<'_>>, desired: &Desired) -> Result<Plan, Pla
     if let Some(old) = old {
         check_succession(old, desired)?;
     }
-    let mut layout = frame(old, desired)?;
+    let mut layout = frame(past.as_ref(), desired)?;
     let zones = Zones::new(&layout.members);
     layout.partition_bits =
         desired.partition_bits.unwrap_or_else(|| choose_partition_bits(old, &zones, desired.replicas));
-    let former = past.filter(|_| !desired.is_settled).and_then(|past| past.returns_to(&layout));
+    let is_moving = |past: &Past<'_>| !desired.proven.are_settled(past.newest());
+    let former = past.filter(is_moving).and_then(|past| past.returns_to(&layout));
     let inherited = Inherited::new(old, former, &layout, &desired.replacements);
     let targets = Targets::new(&layout, &zones, &inherited.held(layout.members.len()));
     layout.electors = electors::choose(&layout, &zones, &inherited);
@@ -101,30 +99,14 @@ pub fn plan_after(past: Option<Past<'_>>, desired: &Desired) -> Result<Plan, Pla
     layout.slots = inherited
         .carried_over(&layout)
         .unwrap_or_else(|| Draft::new(&layout, &zones, &targets, &inherited).settle(&inherited));
-    layout.spans = old.map_or_else(|| Spans::settled(layout.epoch), |old| layout.spans_after(old, desired.is_settled));
-    layout.check().map_err(PlanError::Desired)?;
     if let Some(past) = past {
-        check_moves(&past, &layout)?;
+        crowd::keep(&past, desired, &zones, &mut layout)?;
     }
+    let spans = |old| layout.spans_after(old, |partition| desired.proven.is_settled(partition));
+    layout.spans = old.map_or_else(|| Spans::settled(layout.epoch), spans);
+    layout.check().map_err(PlanError::Desired)?;
     let summary = Summary::new(&layout, &targets, &inherited, old.is_none());
     Ok(Plan { layout, summary })
-}
-
-/// No partition may have more owners to ask than an operation can: those of all configurations that may be active.
-fn check_moves(past: &Past<'_>, next: &Layout) -> Result<(), PlanError> {
-    let old = past.newest();
-    let doublings = next.partition_bits - old.partition_bits;
-    let too_many = |parent: &u32| {
-        let mut children = (*parent << doublings)..((*parent + 1) << doublings);
-        let is_moved = |child: u32| {
-            let span = next.spans.of(child);
-            span.since == next.epoch && span.oldest < old.spans.of(*parent).since
-        };
-        children.any(is_moved) && past.configurations(*parent) >= CONFIGURATIONS_MAX as u64
-    };
-    let mut crowded = (0..old.partitions()).filter(too_many);
-    let Some(partition) = crowded.next() else { return Ok(()) };
-    Err(PlanError::StillMoving { partition, partitions: 1 + crowded.count() as u32 })
 }
 
 fn check_succession(old: &Layout, desired: &Desired) -> Result<(), PlanError> {
@@ -141,7 +123,8 @@ fn check_succession(old: &Layout, desired: &Desired) -> Result<(), PlanError> {
 }
 
 /// The next layout without slots and electors; everything else has been checked.
-fn frame(old: Option<&Layout>, desired: &Desired) -> Result<Layout, PlanError> {
+fn frame(past: Option<&Past<'_>>, desired: &Desired) -> Result<Layout, PlanError> {
+    let old = past.map(Past::newest);
     let layout = Layout {
         cluster: desired.cluster,
         generation: old.map_or(0, |old| old.generation),
@@ -160,7 +143,7 @@ fn frame(old: Option<&Layout>, desired: &Desired) -> Result<Layout, PlanError> {
         .and_then(|()| layout.check_members())
         .and_then(|()| layout.check_buckets())
         .map_err(PlanError::Desired)?;
-    Ok(Layout { members: roster::arrange(old, desired), ..layout })
+    Ok(Layout { members: roster::arrange(past, desired), ..layout })
 }
 
 /// How many partition bits a cluster of this size gets, never fewer than it has; see [`SLOTS_PER_NODE_MIN`].

@@ -10,6 +10,7 @@ use dynamo::{
         spans::{Span, SpanRun, Spans},
     },
     planner::{Desired, plan},
+    settlement::Proven,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -33,7 +34,7 @@ fn desired(members: Vec<Member>, bits: u8) -> Desired {
         partition_bits,
         buckets,
         replacements: Default::default(),
-        is_settled: false,
+        proven: Proven::Nothing,
     }
 }
 
@@ -96,7 +97,7 @@ proptest! {
         for changes in epochs {
             changes.iter().for_each(|change| change.apply(&mut desired));
             // Where partitions would have too many owners to ask, those before are done with first.
-            let planned = plan(known.last(), &desired).or_else(|_| plan(known.last(), &Desired { is_settled: true, ..desired.clone() }));
+            let planned = plan(known.last(), &desired).or_else(|_| plan(known.last(), &Desired { proven: Proven::Everything, ..desired.clone() }));
             let next = planned.unwrap().layout;
             for old in &known {
                 let delta = Delta::between(old, &next).unwrap();

@@ -12,6 +12,7 @@ use dynamo::{
         spans::{Span, SpanRun, Spans},
     },
     planner::{Desired, plan},
+    settlement::Proven,
 };
 use proptest::{collection::vec, prelude::*};
 use schema::{
@@ -106,7 +107,7 @@ fn pair() -> (Layout, Layout) {
         partition_bits: Some(8),
         buckets: [("carts".to_owned(), BucketProperties::default())].into(),
         replacements: Default::default(),
-        is_settled: true,
+        proven: Proven::Everything,
     };
     let old = plan(None, &desired(9)).unwrap().layout;
     let new = plan(Some(&old), &desired(10)).unwrap().layout;

@@ -6,6 +6,7 @@ use dynamo::{
     ident::NodeId,
     layout::{Layout, Member, MemberState},
     planner::{Desired, plan},
+    settlement::Proven,
 };
 
 use super::chart::Line;
@@ -115,7 +116,7 @@ fn planned(bits: u8) -> f64 {
         replicas: COPIES as u8,
         partition_bits: Some(bits),
         buckets: Default::default(),
-        is_settled: true,
+        proven: Proven::Everything,
     };
     let layout: Layout = plan(None, &desired).expect("30 nodes keep every rule").layout;
     let mut loads = vec![0.0; NODES];

@@ -6,6 +6,7 @@ use dynamo::{
     ident::NodeId,
     layout::{Layout, Member, MemberState, delta::Delta},
     planner::{Desired, Plan, plan},
+    settlement::Proven,
 };
 
 /// Nodes out of a hundred by zone.
@@ -120,7 +121,7 @@ fn planned(old: Option<&Layout>, members: Vec<Member>) -> Plan {
         replicas: 3,
         partition_bits: None,
         buckets: Default::default(),
-        is_settled: true,
+        proven: Proven::Everything,
     };
     plan(old, &desired).expect("the nodes keep every rule")
 }

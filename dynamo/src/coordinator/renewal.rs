@@ -125,12 +125,12 @@ impl Shared {
             return false;
         }
         let untold = match self.newest_view(head) {
-            Ok(view) => match self.config.ring.active(&id, &view).take(CONFIGURATIONS_MAX + 1).try_fold(0, count) {
-                Ok(..=CONFIGURATIONS_MAX) => {
+            Ok(view) => match Route::are_few(&self.config.ring, &id, &view, &self.lost) {
+                Ok(true) => {
                     self.known.raise(view, &self.config.ring);
                     return true;
                 }
-                Ok(_) => Untold::Misnamed,
+                Ok(false) => Untold::Misnamed,
                 Err(untold) => untold,
             },
             Err((_, untold)) => untold,
@@ -214,8 +214,4 @@ impl Stage {
             (Self::Reading(_) | Self::Writing(_) | Self::Forwarding(_) | Self::Parked(_), _) => {}
         }
     }
-}
-
-fn count<T>(found: usize, next: Result<T, Untold>) -> Result<usize, Untold> {
-    next.map(|_| found + 1)
 }

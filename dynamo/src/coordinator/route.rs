@@ -10,12 +10,12 @@ use super::{
 };
 use crate::{
     bug::{self, Bug},
-    ident::StoreKey,
+    ident::{Id, StoreKey},
     layout::{NodeIndex, REPLICAS_MAX, View},
     operation::{ErrorCode, Failure},
     peer::{PeerAction, PeerOperation},
     quorum::{CONFIGURATIONS_MAX, Configuration, PLACES_MAX, Place, Places, Quorums},
-    ring::{Named, Untold},
+    ring::{Named, Ring, Untold},
 };
 
 /// The nodes an operation uses, none of them twice: the owners in use, then stand-ins as they are needed. If this node is one
@@ -55,7 +55,7 @@ impl Route {
             return Ok(route);
         }
         let mut active = [None; CONFIGURATIONS_MAX];
-        for (at, named) in ring.active(&id, &view).enumerate() {
+        for (at, named) in in_use(ring, &id, &view, lost).enumerate() {
             *active.get_mut(at).ok_or(Untold::Misnamed)? = Some(named?);
         }
         let mine = active.iter().flatten().flat_map(Named::owners).find(|owner| Some(*owner) == *me);
@@ -67,6 +67,13 @@ impl Route {
             route.enter(at, named.owners(), *me, usize::MAX, lost);
         }
         Ok(route)
+    }
+
+    /// Whether no more configurations are active under a view than a way can lead to.
+    pub(super) fn are_few(ring: &Ring, id: &Id, view: &View, lost: &[NodeIndex]) -> Result<bool, Untold> {
+        let mut counted = in_use(ring, id, view, lost).take(CONFIGURATIONS_MAX + 1);
+        let count = counted.try_fold(0, |count, named| named.map(|_| count + 1))?;
+        Ok(count <= CONFIGURATIONS_MAX)
     }
 
     /// A way without places: of an operation that does not know yet whom to ask.
@@ -258,4 +265,17 @@ impl Route {
     fn uses(&self, node: NodeIndex) -> bool {
         self.nodes[..usize::from(self.count)].contains(&node)
     }
+}
+
+/// The active configurations that an operation must ask, the newest first. An older one of which everybody is lost has nobody to ask;
+/// whoever plans does not count it either.
+fn in_use<'r>(
+    ring: &'r Ring,
+    id: &'r Id,
+    view: &View,
+    lost: &[NodeIndex],
+) -> impl Iterator<Item = Result<Named<'r>, Untold>> {
+    let has_somebody = |named: &Named<'_>| !named.owners().all(|owner| lost.contains(&owner));
+    let is_asked = move |named: &Result<Named<'_>, Untold>| named.as_ref().map_or(true, has_somebody);
+    ring.active(id, view).enumerate().filter(move |(at, named)| *at == 0 || is_asked(named)).map(|(_, named)| named)
 }

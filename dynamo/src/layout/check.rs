@@ -5,7 +5,6 @@
 
 use alloc::{
     string::{String, ToString},
-    vec,
     vec::Vec,
 };
 use core::fmt;
@@ -167,43 +166,57 @@ impl Layout {
             return Err(LayoutError::SlotCount { expected, found: self.slots.len() });
         }
         let zones = Zones::new(&self.members);
-        let owners = zones.owners(self.replicas);
-        let limit = zones.limit(self.replicas);
-        let mut crowd = vec![0; zones.nodes.len()];
-        for (partition, slots) in (0..).zip(self.slots.chunks_exact(usize::from(self.replicas))) {
-            self.check_partition(partition, slots, owners)?;
-            for &slot in &slots[..owners] {
-                crowd[usize::from(zones.of_member[usize::from(slot)])] += 1;
-            }
-            let crowded = slots[..owners].iter().any(|&slot| {
-                let zone = usize::from(zones.of_member[usize::from(slot)]);
-                core::mem::take(&mut crowd[zone]) > limit
-            });
-            if crowded {
-                return Err(LayoutError::ZoneCrowded(partition));
-            }
-        }
-        Ok(())
+        let mut rows = (0..).zip(self.slots.chunks_exact(usize::from(self.replicas)));
+        rows.try_for_each(|(partition, slots)| {
+            let is_moving = !self.spans.of(partition).is_settled();
+            self.check_partition(partition, slots, &zones, is_moving)
+        })
     }
 
-    fn check_partition(&self, partition: u32, slots: &[u16], owners: usize) -> Result<(), LayoutError> {
-        let (filled, empty) = slots.split_at(owners);
+    /// Checks the owners of one partition. `is_moving` if older configurations of it may be active.
+    pub(crate) fn check_partition(
+        &self,
+        partition: u32,
+        slots: &[u16],
+        zones: &Zones,
+        is_moving: bool,
+    ) -> Result<(), LayoutError> {
+        let is_lost = |slot: &u16| {
+            *slot != SLOT_EMPTY && self.member(NodeIndex(*slot)).is_some_and(|member| member.state == MemberState::Lost)
+        };
+        // Where a partition has been moved too often to be moved again, owners that were given up for lost stay until it can be.
+        // They count for nobody, so how many remain, and where, is as it may.
+        let is_bereft = is_moving && slots.iter().any(is_lost);
+        let expected = if is_bereft {
+            slots.iter().position(|slot| *slot == SLOT_EMPTY).unwrap_or(slots.len())
+        } else {
+            zones.owners(self.replicas)
+        };
+        let (filled, empty) = slots.split_at(expected);
         if filled.contains(&SLOT_EMPTY) || empty.iter().any(|&slot| slot != SLOT_EMPTY) {
             return Err(LayoutError::Owners(partition));
         }
         for (position, &slot) in filled.iter().enumerate() {
             match self.member(NodeIndex(slot)).map(|member| member.state) {
                 None => return Err(LayoutError::UnknownOwner(partition)),
+                Some(MemberState::Lost) if is_bereft => {}
                 Some(MemberState::Leaving | MemberState::Lost | MemberState::Gone) => {
                     return Err(LayoutError::LeavingOwner(partition));
                 }
-                Some(MemberState::Active) if filled[..position].contains(&slot) => {
-                    return Err(LayoutError::OwnerTwice(partition));
-                }
                 Some(MemberState::Active) => {}
             }
+            if filled[..position].contains(&slot) {
+                return Err(LayoutError::OwnerTwice(partition));
+            }
         }
-        Ok(())
+        let zone = |slot: &u16| zones.of_member[usize::from(*slot)];
+        let crowd = |slot: &u16| filled.iter().filter(|other| zone(other) == zone(slot)).count();
+        let limit = zones.limit(self.replicas);
+        match filled.iter().any(|slot| crowd(slot) > limit) {
+            true if !is_bereft => Err(LayoutError::ZoneCrowded(partition)),
+            _ if filled.iter().all(is_lost) => Err(LayoutError::LeavingOwner(partition)),
+            true | false => Ok(()),
+        }
     }
 
     fn active_members(&self) -> usize {

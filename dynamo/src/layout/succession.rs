@@ -47,20 +47,29 @@ impl Layout {
     }
 
     /// The spans of this layout's partitions if it follows `old`: owners that are others, or not as many, are there since now.
-    /// `is_settled` says that under `old` nothing moves any more.
-    pub(crate) fn spans_after(&self, old: &Self, is_settled: bool) -> Spans {
-        Spans::from_partitions((0..self.partitions()).map(|partition| self.span_after(old, partition, is_settled)))
+    /// `is_settled` says of which partitions of `old` it is proven that nothing but the newest configuration is active.
+    pub(crate) fn spans_after(&self, old: &Self, is_settled: impl Fn(u32) -> bool) -> Spans {
+        let doublings = self.partition_bits - old.partition_bits;
+        Spans::from_partitions((0..self.partitions()).map(|partition| {
+            let is_settled = is_settled(partition >> doublings);
+            self.span_after(old, partition, is_settled)
+        }))
     }
 
     fn span_after(&self, old: &Self, partition: u32, is_settled: bool) -> Span {
         let parent = partition >> (self.partition_bits - old.partition_bits);
         let before = old.spans.of(parent);
-        let is_kept = old.owners(parent).count() == self.owners(partition).count()
-            && self.owners(partition).all(|owner| old.owners(parent).any(|before| before == owner));
         Span {
-            since: if is_kept { before.since } else { self.epoch },
+            since: if self.keeps_owners(old, partition) { before.since } else { self.epoch },
             oldest: if is_settled { before.since } else { before.oldest },
         }
+    }
+
+    /// Whether a partition has the owners that it, or the one it is a part of, has under `old`, in whatever order.
+    pub(crate) fn keeps_owners(&self, old: &Self, partition: u32) -> bool {
+        let parent = partition >> (self.partition_bits - old.partition_bits);
+        old.owners(parent).count() == self.owners(partition).count()
+            && self.owners(partition).all(|owner| old.owners(parent).any(|before| before == owner))
     }
 
     /// Nodes keep their places; those of nodes that were gone in `old` may be given away.
@@ -89,21 +98,15 @@ impl Layout {
         Ok(())
     }
 
-    /// Either everything was settled under `old`, or nothing is known to be.
+    /// Each partition was settled under `old`, or is not known to have been; what is proven of it is not for the layouts to show.
     fn check_spans(&self, old: &Self) -> Result<(), SuccessionError> {
-        let mut wrong = [None; 2];
-        for partition in 0..self.partitions() {
+        let is_right = |partition: u32| {
             let span = self.spans.of(partition);
-            for (wrong, is_settled) in wrong.iter_mut().zip([false, true]) {
-                if wrong.is_none() && span != self.span_after(old, partition, is_settled) {
-                    *wrong = Some(partition);
-                }
-            }
-            if let [Some(one), Some(other)] = wrong {
-                return Err(SuccessionError::Span(one.max(other)));
-            }
-        }
-        Ok(())
+            [false, true].into_iter().any(|is_settled| span == self.span_after(old, partition, is_settled))
+        };
+        (0..self.partitions())
+            .find(|partition| !is_right(*partition))
+            .map_or(Ok(()), |at| Err(SuccessionError::Span(at)))
     }
 }
 

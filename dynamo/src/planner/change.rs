@@ -2,38 +2,52 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use super::{Desired, Past, Plan, PlanError, plan_after};
+use super::{Desired, Past, Plan, PlanError, crowd, plan_after};
 use crate::{
     ident::NodeId,
     layout::{BucketProperties, Layout, Member, MemberState},
+    settlement::Proven,
     staging::{Change, Staged, StagingError},
 };
 
-/// Plans the layout that has what is staged. `is_settled` as in [`Desired::is_settled`].
+/// Plans the layout that has what is staged. `proven` as in [`Desired::proven`].
+///
+/// Partitions whose owners were given up for lost while they could not be moved are moved by the next plan that can, though
+/// nothing else be staged.
 ///
 /// The past may be the newest layout alone. With the whole ring, an abort ([`crate::staging::changes_back`]) takes partitions
 /// back to the very owners that they come from, and it is known which ones have been moved too often to be moved again; without
 /// it, more of them may be refused.
-pub fn plan_change<'a>(past: impl Into<Past<'a>>, staged: &Staged, is_settled: bool) -> Result<Plan, PlanError> {
+pub fn plan_change<'a>(past: impl Into<Past<'a>>, staged: &Staged, proven: &Proven) -> Result<Plan, PlanError> {
     let past = past.into();
     let old = past.newest();
-    if staged.pending(old).is_empty() {
+    if staged.pending(old).is_empty() && !crowd::has_lost_owners(old) {
         return Err(PlanError::NothingStaged);
     }
-    let desired = staged.desired(old, is_settled).map_err(PlanError::Staging)?;
+    let desired = staged.desired(old, proven).map_err(PlanError::Staging)?;
     plan_after(Some(past), &desired)
 }
 
-impl Plan {
-    /// What names the plan: the hash of its layout.
-    pub fn hash(&self) -> [u8; 16] {
-        self.layout.hash()
+/// What names the plan by which `layout` follows `old`: the hash it would have if nothing had been left of earlier changes.
+///
+/// While partitions still move, one after the other comes to rest between the moment a plan is looked at and the moment it is
+/// committed. What a layout says of that is no part of what anybody wants, so it is no part of the name either.
+pub fn plan_hash(old: &Layout, layout: &Layout) -> [u8; 16] {
+    let mut named = layout.clone();
+    named.spans = layout.spans_after(old, |_| true);
+    for (now, before) in named.members.iter_mut().zip(&old.members).filter(|(now, before)| now.id == before.id) {
+        let is_news = now.state == MemberState::Lost && before.state == MemberState::Leaving;
+        let has_left = matches!(before.state, MemberState::Leaving | MemberState::Lost);
+        if has_left && !is_news && now.state != MemberState::Active {
+            *now = Member { state: MemberState::Gone, addresses: Vec::new(), ..before.clone() };
+        }
     }
+    named.hash()
 }
 
 impl Staged {
-    /// What the cluster is to be once everything is done that is staged. `is_settled` as in [`Desired::is_settled`].
-    pub fn desired(&self, old: &Layout, is_settled: bool) -> Result<Desired, StagingError> {
+    /// What the cluster is to be once everything is done that is staged. `proven` as in [`Desired::proven`].
+    pub fn desired(&self, old: &Layout, proven: &Proven) -> Result<Desired, StagingError> {
         let mut wish = Wish {
             joining: BTreeMap::new(),
             replacements: BTreeMap::new(),
@@ -44,7 +58,7 @@ impl Staged {
                 replicas: old.replicas,
                 partition_bits: None,
                 buckets: old.buckets.clone(),
-                is_settled,
+                proven: proven.clone(),
             },
         };
         let pending = self.pending(old);

@@ -29,7 +29,8 @@ pub enum PlanError {
     Staging(StagingError),
     /// Nothing is staged that the layout does not have already.
     NothingStaged,
-    /// A partition that is still moving would have to be moved again, and has too many owners to ask already.
+    /// A partition that is still moving would have to be moved again, and has too many owners to ask already. Nodes whose copies are
+    /// given up ([`crate::staging::Change::Lost`]) need not be asked: that is always planned.
     StillMoving {
         /// One such partition, under the old layout.
         partition: u32,
@@ -60,7 +61,8 @@ impl fmt::Display for PlanError {
             Self::StillMoving { partition, partitions } => write!(
                 formatter,
                 "{partitions} partitions, {partition} among them, have been moved so often that the nodes they came from \
-                 must be done with first: wait until `quorate ring transfers` is empty, then plan again"
+                 must be done with first: wait until `quorate ring transfers` is empty, then plan again; a node it waits for \
+                 that will not come back can be given up with `quorate ring stage lost NODE`, which is never refused"
             ),
             Self::LastEpoch => formatter.write_str("the present layout has the last epoch there can be"),
         }

@@ -1,11 +1,12 @@
 //! What a plan goes by: the newest layout, and where partitions still move the layouts before it.
 
-use alloc::sync::Arc;
+use alloc::{collections::BTreeSet, sync::Arc, vec::Vec};
 
 use crate::{
     ident::NodeId,
-    layout::{Layout, MemberState, spans::CONFIGURATIONS_MAX},
+    layout::{Layout, MemberState, NodeIndex},
     ring::Ring,
+    settlement::Proven,
 };
 
 /// The past as far as it is known: a ring, or its newest layout alone.
@@ -37,19 +38,44 @@ impl<'a> Past<'a> {
         latest.filter(|layout| layout.epoch < self.newest.epoch)
     }
 
-    /// How many configurations of a partition of the newest layout may be active; where layouts are missing to tell, the most that
-    /// it can be.
-    pub(super) fn configurations(&self, partition: u32) -> u64 {
+    /// The owners of the configurations of a partition of the newest layout that may be active, the newest first, when all before
+    /// `oldest` are retired. Where layouts are missing to tell, the last is the most that there may be more.
+    pub(super) fn configurations(
+        &self,
+        partition: u32,
+        oldest: u64,
+    ) -> impl Iterator<Item = Result<Vec<NodeIndex>, u64>> {
+        let owners = self.newest.owners(partition).collect();
+        let mut next = Some((self.newest.spans.of(partition).since, Ok(owners)));
+        core::iter::from_fn(move || {
+            let (epoch, owners) = next.take()?;
+            if epoch > oldest && owners.is_ok() {
+                let before = self.ring.and_then(|ring| ring.layout(epoch - 1));
+                next = Some(before.map_or((epoch, Err(epoch - oldest)), |before| {
+                    let partition = partition >> (self.newest.partition_bits - before.partition_bits);
+                    (before.spans.of(partition).since, Ok(before.owners(partition).collect()))
+                }));
+            }
+            Some(owners)
+        })
+    }
+
+    /// The oldest configuration of a partition of the newest layout that may be active, given what is proven.
+    pub(super) fn oldest(&self, partition: u32, proven: &Proven) -> u64 {
         let span = self.newest.spans.of(partition);
-        let (mut found, mut epoch) = (1, span.since);
-        while epoch > span.oldest && found <= CONFIGURATIONS_MAX as u64 {
-            let Some(before) = self.ring.and_then(|ring| ring.layout(epoch - 1)) else {
-                return found + (epoch - span.oldest);
-            };
-            epoch = before.spans.of(partition >> (self.newest.partition_bits - before.partition_bits)).since;
-            found += 1;
+        if proven.is_settled(partition) { span.since } else { span.oldest }
+    }
+
+    /// The members that own a partition by a configuration that may be active; `None` where layouts are missing to tell.
+    pub(super) fn owners(&self, proven: &Proven) -> Option<BTreeSet<NodeIndex>> {
+        let mut owners: BTreeSet<NodeIndex> = self.newest.slots.iter().map(|slot| NodeIndex(*slot)).collect();
+        let partitions = 0..self.newest.partitions();
+        for partition in partitions.filter(|partition| !self.newest.spans.of(*partition).is_settled()) {
+            for configuration in self.configurations(partition, self.oldest(partition, proven)) {
+                owners.extend(configuration.ok()?);
+            }
         }
-        found
+        Some(owners)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Who is in the next layout and at which position, and what of the old slots carries over to it.
 //!
 //! A position means the same node in every layout of a ring for as long as any of them may be looked at, so positions are
-//! given up in steps. A member that is to go stays in its place as leaving or lost. Once nothing moves any more, nobody needs
-//! to ask it, and the next layout calls it gone. Only the layout after that gives its place to a newcomer, or cuts it off at
-//! the end.
+//! given up in steps. A member that is to go stays in its place as leaving or lost. Once no configuration that may be active has
+//! it, nobody needs to ask it; once it has handed over what it held, or its copies were given up, it needs nobody. Then the next
+//! layout calls it gone. Only the layout after that gives its place to a newcomer, or cuts it off at the end: whoever
+//! knows that one has rows in which no configuration is active that had the member, for rows follow what layouts say is retired.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -11,19 +12,24 @@ use alloc::{
     vec::Vec,
 };
 
-use super::Desired;
+use super::{Desired, Past};
 use crate::{
     ident::NodeId,
     layout::{Layout, Member, MemberState, NodeIndex, SLOT_EMPTY},
 };
 
 /// The members of the next layout in their positions. `desired` has no identity twice.
-pub(super) fn arrange(old: Option<&Layout>, desired: &Desired) -> Vec<Member> {
-    let before = old.map_or(&[][..], |old| &old.members);
+pub(super) fn arrange(past: Option<&Past<'_>>, desired: &Desired) -> Vec<Member> {
+    let before = past.map_or(&[][..], |past| &past.newest().members);
+    let needed = past.and_then(|past| past.owners(&desired.proven));
+    let may_go = |at: u16, member: &Member| {
+        let has_nothing = member.state == MemberState::Lost || desired.proven.is_empty(NodeIndex(at));
+        has_nothing && needed.as_ref().is_some_and(|needed| !needed.contains(&NodeIndex(at)))
+    };
     let is_gone = |member: &Member| member.state == MemberState::Gone;
     let mut wanted: BTreeMap<NodeId, &Member> = desired.members.iter().map(|member| (member.id, member)).collect();
     let mut places: Vec<Member> =
-        before.iter().map(|member| succeed(member, wanted.remove(&member.id), desired.is_settled)).collect();
+        (0..).zip(before).map(|(at, member)| succeed(member, wanted.remove(&member.id), may_go(at, member))).collect();
     let mut newcomers =
         desired.members.iter().filter(|member| wanted.contains_key(&member.id) && !is_gone(member)).cloned();
     for (place, _) in places.iter_mut().zip(before).filter(|(_, before)| is_gone(before)) {
@@ -44,12 +50,12 @@ fn is_active(member: &Member) -> bool {
 }
 
 /// What becomes of a member, given what is desired of it; nothing is desired of one that shall go.
-fn succeed(member: &Member, desired: Option<&Member>, is_settled: bool) -> Member {
+fn succeed(member: &Member, desired: Option<&Member>, may_go: bool) -> Member {
     let wanted = desired.map_or(MemberState::Leaving, |desired| desired.state);
     let state = match (member.state, wanted) {
         (MemberState::Gone, _) => return member.clone(),
         (MemberState::Leaving | MemberState::Lost, MemberState::Leaving | MemberState::Lost | MemberState::Gone)
-            if is_settled =>
+            if may_go =>
         {
             return Member { state: MemberState::Gone, addresses: Vec::new(), ..member.clone() };
         }
@@ -137,7 +143,10 @@ impl<'a> Inherited<'a> {
         }
         let replicas = usize::from(new.replicas);
         let filled = |partition| self.owners(partition).chain(core::iter::repeat(SLOT_EMPTY)).take(replicas);
-        Some((0..new.partitions()).flat_map(filled).collect())
+        let slots: Vec<u16> = (0..new.partitions()).flat_map(filled).collect();
+        // Owners that were given up for lost may have stayed where a partition could not be moved ([`super::crowd`]).
+        let stays = |slot: &u16| *slot == SLOT_EMPTY || is_active(&new.members[usize::from(*slot)]);
+        slots.iter().all(stays).then_some(slots)
     }
 
     fn owners_in(&self, layout: Option<&'a Layout>, partition: u32) -> impl Iterator<Item = u16> + Clone + 'a {

@@ -9,6 +9,7 @@ use crate::{
     ident::NodeId,
     layout::{BucketProperties, Layout, Level, Member, MemberState},
     planner::{Desired, plan},
+    settlement::Proven,
 };
 
 fn node(number: u8) -> NodeId {
@@ -35,7 +36,7 @@ fn ring_of_three() -> Layout {
         replicas: 3,
         partition_bits: None,
         buckets: Default::default(),
-        is_settled: true,
+        proven: Proven::Everything,
     };
     plan(None, &desired).expect("three nodes make a ring").layout
 }

@@ -13,6 +13,7 @@ use dynamo::{
     layout::{Layout, Member, MemberState, NodeIndex},
     planner::{Desired, plan},
     proposer::{Effect, Outcome, Proposer},
+    settlement::Proven,
     tick::Tick,
 };
 
@@ -82,7 +83,7 @@ fn planned(old: Option<&Layout>, members: Vec<Member>) -> Layout {
         replicas: 3,
         partition_bits: Some(3),
         buckets: Default::default(),
-        is_settled: true,
+        proven: Proven::Everything,
     };
     plan(old, &desired).expect("it can be planned").layout
 }

@@ -11,6 +11,7 @@ use dynamo::{
     layout::{Layout, Member, MemberState, delta::Delta, spans::Span},
     planner::{PlanError, plan_change},
     ring::Ring,
+    settlement::Proven,
     staging::Change,
 };
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
@@ -103,7 +104,8 @@ proptest! {
         // Whose place somebody may still look for: by position, the identity that has been there since it was last free.
         let mut places: BTreeMap<usize, NodeId> = BTreeMap::new();
         for ((event, is_settled), number) in history.iter().zip(100..) {
-            let next = match plan_change(&ring, &staged(changes(event, &layout, number)), *is_settled) {
+            let proven = if *is_settled { &Proven::Everything } else { &Proven::Nothing };
+            let next = match plan_change(&ring, &staged(changes(event, &layout, number)), proven) {
                 Ok(plan) => plan.layout,
                 Err(PlanError::NothingStaged | PlanError::StillMoving { .. }) => continue,
                 Err(error) => return Err(proptest::test_runner::TestCaseError::fail(error.to_string())),
@@ -161,7 +163,7 @@ fn balance_and_moves_do_not_wear_out_over_hundreds_of_changes() {
                 6 => Event::Join { zone: number % zones, weight: 2 },
                 _ => Event::Replace(at),
             };
-            let plan = match plan_change(&layout, &staged(changes(&event, &layout, number)), true) {
+            let plan = match plan_change(&layout, &staged(changes(&event, &layout, number)), &Proven::Everything) {
                 Ok(plan) => plan,
                 Err(PlanError::NothingStaged) => continue,
                 Err(error) => panic!("{error}"),

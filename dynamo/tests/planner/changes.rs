@@ -8,6 +8,7 @@ use dynamo::{
     layout::{Layout, Member, MemberState, NodeIndex, spans::Span},
     planner::{Desired, Plan, PlanError, plan, plan_change},
     ring::Ring,
+    settlement::Proven,
     staging::{Change, Staged, StagingError, Stamp, changes_back},
 };
 
@@ -30,7 +31,7 @@ pub(crate) fn first(members: Vec<Member>, replicas: u8) -> Layout {
         replicas,
         partition_bits: None,
         buckets: Default::default(),
-        is_settled: true,
+        proven: Proven::Everything,
     };
     plan(None, &desired).expect("a first layout").layout
 }
@@ -50,7 +51,7 @@ fn id(number: u16) -> NodeId {
 }
 
 fn changed(old: &Layout, changes: impl IntoIterator<Item = Change>) -> Plan {
-    let plan = plan_change(old, &staged(changes), true).expect("it can be planned");
+    let plan = plan_change(old, &staged(changes), &Proven::Everything).expect("it can be planned");
     assert_eq!(plan.layout.check_after(old), Ok(()));
     plan
 }
@@ -140,7 +141,7 @@ fn an_abort_takes_every_partition_back_to_the_owners_it_comes_from() {
             let after = changed(&before, changes.clone()).layout;
             let back = staged(changes_back(&before, &after));
             let ring = ring(&[&before, &after]);
-            let aborted = match plan_change(&ring, &back, false) {
+            let aborted = match plan_change(&ring, &back, &Proven::Nothing) {
                 Ok(plan) => plan.layout,
                 Err(error) => panic!("{changes:?}: {error}"),
             };
@@ -225,39 +226,41 @@ fn dividing_partitions_moves_nothing_alone_and_no_more_than_needed_beside_other_
 #[test]
 fn a_partition_that_was_moved_too_often_is_not_moved_again_before_it_is_settled() {
     let mut layouts = vec![first((0..3).map(|number| member(number, 0, 1)).collect(), 3)];
-    let replace = |layouts: &[Layout], is_settled| {
+    let replace = |layouts: &[Layout], proven: &Proven| {
         let number = layouts.len() as u16 - 1;
         let changes =
             [Change::Join(member(number + 3, 0, 1)), Change::Replace { old: id(number), new: id(number + 3) }];
         let all: Vec<&Layout> = layouts.iter().collect();
-        plan_change(&ring(&all), &staged(changes), is_settled).map(|plan| plan.layout)
+        plan_change(&ring(&all), &staged(changes), proven).map(|plan| plan.layout)
     };
     for _ in 0..3 {
-        layouts.push(replace(&layouts, false).expect("four configurations are allowed"));
+        layouts.push(replace(&layouts, &Proven::Nothing).expect("four configurations are allowed"));
     }
     assert_eq!(layouts[3].spans.of(0), Span { since: 4, oldest: 1 });
-    let refused = replace(&layouts, false).expect_err("five are not");
+    let refused = replace(&layouts, &Proven::Nothing).expect_err("five are not");
     assert_eq!(refused, PlanError::StillMoving { partition: 0, partitions: 256 });
     assert!(refused.to_string().contains("quorate ring transfers"));
     // What moves nothing is allowed all the same, and once everything is settled everything is.
     let all: Vec<&Layout> = layouts.iter().collect();
-    let doubled = plan_change(&ring(&all), &staged([Change::PartitionBits(9)]), false).unwrap().layout;
+    let doubled = plan_change(&ring(&all), &staged([Change::PartitionBits(9)]), &Proven::Nothing).unwrap().layout;
     assert_eq!(doubled.spans.of(511), Span { since: 4, oldest: 1 });
-    let settled = replace(&layouts, true).unwrap();
+    let settled = replace(&layouts, &Proven::Everything).unwrap();
     assert_eq!(settled.spans.of(0), Span { since: 5, oldest: 4 });
     // Without the layouts in between it is not known that some of them left the partition alone.
     let newest = layouts.last().unwrap();
-    let error = plan_change(newest, &staged([Change::Leave(id(3))]), false).expect_err("it may be too often");
+    let error =
+        plan_change(newest, &staged([Change::Leave(id(3))]), &Proven::Nothing).expect_err("it may be too often");
     assert!(matches!(error, PlanError::StillMoving { .. }));
 }
 
 #[test]
 fn what_is_staged_in_contradiction_is_refused_with_what_to_do() {
     let old = first((0..4).map(|number| member(number, 0, 1)).collect(), 3);
-    let refused = |layout: &Layout, changes: Vec<Change>| match plan_change(layout, &staged(changes), true) {
-        Err(PlanError::Staging(error)) => error,
-        other => panic!("{other:?}"),
-    };
+    let refused =
+        |layout: &Layout, changes: Vec<Change>| match plan_change(layout, &staged(changes), &Proven::Everything) {
+            Err(PlanError::Staging(error)) => error,
+            other => panic!("{other:?}"),
+        };
     let replace = |old: u16, new: u16| Change::Replace { old: id(old), new: id(new) };
     let two = vec![Change::Join(member(5, 0, 1)), Change::Join(member(6, 0, 1)), replace(0, 5), replace(0, 6)];
     assert_eq!(refused(&old, two), StagingError::TwoReplacements { old: id(0) });
@@ -269,8 +272,11 @@ fn what_is_staged_in_contradiction_is_refused_with_what_to_do() {
     let gone = changed(&lost, [Change::Join(member(8, 0, 1))]).layout;
     assert_eq!(gone.members[0].state, MemberState::Gone);
     assert_eq!(refused(&gone, vec![Change::Join(member(0, 0, 1))]), StagingError::Departed(id(0)));
-    assert_eq!(plan_change(&old, &Staged::default(), true), Err(PlanError::NothingStaged));
-    assert_eq!(plan_change(&old, &staged([Change::Join(member(0, 0, 1))]), true), Err(PlanError::NothingStaged));
+    assert_eq!(plan_change(&old, &Staged::default(), &Proven::Everything), Err(PlanError::NothingStaged));
+    assert_eq!(
+        plan_change(&old, &staged([Change::Join(member(0, 0, 1))]), &Proven::Everything),
+        Err(PlanError::NothingStaged)
+    );
 }
 
 #[test]
@@ -278,14 +284,14 @@ fn staged_changes_stay_in_the_map_after_they_are_done_and_are_not_done_again() {
     let old = first((0..4).map(|number| member(number, 0, 1)).collect(), 3);
     let mut all =
         staged([Change::Join(member(4, 0, 2)), Change::Leave(id(1)), Change::Reweight { node: id(2), weight: 3 }]);
-    let next = plan_change(&old, &all, true).unwrap().layout;
+    let next = plan_change(&old, &all, &Proven::Everything).unwrap().layout;
     assert_eq!(all.pending(&next), []);
     // The newcomer leaves, another takes its place, and the first word about it does not bring it back.
     let stamp = all.next_stamp(0, NodeId(9));
     all.stage(Change::Join(Member { weight: 0, zone: String::new(), ..member(5, 0, 1) }), stamp).unwrap();
     let stamp = all.next_stamp(0, NodeId(9));
     all.stage(Change::Replace { old: id(4), new: id(5) }, stamp).unwrap();
-    let last = plan_change(&next, &all, true).unwrap().layout;
+    let last = plan_change(&next, &all, &Proven::Everything).unwrap().layout;
     assert_eq!(all.pending(&last), []);
     assert_eq!(last.member(last.index_of(id(5)).unwrap()).unwrap().weight, 2);
 }

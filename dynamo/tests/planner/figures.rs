@@ -8,6 +8,7 @@ use dynamo::{
     ident::NodeId,
     layout::{Layout, Member, MemberState},
     planner::{Desired, Plan, plan},
+    settlement::Proven,
 };
 
 /// The most that the fullest node may hold, as a multiple of its share.
@@ -53,7 +54,7 @@ fn planned(old: Option<&Layout>, members: Vec<Member>) -> Plan {
         partition_bits: None,
         buckets: BTreeMap::new(),
         replacements: BTreeMap::new(),
-        is_settled: true,
+        proven: Proven::Everything,
     };
     plan(old, &desired).expect("what is desired keeps every rule")
 }

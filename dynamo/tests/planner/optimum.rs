@@ -7,6 +7,7 @@ use dynamo::{
     ident::NodeId,
     layout::{Layout, Member, MemberState},
     planner::{Desired, Plan, plan},
+    settlement::Proven,
 };
 
 /// The fewest slots that must move from `old` to reach the loads of `new`, for a plan that moved `moved`.
@@ -149,7 +150,7 @@ fn planned(old: Option<&Layout>, members: Vec<Member>) -> Plan {
             partition_bits: Some(8),
             buckets: BTreeMap::new(),
             replacements: BTreeMap::new(),
-            is_settled: true,
+            proven: Proven::Everything,
         },
     )
     .expect("what is desired keeps every rule")

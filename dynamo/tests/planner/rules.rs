@@ -7,6 +7,7 @@ use dynamo::{
     ident::NodeId,
     layout::{Layout, Member, MemberState, NodeIndex, check::LayoutError},
     planner::{Desired, Plan, PlanError, plan},
+    settlement::Proven,
 };
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
 
@@ -34,7 +35,7 @@ fn desired(members: Vec<Member>) -> Desired {
         partition_bits: None,
         buckets: BTreeMap::new(),
         replacements: BTreeMap::new(),
-        is_settled: true,
+        proven: Proven::Everything,
     }
 }
 
@@ -121,7 +122,7 @@ fn a_node_keeps_its_position_while_it_is_a_member() {
     let states = |layout: &Layout| -> Vec<MemberState> { layout.members.iter().map(|member| member.state).collect() };
     let gone = planned(Some(&leaving), members.clone()).layout;
     assert_eq!(states(&gone), [Active, Active, Active, Gone, Leaving]);
-    let waiting = plan(Some(&leaving), &Desired { is_settled: false, ..desired(members) }).unwrap().layout;
+    let waiting = plan(Some(&leaving), &Desired { proven: Proven::Nothing, ..desired(members) }).unwrap().layout;
     assert_eq!(states(&waiting), [Active, Active, Active, Leaving, Leaving]);
     // Newcomers take places that were gone before, no others; what is gone at the end is cut off.
     let mut members = gone.members.clone();
@@ -294,7 +295,7 @@ proptest! {
     fn any_nodes_get_a_plan_that_keeps_the_rules(
         first in any_members(), then in any_members(), replicas in 1..=5_u8, fewer in 0..3_u8, bits in 0..10_u8,
     ) {
-        let given = Desired { cluster: 1, members: first, replicas, partition_bits: Some(bits), buckets: BTreeMap::new(), replacements: BTreeMap::new(), is_settled: true };
+        let given = Desired { cluster: 1, members: first, replicas, partition_bits: Some(bits), buckets: BTreeMap::new(), replacements: BTreeMap::new(), proven: Proven::Everything };
         let start = plan(None, &given).unwrap();
         prop_assert_eq!(start.layout.check(), Ok(()));
         prop_assert_eq!(start.summary.moved, start.summary.slots);

@@ -2,9 +2,15 @@
 //! for the next one, which every node joins with its own.
 
 use bytes::Bytes;
-use dynamo::operation::Failure;
+use dynamo::{
+    operation::Failure,
+    settlement::{RUNS_MAX, Run, Testimony},
+};
 
-use super::{BATCH_BYTES_MAX, ReplyHeader, RequestHeader, bounded_data, decode_optional_failure, encode_failure};
+use super::{
+    BATCH_BYTES_MAX, ReplyHeader, RequestHeader, bounded_data, decode_optional_failure, encode_failure, invalid,
+    list_length, malformed, too_large,
+};
 use crate::peer_capnp as wire;
 
 /// Most bytes of a layout in one reply: a frame that nobody has to wait long behind.
@@ -40,8 +46,8 @@ pub struct LayoutPiece {
 pub struct StageReply {
     /// The join of both sides' changes.
     pub changes: Bytes,
-    /// The newest epoch the node has taken over.
-    pub epoch: u64,
+    /// What the node testifies to, under the newest layout it has taken over.
+    pub testimony: Testimony,
     /// Partitions there of which more than one configuration may be active.
     pub unsettled: u32,
     /// Records the node holds.
@@ -106,7 +112,7 @@ impl StageReply {
         match result {
             Ok(reply) => {
                 wire.set_changes(&reply.changes);
-                wire.set_epoch(reply.epoch);
+                encode_testimony(&reply.testimony, wire.reborrow());
                 wire.set_unsettled(reply.unsettled);
                 wire.set_records(reply.records);
                 wire.set_bytes(reply.bytes);
@@ -120,12 +126,39 @@ impl StageReply {
         decode_optional_failure(wire.has_error(), wire.get_error())?;
         Ok(Self {
             changes: bounded_data("changes", wire.get_changes(), STAGED_BYTES_MAX)?,
-            epoch: wire.get_epoch(),
+            testimony: decode_testimony(wire)?,
             unsettled: wire.get_unsettled(),
             records: wire.get_records(),
             bytes: wire.get_bytes(),
         })
     }
+}
+
+fn encode_testimony(testimony: &Testimony, mut wire: wire::stage_reply::Builder<'_>) {
+    wire.set_epoch(testimony.epoch);
+    wire.set_below(testimony.below);
+    wire.set_leftovers(testimony.leftovers);
+    let mut runs = wire.init_moving(list_length(testimony.unsettled.len()));
+    for (at, run) in (0..).zip(&testimony.unsettled) {
+        let mut wire = runs.reborrow().get(at);
+        wire.set_first(run.first);
+        wire.set_count(run.count);
+    }
+}
+
+/// Runs that overlap or are out of order would hide one another from whoever looks partitions up in them.
+fn decode_testimony(wire: wire::stage_reply::Reader<'_>) -> Result<Testimony, Failure> {
+    let runs = wire.get_moving().map_err(|error| malformed("moving", error))?;
+    if runs.len() as usize > RUNS_MAX {
+        return Err(too_large("moving", RUNS_MAX, runs.len() as usize, "runs"));
+    }
+    let unsettled: Vec<Run> = runs.iter().map(|run| Run { first: run.get_first(), count: run.get_count() }).collect();
+    let end = |run: &Run| run.first.checked_add(run.count).filter(|_| run.count > 0);
+    let is_apart = |pair: &[Run]| end(&pair[0]).is_some_and(|end| end < pair[1].first);
+    if !unsettled.windows(2).all(is_apart) || unsettled.last().is_some_and(|run| end(run).is_none()) {
+        return Err(invalid("moving", "the runs are empty or out of order"));
+    }
+    Ok(Testimony { epoch: wire.get_epoch(), below: wire.get_below(), unsettled, leftovers: wire.get_leftovers() })
 }
 
 /// Writes a request to stage changes.

@@ -37,6 +37,7 @@ mod tests {
         layout::{Layout, Member, MemberState},
         planner::{Desired, plan},
         ring::Ring,
+        settlement::Proven,
     };
 
     use super::Known;
@@ -60,7 +61,7 @@ mod tests {
             replicas: 3,
             partition_bits: Some(10),
             buckets: BTreeMap::new(),
-            is_settled: true,
+            proven: Proven::Everything,
         };
         let old = plan(None, &desired).unwrap().layout;
         desired.members[3].addresses = vec!["10.0.1.3:1".to_owned()];

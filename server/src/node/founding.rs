@@ -7,6 +7,7 @@ use dynamo::{
     ident::{Id, NodeId},
     layout::{Layout, Member, MemberState},
     planner::{Desired, PlanError, plan},
+    settlement::Proven,
     token::TokenKey,
 };
 
@@ -60,7 +61,7 @@ pub(crate) fn first_layout(config: &Config, me: NodeId) -> Result<Layout, PlanEr
         replicas: config.cluster.replicas,
         partition_bits: None,
         buckets: config.buckets.clone(),
-        is_settled: true,
+        proven: Proven::Everything,
     };
     plan(None, &desired).map(|plan| plan.layout)
 }

@@ -6,8 +6,10 @@ use std::{sync::Arc, time::Duration};
 use dynamo::{
     layout::Layout,
     operation::{ErrorCode, Failure},
-    planner::Plan,
+    planner::{Plan, plan_hash},
     proposer::Outcome,
+    ring::Ring,
+    settlement::Proven,
 };
 use schema::convert::{Commit, Decision};
 use tokio::time::timeout;
@@ -33,7 +35,10 @@ pub(crate) async fn commit(node: &Arc<Node>, commit: Commit) -> Result<Decision,
     let layout = Arc::clone(ring.newest());
     if commit.epoch <= layout.epoch {
         // It is too late for this plan, or it was decided already: perhaps by the very same command.
-        let decided = ring.layout(commit.epoch).filter(|decided| decided.hash() == commit.plan);
+        let parent = commit.epoch.checked_sub(1).and_then(|epoch| ring.layout(epoch));
+        let is_planned =
+            |decided: &&Arc<Layout>| parent.is_some_and(|parent| plan_hash(parent, decided) == commit.plan);
+        let decided = ring.layout(commit.epoch).filter(is_planned);
         return Ok(decision(node, decided.unwrap_or(&layout), decided.is_none()));
     }
     if commit.epoch != layout.epoch + 1 {
@@ -42,7 +47,7 @@ pub(crate) async fn commit(node: &Arc<Node>, commit: Commit) -> Result<Decision,
             commit.epoch, layout.epoch
         )));
     }
-    let plan = same_plan(&layout, &gathered, &commit).await?;
+    let plan = same_plan(&ring, &gathered, &commit).await?;
     if plan.summary.below_quorum > 0 && !commit.accept_loss {
         return Err(refused(format!(
             "{} partitions would lose the majority of their copies, {} of them all: nothing was done; if they are lost anyway, \
@@ -65,19 +70,20 @@ pub(crate) async fn commit(node: &Arc<Node>, commit: Commit) -> Result<Decision,
 }
 
 /// What is staged makes a plan; whether it is the one that was seen.
-async fn same_plan(layout: &Arc<Layout>, gathered: &Gathered, commit: &Commit) -> Result<Plan, Failure> {
-    let plan = planned(layout, gathered).await.map_err(|error| no_plan(&error))?;
-    if plan.hash() == commit.plan {
+async fn same_plan(ring: &Arc<Ring>, gathered: &Gathered, commit: &Commit) -> Result<Plan, Failure> {
+    let name = |plan: &Plan| plan_hash(ring.newest(), &plan.layout);
+    let plan = planned(ring, gathered).await.map_err(|error| no_plan(&error))?;
+    if name(&plan) == commit.plan {
         return Ok(plan);
     }
-    // Since the plan was made the last partition of an earlier change may have arrived. That changes nothing but what the layout
-    // says about former owners, and to name more of them than necessary does no harm.
-    if let Ok(plan) = plan_with(layout, gathered, false).await
-        && plan.hash() == commit.plan
+    // Since the plan was made the last partition of an earlier change may have arrived, so that what is taken back need not go back
+    // to the very nodes it came from. It may all the same: that moves more than necessary and does no harm.
+    if let Ok(plan) = plan_with(ring, gathered, Proven::Nothing).await
+        && name(&plan) == commit.plan
     {
         return Ok(plan);
     }
-    let now = u128::from_be_bytes(plan.hash());
+    let now = u128::from_be_bytes(name(&plan));
     let mut message =
         format!("what is staged makes another plan now, {now:032x}; nothing was done: look at the plan again");
     if !gathered.away.is_empty() {

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use dynamo::{
     layout::{Layout, Member, NodeIndex},
     operation::Failure,
+    settlement::{Heard, Proven},
     staging::Staged,
 };
 use futures_util::{StreamExt, stream};
@@ -35,7 +36,7 @@ pub(crate) struct Gathered {
 impl Gathered {
     /// The newest epoch that anybody knows.
     pub(crate) fn epoch(&self) -> u64 {
-        self.answers.iter().map(|(_, answer)| answer.epoch).max().unwrap_or(0)
+        self.answers.iter().map(|(_, answer)| answer.testimony.epoch).max().unwrap_or(0)
     }
 
     /// Bytes that records take at all that answered.
@@ -43,16 +44,11 @@ impl Gathered {
         self.answers.iter().map(|(_, answer)| answer.bytes).sum()
     }
 
-    /// Whether it is certain that under this layout nothing moves any more. For a partition the word of one of its owners is
-    /// enough: a node calls a partition settled when it durably knows that all but the newest configuration are retired. And nobody
-    /// who answers may have anything left to hand over, or it would lose its place before it has.
-    pub(crate) fn is_settled(&self, layout: &Layout) -> bool {
-        let done = |answer: &StageReply| answer.epoch == layout.epoch && answer.unsettled == 0;
-        let vouches = |node: NodeIndex| self.answers.iter().any(|(index, answer)| *index == node && done(answer));
-        self.answers.iter().all(|(_, answer)| done(answer))
-            && (0..layout.partitions())
-                .filter(|partition| !layout.spans.of(*partition).is_settled())
-                .all(|partition| layout.owners(partition).any(vouches))
+    /// What is certain to be at rest under a layout, by the word of those who answered.
+    pub(crate) fn proven(&self, layout: &Layout) -> Proven {
+        let mut heard = Heard::new(layout);
+        self.answers.iter().for_each(|(node, answer)| heard.hear(layout, *node, &answer.testimony));
+        Proven::Heard(heard)
     }
 
     /// Partitions that still move, as far as one node alone knows.

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use dynamo::{
     layout::{Layout, Member, MemberState},
     operation::{ErrorCode, Failure},
-    planner::{Balance, Plan, PlanError, plan_change},
+    planner::{Balance, Plan, PlanError, plan_change, plan_hash},
+    ring::Ring,
+    settlement::Proven,
 };
 use futures_util::future::join_all;
 use schema::convert::{Extremes, PlanNode, PlanReport, Staging};
@@ -28,18 +30,19 @@ const KNOCKS_MAX: usize = 64;
 pub(crate) async fn staging(node: &Arc<Node>) -> Result<Staging, Failure> {
     let peers = Peers::new(Arc::clone(node));
     let gathered = gather(node, &peers).await?;
-    let layout = node.layout();
+    let ring = node.ring();
+    let layout = ring.newest();
     let mut staging = Staging {
         epoch: layout.epoch,
-        staged: gathered.staged.pending(&layout),
+        staged: gathered.staged.pending(layout),
         plan: None,
         moving: gathered.moving(),
         away: gathered.away.clone(),
         bytes: gathered.bytes(),
         problem: String::new(),
     };
-    match planned(&layout, &gathered).await {
-        Ok(plan) => staging.plan = Some(report(&layout, &gathered, &plan, warnings(&layout, &gathered, &plan).await)),
+    match planned(&ring, &gathered).await {
+        Ok(plan) => staging.plan = Some(report(layout, &gathered, &plan, warnings(layout, &gathered, &plan).await)),
         Err(PlanError::NothingStaged) => {}
         Err(error) => staging.problem = error.to_string(),
     }
@@ -47,14 +50,15 @@ pub(crate) async fn staging(node: &Arc<Node>) -> Result<Staging, Failure> {
 }
 
 /// The plan of what was gathered. Planning for thousands of nodes takes a while, and this thread has other things to do.
-pub(crate) async fn planned(layout: &Arc<Layout>, gathered: &Gathered) -> Result<Plan, PlanError> {
-    plan_with(layout, gathered, gathered.is_settled(layout)).await
+pub(crate) async fn planned(ring: &Arc<Ring>, gathered: &Gathered) -> Result<Plan, PlanError> {
+    plan_with(ring, gathered, gathered.proven(ring.newest())).await
 }
 
-/// The same, taking it for settled or not.
-pub(crate) async fn plan_with(layout: &Arc<Layout>, gathered: &Gathered, is_settled: bool) -> Result<Plan, PlanError> {
-    let (layout, staged) = (Arc::clone(layout), gathered.staged.clone());
-    let planning = tokio::task::spawn_blocking(move || plan_change(&layout, &staged, is_settled));
+/// The same, resting on this.
+pub(crate) async fn plan_with(ring: &Arc<Ring>, gathered: &Gathered, proven: Proven) -> Result<Plan, PlanError> {
+    // With the layouts before the newest one, what is taken back goes back to the very nodes it came from.
+    let (ring, staged) = (Arc::clone(ring), gathered.staged.clone());
+    let planning = tokio::task::spawn_blocking(move || plan_change(&ring, &staged, &proven));
     planning.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
@@ -77,7 +81,7 @@ fn report(old: &Layout, gathered: &Gathered, plan: &Plan, warnings: Vec<String>)
     });
     PlanReport {
         epoch: layout.epoch,
-        hash: plan.hash(),
+        hash: plan_hash(old, layout),
         partition_bits: layout.partition_bits,
         replicas: layout.replicas,
         slots: summary.slots,

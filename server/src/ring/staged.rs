@@ -9,6 +9,7 @@ use bytes::Bytes;
 use dynamo::{
     layout::Member,
     operation::{ErrorCode, Failure},
+    settlement::Testimony,
     staging::{Change, Staged, StagingError},
 };
 use schema::convert::StageReply;
@@ -73,9 +74,13 @@ impl Node {
     /// What this node tells another that asks what is staged, or an operator's plan rests on.
     pub(crate) fn stage_reply(&self, staged: &Staged) -> StageReply {
         let (store, (totals, _)) = (self.store.status(), self.steward.transfers());
+        let known = self.known();
+        let has_hints = self.store.hints().backlog().iter().any(|(_, usage)| usage.records > 0);
+        // From the rows, not from what the steward has heard of them: what is said here is taken for proven.
+        let testimony = Testimony::new(known.me, known.layout(), &self.rows(), has_hints);
         StageReply {
             changes: Bytes::from(staged.encode()),
-            epoch: self.ring().epoch(),
+            testimony,
             unsettled: totals.unsettled,
             records: store.records().unwrap_or_default(),
             bytes: store.shards.iter().map(|shard| shard.record_bytes).sum(),

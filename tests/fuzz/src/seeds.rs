@@ -16,6 +16,7 @@ use dynamo::{
     planner::{Desired, plan},
     record,
     replica::PartitionRow,
+    settlement::Proven,
     token,
     version::{Actor, CausalContext, Content, Dot, Object, Spent, Version, put::Seen},
 };
@@ -249,7 +250,7 @@ fn layout() -> Layout {
         partition_bits: Some(4),
         buckets,
         replacements: Default::default(),
-        is_settled: true,
+        proven: Proven::Everything,
     };
     plan(None, &desired).expect("three nodes can be planned").layout
 }

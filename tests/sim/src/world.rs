@@ -7,6 +7,7 @@ use dynamo::{
     layout::{BucketProperties, ConflictRule, Layout, Level, Member, MemberState, SLOT_EMPTY, spans::Spans},
     operation::Address,
     planner::{self, Desired},
+    settlement::Proven,
     token::TokenKey,
 };
 
@@ -258,7 +259,7 @@ fn layout(plan: &Plan, random: &mut Random) -> Layout {
             replicas: plan.replicas,
             partition_bits: Some(plan.partition_bits),
             buckets,
-            is_settled: true,
+            proven: Proven::Everything,
         };
         return planner::plan(None, &desired).expect("a first ring can be planned").layout;
     }

@@ -5,6 +5,7 @@ use dynamo::{
     ident::{Id, NodeId},
     layout::{Layout, Member, MemberState},
     planner::{Desired, plan},
+    settlement::Proven,
 };
 use quorate_tests::{golden, scenario::pattern};
 use serde_json::{Value, json};
@@ -79,7 +80,7 @@ fn layout(epoch: u64, (_, nodes, replicas, bits): &Cluster) -> Layout {
         partition_bits: Some(*bits),
         buckets: Default::default(),
         replacements: Default::default(),
-        is_settled: true,
+        proven: Proven::Everything,
     };
     Layout { epoch, ..plan(None, &desired).expect("such a cluster can be planned").layout }
 }

@@ -8,6 +8,7 @@ use dynamo::{
     ident::Id,
     layout::{Layout, Member, MemberState, PARTITION_BITS_MAX, REPLICAS_MAX},
     planner::{self, Balance, Desired, Plan},
+    settlement::Proven,
 };
 use serde_json::{Value, json};
 
@@ -181,7 +182,7 @@ fn plan(
         partition_bits,
         buckets,
         replacements: Default::default(),
-        is_settled: true,
+        proven: Proven::Everything,
     };
     planner::plan(old, &desired)
         .map_err(|error| CommandError::usage(error.to_string()).next("quorate ring plan --help"))

@@ -9,6 +9,7 @@ use dynamo::{
     layout::{Layout, Member, MemberState, NodeIndex},
     planner::{Past, PlanError, plan_after},
     proposer::{Effect, Outcome, Proposer},
+    settlement::{Heard, Proven, Testimony},
     staging::{Change, Staged},
 };
 
@@ -23,8 +24,8 @@ use crate::plan::Fault;
 /// How long an administrator waits.
 const PATIENCE_MS: u64 = 3_000;
 
-/// Most layouts beyond the last at which nothing moved, those that replace what was lost not counted.
-const CHANGES_MAX: u64 = 2;
+/// Of a thousand nodes asked what they know, so many answer in time while there are faults.
+const ANSWERS: u32 = 800;
 
 /// Most bits of partition numbers in a run.
 const BITS_MAX: u8 = 6;
@@ -54,11 +55,6 @@ impl World {
         let Some(node) = self.office() else { return false };
         // What is lost comes first: while it is missing nothing can be finished, and not much more be begun.
         let fault = if self.lost_member().is_some() { Fault::Replace } else { fault };
-        // Room is left to replace what may be lost: layouts alone do not say what has been retired since nodes were heard of last.
-        let ring = &self.nodes[node].ring;
-        if fault != Fault::Replace && ring.epoch() - ring.oldest_wanted() >= CHANGES_MAX {
-            return false;
-        }
         if fault == Fault::DoubleCommit {
             let (first, second) = (self.any_change(node), self.any_change(node));
             let other = self.office().unwrap_or(node);
@@ -144,12 +140,12 @@ impl World {
                 return false;
             }
         }
-        let is_settled = self.is_settled();
         if staged.pending(&old).is_empty() {
             return false;
         }
+        let proven = self.proven(node, &old);
         let ring = Arc::clone(&self.nodes[node].ring);
-        let desired = staged.desired(&old, is_settled).map(|mut desired| {
+        let desired = staged.desired(&old, &proven).map(|mut desired| {
             // Left to itself the planner would give a ring of this size hundreds of partitions, which shows nothing more and takes long.
             desired.partition_bits.get_or_insert(old.partition_bits);
             desired
@@ -165,7 +161,8 @@ impl World {
             }
         };
         self.trace.line(self.now_us, || {
-            format!("n{node} proposes layout {} (settled {is_settled}): {changes:?}", plan.layout.epoch)
+            let settled = proven.are_settled(&old);
+            format!("n{node} proposes layout {} (settled {settled}): {changes:?}", plan.layout.epoch)
         });
         let (tick, random) = (self.nodes[node].tick(self.now_us), self.random.draw());
         let mut effects = Vec::new();
@@ -178,6 +175,23 @@ impl World {
         self.carry_out_proposal(node, number, effects);
         self.arm(node);
         true
+    }
+
+    /// What the members that answer testify to; some answers are lost, others come from nodes that are behind.
+    fn proven(&mut self, node: usize, layout: &Arc<Layout>) -> Proven {
+        let mut heard = Heard::new(layout);
+        for other in 0..self.plan.nodes {
+            let is_heard = other == node || !self.is_stormy || self.random.chance(ANSWERS);
+            let Some(index) = self.position(other, other).filter(|_| is_heard) else { continue };
+            if self.nodes[other].process.is_none() {
+                continue;
+            }
+            let has_hints = !self.nodes[other].shelf.hints.is_empty();
+            let known = self.nodes[other].ring.newest();
+            let testimony = Testimony::new(Some(index), known, &self.standings(other), has_hints);
+            heard.hear(layout, index, &testimony);
+        }
+        Proven::Heard(heard)
     }
 
     /// Whether nothing moves any more: every member knows the newest layout and says so.

@@ -1,9 +1,10 @@
 //! The second phase: the storm is over, what can run runs, and within a bounded time every owner must hold the same bytes, no hint
 //! may be left whose target is there, every unreadable record must be rebuilt, and nothing may be left to repair.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
 use dynamo::{
+    hint::HintKey,
     layout::{Level, Member, MemberState},
     operation::{Action, Consistency, Operation},
     staging::Change,
@@ -83,9 +84,10 @@ impl World {
     /// Puts another node in the place of one that is lost, or does without it if there is none.
     fn make_good(&mut self, lost: &Member) {
         let newest = Arc::clone(self.newest());
-        let is_office =
-            |node: &usize| self.nodes[*node].process.is_some() && self.nodes[*node].ring.epoch() == newest.epoch;
-        let Some(office) = (0..self.plan.nodes).find(is_office) else { return };
+        // The newest layout may be known to those alone who are lost: then the electors tell whoever proposes another one.
+        let is_there = |node: &usize| self.nodes[*node].process.is_some() && self.is_member(*node);
+        let known = |node: &usize| (self.nodes[*node].ring.epoch(), Reverse(*node));
+        let Some(office) = (0..self.plan.nodes).filter(is_there).max_by_key(known) else { return };
         let mut changes = self.replacement(&newest, lost);
         if changes.is_empty() {
             changes = vec![Change::Leave(lost.id)];
@@ -197,17 +199,18 @@ impl World {
         records.len() <= 1 && owners.iter().all(|&owner| !self.nodes[owner].unreadable.contains(&key))
     }
 
-    /// Hints whose targets are there and that can be read.
-    fn hints_left(&self) -> usize {
-        let is_left = |node: &super::Node| {
-            let hints = node.shelf.hints.keys();
-            hints.filter(|name| !self.nodes[number(name.target)].is_out && !node.rotten_hints.contains(name)).count()
+    /// Hints whose targets are there and that can be read: who keeps how many, and for whom.
+    fn hints_left(&self) -> Vec<(usize, usize)> {
+        let left = |(at, node): (usize, &super::Node)| {
+            let is_left =
+                |name: &&HintKey| !self.nodes[number(name.target)].is_out && !node.rotten_hints.contains(name);
+            node.shelf.hints.keys().filter(is_left).map(|name| (at, number(name.target))).collect::<Vec<_>>()
         };
-        self.nodes.iter().filter(|node| !node.is_out).map(is_left).sum()
+        self.nodes.iter().enumerate().filter(|(_, node)| !node.is_out).flat_map(left).collect()
     }
 
     fn is_level(&self) -> bool {
-        self.hints_left() == 0 && (0..self.plan.keys).all(|key| self.is_key_level(key))
+        self.hints_left().is_empty() && (0..self.plan.keys).all(|key| self.is_key_level(key))
     }
 
     fn judge_end(&mut self) {
@@ -230,9 +233,11 @@ impl World {
             self.oracle.judge_end(key, &owners, &stranded);
         }
         let hints = self.hints_left();
-        if hints > 0 {
-            self.oracle
-                .broken(Invariant::I9, || format!("{hints} hints were not delivered although their targets are there"));
+        if !hints.is_empty() {
+            self.oracle.broken(Invariant::I9, || {
+                let hints: Vec<String> = hints.iter().map(|(at, target)| format!("n{at} for n{target}")).collect();
+                format!("hints were not delivered although their targets are there: {}", hints.join(", "))
+            });
         }
         for node in 0..self.plan.nodes {
             if !self.nodes[node].is_out && !self.nodes[node].disk.has_true_trees() {

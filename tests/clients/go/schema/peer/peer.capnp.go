@@ -3696,12 +3696,12 @@ type StageReply capnp.Struct
 const StageReply_TypeID = 0xdb27f5c80e6a4913
 
 func NewStageReply(s *capnp.Segment) (StageReply, error) {
-	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 32, PointerCount: 3})
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 40, PointerCount: 4})
 	return StageReply(st), err
 }
 
 func NewRootStageReply(s *capnp.Segment) (StageReply, error) {
-	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 32, PointerCount: 3})
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 40, PointerCount: 4})
 	return StageReply(st), err
 }
 
@@ -3825,12 +3825,51 @@ func (s StageReply) SetBytes(v uint64) {
 	capnp.Struct(s).SetUint64(24, v)
 }
 
+func (s StageReply) Below() uint32 {
+	return capnp.Struct(s).Uint32(12)
+}
+
+func (s StageReply) SetBelow(v uint32) {
+	capnp.Struct(s).SetUint32(12, v)
+}
+
+func (s StageReply) Moving() (PartitionRun_List, error) {
+	p, err := capnp.Struct(s).Ptr(3)
+	return PartitionRun_List(p.List()), err
+}
+
+func (s StageReply) HasMoving() bool {
+	return capnp.Struct(s).HasPtr(3)
+}
+
+func (s StageReply) SetMoving(v PartitionRun_List) error {
+	return capnp.Struct(s).SetPtr(3, v.ToPtr())
+}
+
+// NewMoving sets the moving field to a newly
+// allocated PartitionRun_List, preferring placement in s's segment.
+func (s StageReply) NewMoving(n int32) (PartitionRun_List, error) {
+	l, err := NewPartitionRun_List(capnp.Struct(s).Segment(), n)
+	if err != nil {
+		return PartitionRun_List{}, err
+	}
+	err = capnp.Struct(s).SetPtr(3, l.ToPtr())
+	return l, err
+}
+func (s StageReply) Leftovers() uint32 {
+	return capnp.Struct(s).Uint32(32)
+}
+
+func (s StageReply) SetLeftovers(v uint32) {
+	capnp.Struct(s).SetUint32(32, v)
+}
+
 // StageReply_List is a list of StageReply.
 type StageReply_List = capnp.StructList[StageReply]
 
 // NewStageReply creates a new list of StageReply.
 func NewStageReply_List(s *capnp.Segment, sz int32) (StageReply_List, error) {
-	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 32, PointerCount: 3}, sz)
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 40, PointerCount: 4}, sz)
 	return capnp.StructList[StageReply](l), err
 }
 
@@ -3846,6 +3885,81 @@ func (p StageReply_Future) Header() common.ReplyHeader_Future {
 }
 func (p StageReply_Future) Error() common.Error_Future {
 	return common.Error_Future{Future: p.Future.Field(1, nil)}
+}
+
+type PartitionRun capnp.Struct
+
+// PartitionRun_TypeID is the unique identifier for the type PartitionRun.
+const PartitionRun_TypeID = 0xe29b6d1f84c05a37
+
+func NewPartitionRun(s *capnp.Segment) (PartitionRun, error) {
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 0})
+	return PartitionRun(st), err
+}
+
+func NewRootPartitionRun(s *capnp.Segment) (PartitionRun, error) {
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 8, PointerCount: 0})
+	return PartitionRun(st), err
+}
+
+func ReadRootPartitionRun(msg *capnp.Message) (PartitionRun, error) {
+	root, err := msg.Root()
+	return PartitionRun(root.Struct()), err
+}
+
+func (s PartitionRun) EncodeAsPtr(seg *capnp.Segment) capnp.Ptr {
+	return capnp.Struct(s).EncodeAsPtr(seg)
+}
+
+func (PartitionRun) DecodeFromPtr(p capnp.Ptr) PartitionRun {
+	return PartitionRun(capnp.Struct{}.DecodeFromPtr(p))
+}
+
+func (s PartitionRun) ToPtr() capnp.Ptr {
+	return capnp.Struct(s).ToPtr()
+}
+func (s PartitionRun) IsValid() bool {
+	return capnp.Struct(s).IsValid()
+}
+
+func (s PartitionRun) Message() *capnp.Message {
+	return capnp.Struct(s).Message()
+}
+
+func (s PartitionRun) Segment() *capnp.Segment {
+	return capnp.Struct(s).Segment()
+}
+func (s PartitionRun) First() uint32 {
+	return capnp.Struct(s).Uint32(0)
+}
+
+func (s PartitionRun) SetFirst(v uint32) {
+	capnp.Struct(s).SetUint32(0, v)
+}
+
+func (s PartitionRun) Count() uint32 {
+	return capnp.Struct(s).Uint32(4)
+}
+
+func (s PartitionRun) SetCount(v uint32) {
+	capnp.Struct(s).SetUint32(4, v)
+}
+
+// PartitionRun_List is a list of PartitionRun.
+type PartitionRun_List = capnp.StructList[PartitionRun]
+
+// NewPartitionRun creates a new list of PartitionRun.
+func NewPartitionRun_List(s *capnp.Segment, sz int32) (PartitionRun_List, error) {
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 8, PointerCount: 0}, sz)
+	return capnp.StructList[PartitionRun](l), err
+}
+
+// PartitionRun_Future is a wrapper for a PartitionRun promised by a client call.
+type PartitionRun_Future struct{ *capnp.Future }
+
+func (f PartitionRun_Future) Struct() (PartitionRun, error) {
+	p, err := f.Future.Ptr()
+	return PartitionRun(p.Struct()), err
 }
 
 type View capnp.Struct
