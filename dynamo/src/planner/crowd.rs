@@ -64,10 +64,11 @@ fn fate(past: &Past<'_>, desired: &Desired, next: &Layout, partition: u32) -> Fa
     let is_lost = |owner: &NodeIndex| state(next, *owner) == Some(MemberState::Lost);
     let leavers: Vec<NodeIndex> =
         old.owners(partition).filter(|owner| state(next, *owner) != Some(MemberState::Active)).collect();
-    let is_replaced =
-        |owner: &NodeIndex| old.member(*owner).is_some_and(|member| desired.replacements.contains_key(&member.id));
-    let has_lost = leavers.iter().any(is_lost);
-    let are_forced = has_lost || leavers.iter().any(is_replaced);
+    let must_go = |owner: &NodeIndex| {
+        let is_replaced = old.member(*owner).is_some_and(|member| desired.replacements.contains_key(&member.id));
+        is_lost(owner) || is_replaced || desired.proven.is_silent(*owner)
+    };
+    let are_forced = leavers.iter().any(must_go);
     let configurations = past.configurations(partition, past.oldest(partition, &desired.proven));
     let count = configurations.fold(0, |count, owners| match owners {
         Ok(owners) => count + u64::from(!owners.iter().all(is_lost)),
