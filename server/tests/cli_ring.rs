@@ -207,6 +207,28 @@ fn a_node_that_comes_back_at_another_address_is_found_there_and_stages_it() {
 }
 
 #[test]
+fn a_node_that_has_left_for_good_does_not_ask_to_come_back_as_the_one_it_was() {
+    let mut nodes = Nodes::of_one();
+    let change = |nodes: &Nodes| {
+        let plan = nodes.plan();
+        nodes.commit(&plan, &["--wait", "--patience", "50s"]).expect(0);
+    };
+    nodes.join("n2");
+    change(&nodes);
+    nodes.run(&["ring", "stage", "leave", "n2"]).expect(0);
+    change(&nodes);
+    // The next layout has only its place, and the one after that gives it away.
+    for name in ["n3", "n4"] {
+        nodes.join(name);
+        change(&nodes);
+    }
+    nodes.move_elsewhere(1, "n2", 0);
+    wait_until("n2 knows that it has no place", || nodes.log("n2").contains("has none any more"));
+    assert!(!nodes.log("n2").contains("staged to join"), "{}", nodes.log("n2"));
+    assert_eq!(nodes.plan()["staged"], serde_json::json!([]));
+}
+
+#[test]
 fn a_drained_node_refuses_clients_until_it_is_told_otherwise() {
     let nodes = Nodes::of_one();
     nodes.run(&["kv", "put", "greeting", "hello"]).expect(0);

@@ -153,7 +153,7 @@ async fn demonstrate(cluster: &mut LocalCluster) -> Result<(), CommandError> {
     output::print_line("\n# the ring")?;
     ring::table(&session.layout()).print()?;
     session.close().await;
-    show_next(&cluster.endpoints())?;
+    show_next(cluster)?;
     Ok(())
 }
 
@@ -254,22 +254,20 @@ async fn show_a_death(cluster: &mut LocalCluster, session: &Session) -> Result<(
 }
 
 /// The lines to paste next.
-fn show_next(endpoints: &[String]) -> Result<(), CommandError> {
+fn show_next(cluster: &LocalCluster) -> Result<(), CommandError> {
+    let endpoints = cluster.endpoints();
     let first = endpoints.first().map_or("", String::as_str);
     output::print_line("\n# next, in another terminal")?;
     if first != super::arguments::ENDPOINT_DEFAULT {
         output::print_line(format_args!("export QUORATE_ENDPOINTS={first}"))?;
     }
     let quorate = this_command();
-    for line in [
-        "kv put greeting 'hello'",
-        "kv get greeting",
-        "ring owners greeting",
-        "status",
-        "dev --kill n2",
-        "dev --add --replace n2",
-    ] {
+    for line in ["kv put greeting 'hello'", "kv get greeting", "ring owners greeting", "status", "dev --add"] {
         output::print_line(format_args!("{quorate} {line}"))?;
+    }
+    // Of one node alone nothing would be left.
+    if let Some(last) = cluster.nodes().skip(1).last() {
+        output::print_line(format_args!("{quorate} dev --kill {}", last.name))?;
     }
     output::print_line(
         "\n# in Rust, Python and Node (docs/rust.md, docs/python.md, docs/node.md; docs/other-languages.md for every other)",

@@ -111,6 +111,14 @@ impl Node {
         row.full >= row.view.hi || oldest.is_some_and(|set| known.me.is_some_and(|me| set.owners.contains(&me)))
     }
 
+    /// Whether a layout that this node remembers had a place for it: then it has left or was replaced, and is not the one that it was. Reads
+    /// the disk.
+    pub(crate) fn had_a_place(&self) -> bool {
+        let layouts = self.store.layouts().unwrap_or_default();
+        let mut layouts = layouts.iter().filter_map(|(_, bytes)| Layout::decode(bytes).ok());
+        layouts.any(|layout| layout.index_of(self.id).is_some())
+    }
+
     /// Whether this node, which owns nothing any more, also holds nothing any more that others still need: no partition, and no hint.
     pub(crate) fn has_handed_over(&self) -> bool {
         let known = self.known();
@@ -147,6 +155,9 @@ impl Node {
             Some(MemberState::Gone) => {
                 tracing::warn!("this node has left the ring: everything it held is elsewhere, and it may be stopped");
             }
+            None if self.had_a_place() => tracing::warn!(
+                "this node had a place in the ring and has none any more: it may be stopped. To come back, it starts on an empty directory"
+            ),
             None => tracing::info!("this node has no place in the ring yet: it waits for `quorate ring commit`"),
         }
     }

@@ -16,7 +16,7 @@ use crate::node::Node;
 /// The pause before the members are told again, when none of them answered.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Stages this node if it waits to enter the ring, and its address if it has another than the ring knows.
+/// Stages this node if it waits to enter the ring, which one that has left does not, and its address if it has another than the ring knows.
 pub(crate) async fn announce(node: Arc<Node>) {
     let layout = node.layout();
     // From now on whoever looks for a node also looks where that says it is now.
@@ -25,7 +25,7 @@ pub(crate) async fn announce(node: Arc<Node>) {
     }
     if layout.index_of(node.id).is_some() {
         announce_address(&node, &layout).await;
-    } else if !node.config.join.through.is_empty() {
+    } else if !node.config.join.through.is_empty() && !node.had_a_place() {
         say(&node, &layout, &changes(&node, &layout)).await;
         tracing::info!(node = %node.id, "staged to join; next: quorate ring plan");
     }

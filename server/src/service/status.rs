@@ -120,6 +120,9 @@ fn warnings(node: &Node, known: &Known, store: &store::Status, hints: &HintStatu
         }
         Some(MemberState::Lost) => warnings.push("this node was given up for lost: no quorum counts it".to_owned()),
         Some(MemberState::Gone) => warnings.push("this node has left the ring and may be stopped".to_owned()),
+        None if node.had_a_place() => {
+            warnings.push("this node has no place in the ring any more, and may be stopped".to_owned());
+        }
         None => warnings
             .push("this node has no place in the ring yet: `quorate ring plan`, then `quorate ring commit`".to_owned()),
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Args;
+use dynamo::layout::{Member, MemberState};
 
 use super::{
     control::{self, Done, Request},
@@ -110,13 +111,19 @@ async fn added(done: &Done, replaces: Option<&str>) -> Result<Exit, CommandError
     let cluster = Cluster { endpoints: done.endpoints.clone(), timeout: TIMEOUT, form: Form { output: Output::Table } };
     let session = Session::connect(&cluster).await?;
     let staging = staged(&session, node).await;
-    let names = staging.as_ref().ok().map(|staging| Names::new(&session.layout(), &staging.staged));
+    let layout = session.layout();
     session.close().await;
-    let (Some(names), staging) = (names, staging?) else { return Ok(Exit::Failed) };
+    let staging = staging?;
+    let names = Names::new(&layout, &staging.staged);
     let Some(plan) = &staging.plan else { return ring::print_proposal(Output::Table, &staging, &names) };
     output::print_line("\n# quorate ring plan")?;
     ring::print_proposal(Output::Table, &staging, &names)?;
-    let missing: Vec<&str> = done.ended.iter().map(String::as_str).filter(|name| Some(*name) != replaces).collect();
+    // Nobody waits for what was replaced, now or before.
+    let is_needed = |name: &&str| {
+        let is_active = |member: &Member| member.name == *name && member.state == MemberState::Active;
+        Some(*name) != replaces && layout.members.iter().any(is_active)
+    };
+    let missing: Vec<&str> = done.ended.iter().map(String::as_str).filter(is_needed).collect();
     let patience = missing.is_empty().then_some(MOVING_PATIENCE);
     output::print_line(format_args!("\n# {}", ring::commit_line(plan)))?;
     // Whoever plays accepts no loss: that is said by hand.
@@ -126,6 +133,11 @@ async fn added(done: &Done, replaces: Option<&str>) -> Result<Exit, CommandError
         return Ok(exit);
     }
     let session = Session::connect(&cluster).await?;
+    // Whoever was asked may not have heard of it yet.
+    let until = Instant::now() + STAGING_TIMEOUT;
+    while session.layout().epoch < plan.epoch && Instant::now() < until {
+        sleep(STAGING_LOOK).await;
+    }
     output::print_line("\n# quorate ring show")?;
     let shown = ring::table(&session.layout()).print();
     session.close().await;

@@ -54,10 +54,13 @@ impl TransfersCommand {
             let parted = watch::parted(&session, &answers).await;
             session.close().await;
             match self.cluster.form.output {
-                Output::Json => output::print_json(&answers.iter().map(as_json).collect::<Vec<_>>())?,
+                Output::Json => {
+                    let told = answers.iter().map(|answer| as_json(answer, parted.contains(&answer.name)));
+                    output::print_json(&told.collect::<Vec<_>>())?;
+                }
                 Output::Table => {
                     print(&answers)?;
-                    parted.iter().try_for_each(output::print_line)?;
+                    parted.iter().try_for_each(|name| output::print_line(watch::farewell(name)))?;
                 }
             }
             Ok(exit)
@@ -138,7 +141,7 @@ fn records(transfer: &Transfer) -> String {
     }
 }
 
-fn as_json(answer: &Answer<Transfers>) -> Value {
+fn as_json(answer: &Answer<Transfers>, may_be_stopped: bool) -> Value {
     let Answer { name, answer, .. } = answer;
     let transfer = |transfer: &Transfer| {
         json!({
@@ -165,6 +168,7 @@ fn as_json(answer: &Answer<Transfers>) -> Value {
             "bytes_in": transfers.bytes_in,
             "bytes_per_second": transfers.bytes_per_second,
             "throttle": transfers.throttle,
+            "may_be_stopped": may_be_stopped,
             "transfers": transfers.transfers.iter().map(transfer).collect::<Vec<_>>(),
         }),
     }

@@ -122,7 +122,7 @@ pub(in crate::cli) async fn wait(session: &Session, epoch: u64, patience: Durati
             line.finish();
             eprintln!("epoch {}: every partition is where it belongs", outlook.epoch);
             let answers = session.transfers(&session.present()).await;
-            parted(session, &answers).await.iter().for_each(|line| eprintln!("{line}"));
+            parted(session, &answers).await.iter().for_each(|name| eprintln!("{}", farewell(name)));
             return Ok(Exit::Done);
         }
         if Instant::now() >= until {
@@ -137,7 +137,7 @@ pub(in crate::cli) async fn wait(session: &Session, epoch: u64, patience: Durati
     }
 }
 
-/// The nodes that leave and have handed over everything, partitions and hints, a line for each.
+/// The names of the nodes that leave and have handed over everything, partitions and hints.
 pub(super) async fn parted(session: &Session, answers: &[Answer<Transfers>]) -> Vec<String> {
     let layout = session.layout();
     let is_leaving = |index| layout.member(index).is_some_and(|member: &Member| member.state == MemberState::Leaving);
@@ -148,7 +148,12 @@ pub(super) async fn parted(session: &Session, answers: &[Answer<Transfers>]) -> 
     let free = repairs.filter(|repair| {
         repair.answer.as_ref().is_ok_and(|status| status.hints.iter().all(|backlog| backlog.objects == 0))
     });
-    free.map(|Answer { name, .. }| format!("{name} has left the ring, and may be stopped")).collect()
+    free.map(|Answer { name, .. }| name).collect()
+}
+
+/// What is said of such a node.
+pub(super) fn farewell(name: &str) -> String {
+    format!("{name} has left the ring, and may be stopped")
 }
 
 /// About how many bytes a copy of a partition has; 0 when nobody says.
