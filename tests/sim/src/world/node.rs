@@ -7,6 +7,7 @@ use std::{
 
 use dynamo::{
     acceptor::Acceptor,
+    bug::{self, Bug},
     coordinator::{Coordinator, CoordinatorConfig, Effect, ForwardFailed, Input, PeerCall, RequestId},
     hint::{Book, HintBounds, HintKey, HintOperation},
     ident::StoreKey,
@@ -224,6 +225,9 @@ impl World {
         if self.plan.faults.change_ring() {
             self.follow(node);
             self.gossip(node);
+        } else if bug::is_on(Bug::WipedKeepsIdentity) {
+            // Its directory is as empty as a founder's: it owns what the layout says, and holds nothing.
+            self.follow(node);
         }
         self.arm(node);
     }
