@@ -98,7 +98,7 @@ impl Error {
         self.fields().node.as_deref()
     }
 
-    /// How often the operation was sent to a node.
+    /// How often the operation was sent to a node that took it up: what a node refuses because it shuts down is not counted.
     pub fn attempts(&self) -> u32 {
         self.fields().attempts
     }

@@ -23,7 +23,6 @@ fn a_wrong_command_line_is_a_usage_error() {
         &["kv", "get", "*", "--base64"],
         &["kv", "get", ""],
         &["kv", "get", "key", "--endpoints", ""],
-        &["ring", "plan"],
         &["ring", "plan", "--node", "a", "--node", "a"],
         &["ring", "plan", "--node", "a,colour=red"],
         &["bench", "--distribution", "normal"],

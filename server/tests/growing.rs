@@ -211,7 +211,8 @@ fn check(endpoints: &str, written: u64) {
         for number in 0..written {
             let found = client.get(&*key(number)).level(Level::Quorum).await.unwrap();
             let found = found.unwrap_or_else(|| panic!("{} of {written} is missing", key(number)));
-            assert_eq!(found.value().unwrap(), value(number).as_bytes());
+            // A write that was tried again because nobody knew whether it had happened may stand there twice, side by side.
+            assert!(found.siblings().iter().all(|sibling| sibling.value == value(number).as_bytes()), "{found:?}");
         }
         client.close().await;
     };

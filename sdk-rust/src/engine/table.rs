@@ -42,7 +42,7 @@ pub(crate) struct Entry {
     pub(super) due: Instant,
     /// Counts how often it was put on a link.
     pub(super) attempt: u32,
-    /// How often it was sent.
+    /// How often it was sent to a node that did not refuse it because it shuts down.
     pub(super) sent: u32,
     /// How often it went to the same node again.
     pub(super) repeats: u32,

@@ -8,23 +8,25 @@ use capnp::{
 };
 use capnp_rpc::rpc_capnp::{call, message};
 use dynamo::{
+    acceptor::{Acceptor, Ballot},
     hint::{HintKey, HintUsage},
     ident::{NodeId, OpId},
-    layout::{Layout, Member, MemberState, View},
+    layout::{Layout, Member, MemberState, View, delta::Delta},
     operation::{Action, Basis, Consistency, Operation},
-    peer::{PeerAction, PeerOperation, TreeAsk, TreePath, TreeQuestion},
+    peer::{MoveAsk, MoveQuestion, PeerAction, PeerOperation, TreeAsk, TreePath, TreeQuestion},
     planner::{Desired, plan},
     record,
     replica::PartitionRow,
     settlement::Proven,
+    staging::{Change, Staged},
     token,
     version::{Actor, CausalContext, Content, Dot, Object, Spent, Version, put::Seen},
 };
 use schema::{
-    convert::{self, HelloRequest, RequestHeader, Role},
-    kv_capnp::{execute_request, kv, ring, ring_request},
+    convert::{self, BallotRequest, HelloRequest, RequestHeader, Role},
+    kv_capnp::{execute_request, kv, ring, ring_delta, ring_request},
     node_capnp::{PROTOCOL_VERSION, hello_request, node},
-    peer_capnp::{peer_request, tree_request},
+    peer_capnp::{accept_request, move_request, peer_request, tree_request},
 };
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -175,6 +177,33 @@ pub fn structs() -> Seeds {
                 convert::encode_tree_questions(wire.init_questions(2), &[ask(TreeAsk::Sum), ask(TreeAsk::Keys(9))]);
             }),
         ),
+        (
+            "move",
+            words::<move_request::Owned>(|wire| {
+                let asks = [MoveAsk::Adopt, MoveAsk::Range { after: Some(store_key), bytes_max: 9 }];
+                let questions = asks.map(|ask| MoveQuestion { view, ask });
+                convert::encode_move_questions(wire.init_questions(2), &questions);
+            }),
+        ),
+        (
+            "accept",
+            words::<accept_request::Owned>(|wire| {
+                let ballot = Ballot { round: 3, proposer: NodeId(2) };
+                let request = BallotRequest { epoch: 2, ballot, layout: Some(layout().encode().into()) };
+                request.encode_accept(&RequestHeader::default(), wire);
+            }),
+        ),
+        (
+            "delta",
+            words::<ring_delta::Owned>(|wire| {
+                let (before, mut after) = (layout(), layout());
+                after.epoch += 1;
+                after.members[0].weight = 2;
+                after.slots.swap(0, 1);
+                let delta = Delta::between(&before, &after).expect("they are alike");
+                convert::encode_delta(wire, &delta);
+            }),
+        ),
     ]
 }
 
@@ -228,9 +257,25 @@ pub fn hints() -> Seeds {
     ]
 }
 
-/// A layout of three nodes.
+/// A layout of three nodes, changes of it that are staged, and what an elector has promised and accepted.
 pub fn layouts() -> Seeds {
-    vec![("three-nodes", layout().encode())]
+    let (layout, mut staged) = (layout(), Staged::default());
+    let newcomer = Member { id: NodeId(4), name: "n4".to_owned(), ..layout.members[0].clone() };
+    let changes = [
+        Change::Join(newcomer),
+        Change::Replace { old: NodeId(1), new: NodeId(4) },
+        Change::Leave(NodeId(2)),
+        Change::Reweight { node: NodeId(3), weight: 7 },
+        Change::Replicas(2),
+        Change::PartitionBits(5),
+    ];
+    for change in changes {
+        let stamp = staged.next_stamp(0, NodeId(1));
+        staged.stage(change, stamp).expect("few changes fit");
+    }
+    let (mut elector, ballot) = (Acceptor::new(layout.epoch), Ballot { round: 3, proposer: NodeId(2) });
+    elector.prepare(NodeId(1), &layout, layout.epoch + 1, ballot);
+    vec![("three-nodes", layout.encode()), ("staged", staged.encode()), ("promised", elector.encode())]
 }
 
 fn layout() -> Layout {

@@ -110,8 +110,7 @@ impl Changes<'_> {
             find(&mut members, &change.name)?.weight = change.weight;
         }
         for name in self.remove {
-            find(&mut members, name)?;
-            members.retain(|member| member.name != *name);
+            find(&mut members, name)?.state = MemberState::Lost;
         }
         append(cluster, &mut members, self.add)?;
         Ok(members)
@@ -232,8 +231,8 @@ mod tests {
         let changes = Changes { add: &add, leave: &leave, remove: &remove, reweight: &reweight };
         let changed = changes.apply("c", &members).unwrap();
         let names: Vec<_> = changed.iter().map(|member| (member.name.as_str(), member.weight)).collect();
-        assert_eq!(names, [("a", 100), ("c", 5), ("d", 100)]);
-        assert_eq!(changed[0].state, MemberState::Leaving);
+        assert_eq!(names, [("a", 100), ("b", 100), ("c", 5), ("d", 100)]);
+        assert_eq!([changed[0].state, changed[1].state], [MemberState::Leaving, MemberState::Lost]);
         let unknown = ["x".to_owned()];
         let error = Changes { remove: &unknown, ..Changes::default() }.apply("c", &members).unwrap_err();
         assert!(error.message.contains("a, b, c"), "{error}");

@@ -244,9 +244,14 @@ fn rows(plan: &Plan) -> Rows {
         Column::Number("OF IDEAL"),
     ]);
     for (member, node) in plan.layout.members.iter().zip(&plan.summary.nodes) {
-        let leaving = if member.state == MemberState::Leaving { " (leaving)" } else { "" };
+        let state = match member.state {
+            MemberState::Active => "",
+            MemberState::Leaving => " (leaving)",
+            MemberState::Lost => " (lost)",
+            MemberState::Gone => " (gone)",
+        };
         rows.push([
-            format!("{}{leaving}", member.name),
+            format!("{}{state}", member.name),
             member.zone.clone(),
             member.weight.to_string(),
             output::grouped(u64::from(node.before)),
@@ -313,6 +318,7 @@ fn as_json(plan: &Plan) -> Value {
                 "zone": member.zone,
                 "weight": member.weight,
                 "leaving": member.state == MemberState::Leaving,
+                "lost": member.state == MemberState::Lost,
                 "partitions_before": node.before,
                 "partitions": node.partitions,
                 "coordinated": node.coordinated,

@@ -3,15 +3,17 @@
 
 use bytes::Bytes;
 use dynamo::{
+    acceptor::Acceptor,
     hint::{HintKey, HintUsage},
     ident::{NodeId, StoreKey},
     layout::Layout,
     operation::Address,
     record,
     replica::PartitionRow,
+    staging::Staged,
     token::{self, TokenKey},
 };
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 
 /// The key under which tokens are sealed here.
 pub const TOKEN_KEY: TokenKey = TokenKey([7; 32]);
@@ -92,8 +94,17 @@ pub fn hints(bytes: &[u8]) {
     }
 }
 
-/// A stored layout.
+/// What stands of the ring in a node's environment: a layout, what is staged, which other nodes send as well, and what an elector has
+/// promised.
 pub fn layouts(bytes: &[u8]) {
+    if let Ok(staged) = Staged::decode(bytes) {
+        assert_eq!(staged.encode(), bytes, "staged changes have these bytes and no others");
+    }
+    for bytes in [bytes.to_vec(), with_sum(bytes)] {
+        if let Ok(promises) = Acceptor::decode(&bytes) {
+            assert_eq!(promises.encode(), bytes, "an elector's promises have these bytes and no others");
+        }
+    }
     let Ok(layout) = Layout::decode(bytes) else { return };
     assert_eq!(layout.encode(), bytes, "a layout has these bytes and no others");
     for partition in [0, layout.partitions() - 1] {
@@ -101,4 +112,15 @@ pub fn layouts(bytes: &[u8]) {
             .owners(partition)
             .for_each(|owner| assert!(layout.member(owner).is_some(), "an owner that is not there"));
     }
+}
+
+/// The bytes as an elector's promises, with the checksum they should have.
+fn with_sum(bytes: &[u8]) -> Vec<u8> {
+    const CHECKSUM: std::ops::Range<usize> = 1..17;
+    let mut whole = bytes.to_vec();
+    if whole.len() > CHECKSUM.end {
+        let checksum = xxh3_128(&whole[CHECKSUM.end..]);
+        whole[CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
+    }
+    whole
 }

@@ -83,6 +83,27 @@ const DECODERS: &[Decoder] = &[
     |message| tried(convert::decode_history(message.get_root::<admin_capnp::history_reply::Reader<'_>>()?)),
     |message| tried(convert::Transfers::decode(message.get_root::<admin_capnp::transfers_reply::Reader<'_>>()?)),
     |message| tried(convert::decode_drained(message.get_root::<admin_capnp::drain_reply::Reader<'_>>()?)),
+    |message| tried(convert::decode_delta(message.get_root::<kv_capnp::ring_delta::Reader<'_>>()?)),
+    |message| {
+        let request = message.get_root::<peer_capnp::move_request::Reader<'_>>()?;
+        tried(convert::decode_move_questions(request.get_questions()?))
+    },
+    |message| {
+        let answers = message.get_root::<peer_capnp::move_reply::Reader<'_>>()?.get_answers()?;
+        let expected = (answers.len() as usize).min(convert::BATCH_OPERATIONS_MAX);
+        tried(convert::decode_move_answers(answers, expected, BYTES_MAX))
+    },
+    |message| {
+        tried(convert::BallotRequest::decode_prepare(message.get_root::<peer_capnp::prepare_request::Reader<'_>>()?))
+    },
+    |message| {
+        tried(convert::BallotRequest::decode_accept(message.get_root::<peer_capnp::accept_request::Reader<'_>>()?))
+    },
+    |message| tried(convert::decode_ballot_answer(message.get_root::<peer_capnp::ballot_reply::Reader<'_>>()?)),
+    |message| tried(convert::LayoutRequest::decode(message.get_root::<peer_capnp::layout_request::Reader<'_>>()?)),
+    |message| tried(convert::LayoutPiece::decode(message.get_root::<peer_capnp::layout_reply::Reader<'_>>()?)),
+    |message| tried(convert::decode_stage(message.get_root::<peer_capnp::stage_request::Reader<'_>>()?)),
+    |message| tried(convert::StageReply::decode(message.get_root::<peer_capnp::stage_reply::Reader<'_>>()?)),
 ];
 
 /// What came of it, which nobody wants to know.
