@@ -153,7 +153,7 @@ impl Coordinator {
     pub fn own_record(&self, call: CallId) -> Option<StoreKey> {
         let flight = self.flights.get(call.calls().slot()).filter(|flight| flight.head.calls == call.calls())?;
         match &flight.stage {
-            Stage::Writing(writing) if !flight.head.route.is_standing_in() => Some(writing.store_key()),
+            Stage::Writing(_) if !flight.head.route.is_standing_in() => Some(flight.head.operation.address.store_key),
             Stage::Writing(_) | Stage::Reading(_) | Stage::Forwarding(_) | Stage::Parked(_) => None,
         }
     }

@@ -94,9 +94,19 @@ impl OpId {
 
 /// Whether `name` may name a bucket: 1 to 64 bytes of `[A-Za-z0-9._-]`.
 pub fn is_bucket_name(name: &[u8]) -> bool {
-    (1..=BUCKET_BYTES_MAX).contains(&name.len())
-        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    (1..=BUCKET_BYTES_MAX).contains(&name.len()) && name.iter().all(|&byte| BUCKET_BYTES[usize::from(byte)])
 }
+
+/// By byte: whether it may stand in a bucket's name. Looked up, for every operation asks.
+static BUCKET_BYTES: [bool; 256] = {
+    let mut may_stand = [false; 256];
+    let mut byte = 0;
+    while byte < may_stand.len() {
+        may_stand[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'.' | b'_' | b'-');
+        byte += 1;
+    }
+    may_stand
+};
 
 /// XXH3-128(bucket ‖ 0x00 ‖ key). Most names are short, and one short run of bytes is hashed in a fraction of the time that
 /// three pieces take.

@@ -145,13 +145,13 @@ impl Quorums {
     /// [`CONFIGURATIONS_MAX`], or when one asks for no answer or for more than it has places: a "quorum" that could be
     /// reached without an answer, or never.
     pub fn new(view: View, active: &[Configuration]) -> Option<Self> {
-        let sensible = |asked: &Configuration| asked.need > 0 && asked.need <= asked.places.len();
-        if active.is_empty() || active.len() > CONFIGURATIONS_MAX || !active.iter().all(sensible) {
-            return None;
-        }
+        let is_sensible = |asked: &Configuration| asked.need > 0 && asked.need <= asked.places.len();
         let mut configurations = [Configuration::default(); CONFIGURATIONS_MAX];
-        configurations[..active.len()].copy_from_slice(active);
-        Some(Self { view, configurations, count: active.len() as u8, stand_ins: Places::NONE })
+        for (at, asked) in active.iter().enumerate() {
+            *configurations.get_mut(at).filter(|_| is_sensible(asked))? = *asked;
+        }
+        let is_any = !active.is_empty();
+        is_any.then_some(Self { view, configurations, count: active.len() as u8, stand_ins: Places::NONE })
     }
 
     /// Lets a place that is no owner's count in every configuration.

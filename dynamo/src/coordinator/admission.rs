@@ -18,7 +18,7 @@ use super::{
 use crate::{
     hlc,
     ident::{KEY_BYTES_MAX, StoreKey, is_bucket_name},
-    layout::{BucketProperties, View},
+    layout::BucketProperties,
     operation::{Action, Address, Basis, ErrorCode, Failure, Operation, Outcome, Receipt, Reply},
     replica::{MintBasis, Write},
     tick::Tick,
@@ -59,16 +59,19 @@ impl Coordinator {
         let layout = self.shared.layout();
         let bucket = properties(&self.shared, &operation.address);
         let demand = Demand::resolve(&operation.consistency, &bucket, layout.replicas)?;
-        let slot = self.flights.vacant_key();
+        let unknown = layout.view(layout.partition(&operation.address.store_key.id()));
+        let route = Route::nowhere(layout.epoch, unknown);
+        let entry = self.flights.vacant_entry();
+        let slot = entry.key();
         let deadline = deadline.min(now.after(self.shared.config.budget_max_ms));
         let calls = self.shared.calls(slot);
-        let mut head = Head {
+        let head = Head {
             calls,
             request,
             begun: now,
             deadline,
             now_wall_ms,
-            route: Route::nowhere(0, View { prefix: 0, bits: 0, lo: 0, hi: 0 }),
+            route,
             demand,
             is_answered: false,
             operation,
@@ -78,15 +81,21 @@ impl Coordinator {
             maybe_applied: false,
             lingering_bytes: 0,
         };
-        let stage = set_out(&mut self.shared, &mut head, None, effects)?;
-        let slot = self.flights.insert(Flight { head, stage });
+        let flight = entry.insert(Flight { head, stage: Stage::Parked(None) });
+        match set_out(&mut self.shared, &mut flight.head, effects) {
+            Ok(stage) => flight.stage = stage,
+            Err(failure) => {
+                self.flights.remove(slot);
+                return Err(failure);
+            }
+        }
         self.watch(slot, now);
         self.wake(deadline, calls);
         Ok(())
     }
 }
 
-/// Finds out which node coordinates the operation, and begins it there.
+/// Begins the operation at the node that coordinates it.
 pub(super) fn first_stage(shared: &mut Shared, head: &mut Head, effects: &mut Vec<Effect>) -> Result<Stage, Failure> {
     if head.route.is_mine() {
         return coordinate(shared, head, effects);

@@ -23,12 +23,14 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// Whether the newest layout says all that is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.views.is_empty()
+    }
+
     /// The view under which an operation on a partition of the newest layout begins.
     pub(super) fn view(&self, layout: &Layout, partition: u32) -> View {
         let default = layout.view(partition);
-        if self.views.is_empty() {
-            return default;
-        }
         self.views.get(&(default.bits, partition)).map_or(default, |known| default.join(known))
     }
 

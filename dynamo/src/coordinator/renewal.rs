@@ -43,7 +43,7 @@ impl Coordinator {
             self.flights.iter().filter(|(_, flight)| is_parked(flight)).map(|(slot, _)| slot).collect();
         for slot in parked {
             let written = self.flights[slot].stage.take_written();
-            self.go_on(slot, effects, |head, shared, effects| set_out(shared, head, written, effects));
+            self.go_on(slot, effects, |head, shared, effects| set_out_again(shared, head, written, effects));
         }
     }
 
@@ -59,7 +59,7 @@ impl Coordinator {
                 return Err(failing::restless(head));
             }
             head.renewals += 1;
-            let mut stage = set_out(shared, head, before.take_written(), effects)?;
+            let mut stage = set_out_again(shared, head, before.take_written(), effects)?;
             if bug::is_on(Bug::KeepAcksAcrossViews) {
                 stage.keep_acknowledgements(before, &way_before, head);
             }
@@ -68,42 +68,72 @@ impl Coordinator {
     }
 }
 
-/// Begins an operation, or goes on with what it has written already, under the newest view that is known; or parks it until the
-/// layouts of that view are here.
-pub(super) fn set_out(
+/// Begins an operation under the newest view that is known; or parks it until the layouts of that view are here.
+pub(super) fn set_out(shared: &mut Shared, head: &mut Head, effects: &mut Vec<Effect>) -> Result<Stage, Failure> {
+    match find_way(shared, head, effects)? {
+        Way::Found => first_stage(shared, head, effects),
+        Way::Unknown => Ok(Stage::Parked(None)),
+    }
+}
+
+/// The same for an operation that may have written something under a view before, and then goes on with that.
+fn set_out_again(
     shared: &mut Shared,
     head: &mut Head,
     written: Option<Written>,
     effects: &mut Vec<Effect>,
 ) -> Result<Stage, Failure> {
+    let Some(written) = written else { return set_out(shared, head, effects) };
     let stood_in = head.route.is_standing_in();
-    let (view, route) = match shared.newest_view(head) {
-        Ok(view) => (view, Route::new(shared, &head.operation.address.store_key, &head.demand, view)),
-        Err((view, untold)) => (view, Err(untold)),
-    };
-    match route {
-        Ok(route) => head.route = route,
-        Err(Untold::Missing { epoch }) => {
-            shared.counters.parked += 1;
-            shared.want(epoch, effects);
-            if head.route.places().is_empty() {
-                head.route = Route::nowhere(shared.config.ring.epoch(), view);
-            }
-            return Ok(Stage::Parked(written));
-        }
-        Err(Untold::Misnamed) => return Err(failing::unexplained(head)),
-    }
-    match (written, shared.config.me) {
-        (Some(written), _) if head.route.is_mine() => {
-            Writing::resume(written, head, shared, effects).map(Stage::Writing)
-        }
-        (Some(written), Some(me)) if stood_in => {
+    match (find_way(shared, head, effects)?, shared.config.me) {
+        (Way::Unknown, _) => Ok(Stage::Parked(Some(written))),
+        (Way::Found, _) if head.route.is_mine() => Writing::resume(written, head, shared, effects).map(Stage::Writing),
+        (Way::Found, Some(me)) if stood_in => {
             head.route = head.route.standing_in(me);
             Writing::resume(written, head, shared, effects).map(Stage::Writing)
         }
         // Another node mints it once more, and every replica recognises the two as one by their operation id.
-        (Some(_), _) if head.has_no_name() => Err(failing::disowned(head)),
-        (Some(_) | None, _) => first_stage(shared, head, effects),
+        (Way::Found, _) if head.has_no_name() => Err(failing::disowned(head)),
+        (Way::Found, _) => first_stage(shared, head, effects),
+    }
+}
+
+/// Whether it is known where an operation goes.
+enum Way {
+    /// Its head says where.
+    Found,
+    /// A layout is missing, and has been asked for.
+    Unknown,
+}
+
+/// Finds an operation's way under the newest view that is known. It keeps the way it has while that can't be told.
+fn find_way(shared: &mut Shared, head: &mut Head, effects: &mut Vec<Effect>) -> Result<Way, Failure> {
+    let layout = shared.layout();
+    let partition = layout.partition(&head.operation.address.store_key.id());
+    let span = layout.spans.of(partition);
+    // Nothing moves, which is how it nearly always is: the newest layout says it all.
+    if span.is_settled() && head.heard.is_none() && shared.known.is_empty() {
+        head.route.settle(shared, partition, span.since, &head.demand);
+        return Ok(Way::Found);
+    }
+    find_moving_way(shared, head, effects)
+}
+
+/// The same while something moves.
+#[cold]
+fn find_moving_way(shared: &mut Shared, head: &mut Head, effects: &mut Vec<Effect>) -> Result<Way, Failure> {
+    let store_key = &head.operation.address.store_key;
+    match shared.newest_view(head).and_then(|view| Route::new(shared, store_key, &head.demand, view)) {
+        Ok(route) => {
+            head.route = route;
+            Ok(Way::Found)
+        }
+        Err(Untold::Missing { epoch }) => {
+            shared.counters.parked += 1;
+            shared.want(epoch, effects);
+            Ok(Way::Unknown)
+        }
+        Err(Untold::Misnamed) => Err(failing::unexplained(head)),
     }
 }
 
@@ -133,7 +163,7 @@ impl Shared {
                 Ok(false) => Untold::Misnamed,
                 Err(untold) => untold,
             },
-            Err((_, untold)) => untold,
+            Err(untold) => untold,
         };
         match untold {
             Untold::Missing { epoch } => self.want(epoch, effects),
@@ -143,13 +173,13 @@ impl Shared {
         false
     }
 
-    /// The newest view that an operation can begin under, by the number of partitions that the newest layout has. With the reason if
-    /// that number has doubled meanwhile and the layout is not here.
-    fn newest_view(&self, head: &Head) -> Result<View, (View, Untold)> {
+    /// The newest view that an operation can begin under, by the number of partitions that the newest layout has. An error if that
+    /// number has doubled meanwhile and the layout is not here.
+    fn newest_view(&self, head: &Head) -> Result<View, Untold> {
         let layout = self.layout();
         let known = self.known.view(layout, layout.partition(&head.operation.address.store_key.id()));
         match &head.heard {
-            Some(heard) if heard.bits > known.bits => Err((known, Untold::Missing { epoch: layout.epoch + 1 })),
+            Some(heard) if heard.bits > known.bits => Err(Untold::Missing { epoch: layout.epoch + 1 }),
             Some(heard) => Ok(known.join(heard)),
             None => Ok(known),
         }

@@ -34,7 +34,9 @@ pub(super) struct Route {
     pub(super) is_member: bool,
     /// How many owners the newest active configuration has, used or not.
     pub(super) replicas: u8,
-    /// By active configuration, the newest first: where its owners stand. Empty beyond the last.
+    /// How many configurations are active.
+    active: u8,
+    /// By active configuration, the newest first: where its owners stand.
     configurations: [Places; CONFIGURATIONS_MAX],
     /// The epoch of the newest layout when the way was found.
     pub(super) epoch: u64,
@@ -43,6 +45,14 @@ pub(super) struct Route {
 }
 
 impl Route {
+    /// Makes it the way to the owners of a partition of the newest layout that has had these since then, and no others any more.
+    pub(super) fn settle(&mut self, shared: &Shared, partition: u32, since: u64, demand: &Demand) {
+        let layout = shared.layout();
+        *self =
+            Self::nowhere(layout.epoch, View { prefix: partition, bits: layout.partition_bits, lo: since, hi: since });
+        self.enter(layout.owners(partition), shared.config.me, demand.owners, &shared.lost);
+    }
+
     /// The way to the key's owners by every configuration that is active under `view`. While there is one, its first `demand.owners`
     /// owners are in use; while there are several, all of them.
     pub(super) fn new(shared: &Shared, store_key: &StoreKey, demand: &Demand, view: View) -> Result<Self, Untold> {
@@ -51,7 +61,7 @@ impl Route {
         let id = store_key.id();
         if view.lo == view.hi {
             let named = ring.active(&id, &view).next().unwrap_or(Err(Untold::Misnamed))?;
-            route.enter(0, named.owners(), *me, demand.owners, lost);
+            route.enter(named.owners(), *me, demand.owners, lost);
             return Ok(route);
         }
         let mut active = [None; CONFIGURATIONS_MAX];
@@ -63,8 +73,8 @@ impl Route {
         if let Some(me) = mine.filter(|me| !lost.contains(me)) {
             route.place_of(me);
         }
-        for (at, named) in active.iter().flatten().enumerate() {
-            route.enter(at, named.owners(), *me, usize::MAX, lost);
+        for named in active.iter().flatten() {
+            route.enter(named.owners(), *me, usize::MAX, lost);
         }
         Ok(route)
     }
@@ -85,42 +95,56 @@ impl Route {
             is_mine: false,
             is_member: false,
             replicas: 0,
+            active: 0,
             configurations: [Places::NONE; CONFIGURATIONS_MAX],
             epoch,
             view,
         }
     }
 
-    /// Gives the first `in_use` owners of a configuration their places, those before `me` after all others.
+    /// Gives the first `in_use` owners of the next configuration their places, those before `me` after all others.
     fn enter(
         &mut self,
-        at: usize,
         owners: impl Iterator<Item = NodeIndex>,
         me: Option<NodeIndex>,
         in_use: usize,
         lost: &[NodeIndex],
     ) {
-        let (mut used, mut count, mut first, mut replicas) = ([NodeIndex(0); REPLICAS_MAX as usize], 0, 0, 0);
+        let (mut used, mut count, mut replicas) = ([NodeIndex(0); REPLICAS_MAX as usize], 0, 0);
+        let (mut mine, mut is_member, in_use) = (None, false, in_use.min(used.len()));
         for owner in owners {
             replicas += 1;
-            self.is_member |= Some(owner) == me;
-            if count < in_use.min(used.len()) && !lost.contains(&owner) {
-                if Some(owner) == me {
-                    (first, self.is_mine) = (count, true);
+            let is_me = Some(owner) == me;
+            is_member |= is_me;
+            if count < in_use && (lost.is_empty() || !lost.contains(&owner)) {
+                if is_me {
+                    mine = Some(count);
                 }
                 used[count] = owner;
                 count += 1;
             }
         }
-        let mut places = Places::NONE;
-        for &owner in used[first..count].iter().chain(&used[..first]) {
-            self.place_of(owner).into_iter().for_each(|place| places.insert(place));
+        self.is_member |= is_member;
+        self.is_mine |= mine.is_some();
+        let first = mine.unwrap_or(0);
+        let mut places = Places::first(count);
+        if self.count == 0 {
+            for (at, &owner) in used[..count].iter().enumerate() {
+                self.nodes[if at < first { at + count - first } else { at - first }] = owner;
+            }
+            self.count = count as u8;
+        } else {
+            places = Places::NONE;
+            for &owner in used[first..count].iter().chain(&used[..first]) {
+                self.place_of(owner).into_iter().for_each(|place| places.insert(place));
+            }
         }
-        self.configurations[at] = places;
-        self.owners = self.owners.union(places);
-        if at == 0 {
+        if self.active == 0 {
             self.replicas = replicas;
         }
+        self.configurations[usize::from(self.active)] = places;
+        self.active += 1;
+        self.owners = self.owners.union(places);
     }
 
     /// The place of a node, which is given one if it has none and there is one left.
@@ -233,19 +257,16 @@ impl Route {
     fn quorums(&self, wanted: Wanted, is_sloppy: bool, is_newest_only: bool) -> Result<Quorums, Failure> {
         // What stand-ins count for gives no promise that a raise could keep.
         let is_raised = self.view.lo < self.view.hi && !is_sloppy;
-        let asked = |places: &Places| Configuration { places: *places, need: wanted.of(places.len(), is_raised) };
-        let (mut active, mut count) = ([Configuration::default(); CONFIGURATIONS_MAX], 0);
-        for places in self.configurations.iter().filter(|places| !places.is_empty()) {
-            active[count] = asked(places);
-            count += 1;
-            if is_newest_only {
-                break;
+        let asked = |places: Places| Configuration { places, need: wanted.of(places.len(), is_raised) };
+        let found = match &self.configurations[..usize::from(self.active)] {
+            [alone] => Quorums::new(self.view, &[asked(*alone)]),
+            several => {
+                let counted = if is_newest_only { 1 } else { CONFIGURATIONS_MAX };
+                let active = several.iter().filter(|places| !places.is_empty()).take(counted);
+                Quorums::new(self.view, &active.map(|places| asked(*places)).collect::<Vec<_>>())
             }
-        }
-        let mut quorums = Quorums::new(self.view, &active[..count]).ok_or_else(|| {
-            let message = "no node owns this key under the layout; nothing was done, wait until the ring has nodes";
-            Failure::new(ErrorCode::Unavailable, message)
-        })?;
+        };
+        let mut quorums = found.ok_or_else(no_owners)?;
         if self.is_standing_in() {
             quorums.admit(Place::FIRST);
         }
@@ -278,4 +299,9 @@ fn in_use<'r>(
     let has_somebody = |named: &Named<'_>| !named.owners().all(|owner| lost.contains(&owner));
     let is_asked = move |named: &Result<Named<'_>, Untold>| named.as_ref().map_or(true, has_somebody);
     ring.active(id, view).enumerate().filter(move |(at, named)| *at == 0 || is_asked(named)).map(|(_, named)| named)
+}
+
+fn no_owners() -> Failure {
+    let message = "no node owns this key under the layout; nothing was done, wait until the ring has nodes";
+    Failure::new(ErrorCode::Unavailable, message)
 }

@@ -19,12 +19,12 @@ use super::{
 use crate::{
     bug::{self, Bug},
     hint::HintOperation,
-    ident::{NodeId, StoreKey},
+    ident::NodeId,
     layout::View,
     operation::{Address, ErrorCode, Failure, Outcome},
     peer::{PeerAction, PeerOperation, PeerResult},
     quorum::{
-        Place, Places, Verdict,
+        Place, Places, Quorums, Verdict,
         put::{Answer, Put},
     },
     replica::{Minted, Write, WriteOperation, WriteOutcome},
@@ -39,7 +39,6 @@ pub(super) use written::Written;
 /// A write in progress.
 #[derive(Debug)]
 pub(super) struct Writing {
-    store_key: StoreKey,
     tally: Put,
     /// Replicas and stand-ins whose answer is out.
     pending: Places,
@@ -72,7 +71,8 @@ impl Writing {
         shared: &mut Shared,
         effects: &mut Vec<Effect>,
     ) -> Result<Self, Failure> {
-        let mut writing = Self::new(address.store_key, head, shared)?;
+        let quorums = head.route.write_quorums(&head.demand)?;
+        let mut writing = Self::new(quorums, shared.unreachable(&head.route));
         let (call, view) = (head.call(Place::FIRST, Ask::Whole), head.route.view);
         let local = match writing.local_target(head, shared)? {
             Some(target) => {
@@ -84,18 +84,16 @@ impl Writing {
         Ok(writing)
     }
 
-    fn new(store_key: StoreKey, head: &Head, shared: &Shared) -> Result<Self, Failure> {
-        let unreachable = shared.unreachable(&head.route);
-        Ok(Self {
-            store_key,
-            tally: Put::new(head.route.write_quorums(&head.demand)?, Place::FIRST, unreachable),
+    fn new(quorums: Quorums, unreachable: Places) -> Self {
+        Self {
+            tally: Put::new(quorums, Place::FIRST, unreachable),
             pending: Places::NONE,
             record: None,
             version: None,
             substitutes: Substitutes::new(),
             trouble: Trouble::default(),
             is_resumed: false,
-        })
+        }
     }
 
     /// Whom this node keeps the write for, if it stands in: an owner that can't be reached, or else the first.
@@ -128,11 +126,6 @@ impl Writing {
         self.pending.insert(Place::FIRST);
         effects.push(local);
         Ok(())
-    }
-
-    /// Which key it writes.
-    pub(super) fn store_key(&self) -> StoreKey {
-        self.store_key
     }
 
     /// Bytes of the record it keeps.
@@ -327,7 +320,8 @@ impl Writing {
             return;
         }
         self.send_out(minted.record, head, shared, effects);
-        let context = minted.seen.map(|seen| token::seal(&shared.config.token_key, &self.store_key, &seen));
+        let context =
+            minted.seen.map(|seen| token::seal(&shared.config.token_key, &head.operation.address.store_key, &seen));
         self.version = Some(Told { dot: minted.dot, clock: minted.clock, siblings: minted.siblings, context });
     }
 
@@ -351,7 +345,7 @@ impl Writing {
             shared.counters.hints += 1;
             PeerAction::Hint { target, record }
         };
-        let operation = PeerOperation { view: head.route.view, store_key: self.store_key, action };
+        let operation = PeerOperation { view: head.route.view, store_key: head.operation.address.store_key, action };
         effects.push(Effect::Peer { to: head.route.node(place), call, operation });
     }
 

@@ -35,7 +35,8 @@ impl Writing {
         effects: &mut Vec<Effect>,
     ) -> Result<Self, Failure> {
         let store_key = head.operation.address.store_key;
-        let mut writing = Self { is_resumed: true, ..Self::new(store_key, head, shared)? };
+        let quorums = head.route.write_quorums(&head.demand)?;
+        let mut writing = Self { is_resumed: true, ..Self::new(quorums, shared.unreachable(&head.route)) };
         let Written { record, told } = written;
         let (call, view) = (Some(head.call(Place::FIRST, Ask::Whole)), head.route.view);
         let kept = record.clone();
