@@ -38,7 +38,7 @@ pub(crate) use board::Board;
 pub use envelope::News;
 pub use identity::Identity;
 pub use seal::Seal;
-pub use swim::{Happening, Membership, PACKET_BYTES_MAX, Rhythm, Standing, Swim, Tally};
+pub use swim::{Happening, Membership, PACKET_BYTES_MAX, Rhythm, Roster, Standing, Swim, Tally};
 
 /// How often nodes that were not heard of are asked to take this one in, its own news are gathered, and the board is brought
 /// up to date.
@@ -106,11 +106,11 @@ impl<'n> Conversation<'n> {
     fn new(node: &'n Arc<Node>, socket: UdpSocket, address: SocketAddr) -> Self {
         let config = &node.config.gossip;
         let known = node.known();
-        let others = known.others().map(|(_, member)| (member.id, None));
+        let others: Roster = known.others().map(|(_, member)| (member.id, None)).collect();
         let suspicion_ms = u64::from(config.suspicion_ms);
         let membership = Membership {
             me: Identity::new(node.id, address, wall_ms()),
-            others: others.collect(),
+            others: others.into(),
             seal: Seal::new(node.config.cluster.secret.bytes(), known.layout().cluster),
             rhythm: Rhythm {
                 probe_every: Duration::from_millis(config.probe_every_ms.into()),

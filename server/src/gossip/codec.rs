@@ -5,7 +5,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     rc::Rc,
 };
@@ -14,7 +13,7 @@ use bytes::{Buf, BufMut};
 use dynamo::ident::NodeId;
 use foca::{Header, Member, Message, State};
 
-use super::identity::Identity;
+use super::{identity::Identity, swim::Roster};
 
 /// Bytes that are no gossip message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,11 +47,11 @@ pub(super) struct Margin {
     /// How often somebody said that this node's present life is suspect or over.
     pub(super) accused: Cell<u64>,
     /// The nodes of the ring; nobody else is taken in.
-    pub(super) roster: RefCell<BTreeSet<NodeId>>,
+    pub(super) roster: RefCell<Rc<Roster>>,
 }
 
 impl Margin {
-    pub(super) fn new(me: Identity, roster: BTreeSet<NodeId>) -> Self {
+    pub(super) fn new(me: Identity, roster: Rc<Roster>) -> Self {
         Self {
             me: Cell::new(me),
             sender: Cell::new(me),
@@ -171,7 +170,7 @@ impl foca::Codec<Identity> for Codec {
             2 => State::Down,
             _ => return Err(Malformed.into()),
         };
-        if !self.0.roster.borrow().contains(&identity.node) {
+        if identity.node != self.0.me.get().node && !self.0.roster.borrow().contains_key(&identity.node) {
             // The sender knows a newer ring, or an older one. Somebody unknown is not taken in, and the rest of the packet counts: that
             // this node is alive, in the first of its incarnations, tells it nothing.
             return Ok(Member::new(self.0.me.get(), 0, State::Alive));

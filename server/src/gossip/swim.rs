@@ -48,13 +48,17 @@ pub struct Rhythm {
     pub suspicion: Option<Duration>,
 }
 
+/// The nodes of the layout, with their addresses as far as these are known. Whether the node itself is among them makes no difference,
+/// so that simulated nodes can share one.
+pub type Roster = BTreeMap<NodeId, Option<SocketAddr>>;
+
 /// Who takes part, from one node's point of view.
 #[derive(Clone)]
 pub struct Membership {
     /// This node's life.
     pub me: Identity,
-    /// The other nodes of the layout, with their addresses as far as these are known.
-    pub others: BTreeMap<NodeId, Option<SocketAddr>>,
+    /// The other nodes of the layout, and where they are.
+    pub others: Rc<Roster>,
     /// What opens and seals packets.
     pub seal: Seal,
     /// How fast.
@@ -124,7 +128,9 @@ pub struct Swim {
     foca: Foca<Identity, Codec, SmallRng, NoCustomBroadcast>,
     runtime: AccumulatingRuntime<Identity>,
     margin: Rc<Margin>,
-    membership: Membership,
+    me: Identity,
+    seal: Seal,
+    rhythm: Rhythm,
     timers: BTreeMap<(Duration, u64), Timer<Identity>>,
     timers_made: u64,
     /// How long its clock has stood still in all.
@@ -144,15 +150,16 @@ pub struct Swim {
 impl Swim {
     /// A node that knows nobody yet; `seed` is any random number.
     pub fn new(membership: Membership, seed: u64) -> Self {
-        let me = membership.me;
-        let roster: BTreeSet<NodeId> = membership.others.keys().copied().chain([me.node]).collect();
-        let config = configure(&membership.rhythm, roster.len());
-        let margin = Rc::new(Margin::new(me, roster));
+        let Membership { me, others, seal, rhythm } = membership;
+        let config = configure(&rhythm, nodes(&me, &others));
+        let margin = Rc::new(Margin::new(me, others));
         Self {
             foca: Foca::new(me, config, SmallRng::seed_from_u64(seed), Codec(Rc::clone(&margin))),
             runtime: AccumulatingRuntime::new(),
             margin,
-            membership,
+            me,
+            seal,
+            rhythm,
             timers: BTreeMap::new(),
             timers_made: 0,
             stood_still: Duration::ZERO,
@@ -176,22 +183,33 @@ impl Swim {
     /// Learns who takes part from now on. Somebody new is believed to be where the layout says until it is located; of somebody who
     /// left nothing is taken in any more.
     pub fn set_others(&mut self, others: BTreeSet<NodeId>) {
-        let known = &mut self.membership.others;
-        known.retain(|node, _| others.contains(node));
-        for node in &others {
-            known.entry(*node).or_default();
-        }
+        let mut roster = self.margin.roster.borrow_mut();
+        let address_of = |node: NodeId| (node, roster.get(&node).copied().flatten());
         self.heard.retain(|node, _| others.contains(node));
-        *self.margin.roster.borrow_mut() = others.into_iter().chain([self.membership.me.node]).collect();
+        let others: Roster = others.into_iter().map(address_of).collect();
+        let config = configure(&self.rhythm, nodes(&self.me, &others));
+        *roster = Rc::new(others);
+        drop(roster);
         // An error would say that the packets became longer, and they did not.
-        let _ = self.foca.set_config(configure(&self.membership.rhythm, self.membership.others.len() + 1));
+        let _ = self.foca.set_config(config);
     }
 
     /// Learns where a node is.
     pub fn locate(&mut self, node: NodeId, address: SocketAddr) {
-        if let Some(known) = self.membership.others.get_mut(&node) {
-            *known = Some(address);
+        let mut roster = self.margin.roster.borrow_mut();
+        if roster.get(&node).is_some_and(|known| *known != Some(address)) {
+            Rc::make_mut(&mut roster).insert(node, Some(address));
         }
+    }
+
+    /// Takes others for members as if it had heard of them long ago: the state of a cluster that has stood for a while, for whoever
+    /// simulates one that is too large to be seen coming together.
+    pub fn recall(&mut self, now: Duration, others: impl Iterator<Item = Identity>) {
+        let now = self.clock(now);
+        let others = others.filter(|other| other.node != self.me.node).map(foca::Member::alive);
+        // It is not told on, so there is no packet that could turn out too long.
+        let _ = self.foca.apply_many(others, false, &mut self.runtime);
+        self.settle(now);
     }
 
     /// Asks some of the nodes that it has not heard of to take it in; `choice` is any random number. To be repeated while
@@ -199,11 +217,10 @@ impl Swim {
     pub fn join(&mut self, now: Duration, choice: u64) {
         let now = self.clock(now);
         let known: BTreeSet<NodeId> = self.foca.iter_membership_state().map(|member| member.id().node).collect();
-        let unknown: Vec<Identity> = self
-            .membership
-            .others
+        let roster = Rc::clone(&self.margin.roster.borrow());
+        let unknown: Vec<Identity> = roster
             .iter()
-            .filter(|(node, _)| !known.contains(node))
+            .filter(|(node, _)| **node != self.me.node && !known.contains(node))
             .filter_map(|(&node, address)| address.map(|address| Identity::new(node, address, 0)))
             .collect();
         let first = choice as usize % unknown.len().max(1);
@@ -221,7 +238,7 @@ impl Swim {
             self.tally.oversized += 1;
             return;
         }
-        let Some(plain) = self.membership.seal.open(packet) else {
+        let Some(plain) = self.seal.open(packet) else {
             self.tally.forged += 1;
             return;
         };
@@ -230,11 +247,11 @@ impl Swim {
             self.tally.malformed += 1;
             return;
         };
-        if sender.node == self.membership.me.node {
+        if sender.node == self.me.node {
             self.happenings.push(Happening::Twin(sender.address));
             return;
         }
-        if !self.margin.roster.borrow().contains(&sender.node) {
+        if !self.margin.roster.borrow().contains_key(&sender.node) {
             self.tally.strangers += 1;
             return;
         }
@@ -321,7 +338,7 @@ impl Swim {
             return now;
         }
         self.stood_still += lag;
-        self.health.lagged(lag, self.membership.rhythm.probe_every);
+        self.health.lagged(lag, self.rhythm.probe_every);
         *due
     }
 
@@ -367,7 +384,7 @@ impl Swim {
             }
             OwnedNotification::Rejoin(me) => {
                 self.tally.renewals += 1;
-                self.membership.me = me;
+                self.me = me;
                 self.margin.me.set(me);
                 self.happenings.push(Happening::Renewed);
             }
@@ -380,17 +397,22 @@ impl Swim {
 
     fn send(&mut self, to: &Identity, message: &[u8]) {
         self.number += 1;
-        let envelope = Envelope { sender: self.membership.me, number: self.number, news: self.news.clone() };
+        let envelope = Envelope { sender: self.me, number: self.number, news: self.news.clone() };
         let mut plain = Vec::with_capacity(ENVELOPE_BYTES_MAX + message.len());
         envelope.put(&mut plain);
         plain.extend_from_slice(message);
-        let address = self.membership.others.get(&to.node).copied().flatten().unwrap_or(to.address);
-        if let Some(packet) = self.membership.seal.seal(&plain) {
+        let address = self.margin.roster.borrow().get(&to.node).copied().flatten().unwrap_or(to.address);
+        if let Some(packet) = self.seal.seal(&plain) {
             self.tally.packets_out += 1;
             self.tally.bytes_out += packet.len() as u64;
             self.outgoing.push((address, packet));
         }
     }
+}
+
+/// How many nodes there are.
+fn nodes(me: &Identity, roster: &Roster) -> usize {
+    roster.len() + usize::from(!roster.contains_key(&me.node))
 }
 
 /// SWIM's own settings for a cluster of so many nodes.

@@ -9,7 +9,7 @@ use std::{
 
 use dynamo::ident::NodeId;
 
-use super::{Happening, Identity, Membership, News, PACKET_BYTES_MAX, Rhythm, Seal, Standing, Swim};
+use super::{Happening, Identity, Membership, News, PACKET_BYTES_MAX, Rhythm, Roster, Seal, Standing, Swim};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -38,14 +38,14 @@ fn id(at: usize) -> NodeId {
 }
 
 fn swim(at: usize, nodes: usize, bump: u64, seal: Seal) -> Swim {
-    let others = (0..nodes).filter(|&other| other != at).map(|other| (id(other), Some(address(other))));
+    let others: Roster = (0..nodes).map(|other| (id(other), Some(address(other)))).collect();
     let rhythm = Rhythm {
         probe_every: Duration::from_millis(1_000),
         probe_timeout: Duration::from_millis(400),
         suspicion: None,
     };
     let me = Identity::new(id(at), address(at), bump);
-    Swim::new(Membership { me, others: others.collect(), seal, rhythm }, at as u64)
+    Swim::new(Membership { me, others: others.into(), seal, rhythm }, at as u64)
 }
 
 fn seal() -> Seal {

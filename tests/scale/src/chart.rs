@@ -11,20 +11,25 @@ const BOTTOM: f64 = 50.0;
 const COLOURS: [&str; 6] = ["#1b6ca8", "#c8553d", "#2e8b57", "#8a5fbf", "#b8860b", "#444444"];
 
 /// A named line of points.
-pub(crate) struct Line {
-    pub(crate) name: String,
-    pub(crate) points: Vec<(f64, f64)>,
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// Its name, which stands beside it.
+    pub name: String,
+    /// Its points, from left to right.
+    pub points: Vec<(f64, f64)>,
 }
 
 /// How the values stand on the left axis.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scale {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// From 0, evenly.
     Linear,
+    /// By powers of ten.
     Logarithmic,
 }
 
 /// The chart of some lines.
-pub(crate) fn chart(title: &str, below: &str, left: &str, scale: Scale, lines: &[Line]) -> String {
+pub fn chart(title: &str, below: &str, left: &str, scale: Scale, lines: &[Line]) -> String {
     let points = || lines.iter().flat_map(|line| &line.points);
     let bounds = |value: fn(&(f64, f64)) -> f64| {
         points()
