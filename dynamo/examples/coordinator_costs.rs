@@ -3,6 +3,10 @@
 //! the best of several rounds, because whatever else runs on the machine can only make a round slower.
 //!
 //!     cargo run --release -p quorate-dynamo --example coordinator_costs
+//!
+//! Rounds and operations may be given. One round of few operations is for counting instructions, which other work does not disturb:
+//!
+//!     valgrind --tool=callgrind target/release/examples/coordinator_costs 1 2560
 
 use std::{hint::black_box, sync::Arc, time::Instant};
 
@@ -42,8 +46,13 @@ fn main() {
     }
 }
 
+/// A number from the command line, by its place there.
+fn argument(place: usize, default: usize) -> usize {
+    std::env::args().nth(place).and_then(|number| number.parse().ok()).unwrap_or(default)
+}
+
 fn best(measure: &dyn Fn() -> f64) -> f64 {
-    (0..ROUNDS).map(|_| measure()).fold(f64::INFINITY, f64::min)
+    (0..argument(1, ROUNDS)).map(|_| measure()).fold(f64::INFINITY, f64::min)
 }
 
 fn layout(nodes: u16) -> Layout {
@@ -99,8 +108,9 @@ fn run(nodes: u16, action: impl Fn() -> Action, answer: impl Fn(&Effect, &mut Ve
     let addresses = addresses();
     let mut coordinator = coordinator(nodes);
     let (mut effects, mut asked, mut replies) = (Vec::new(), Vec::new(), 0);
+    let batches = argument(2, OPERATIONS).max(BATCH) / BATCH;
     let begin = Instant::now();
-    for batch in 0..OPERATIONS / BATCH {
+    for batch in 0..batches {
         let now = Tick(batch as u64);
         for (at, address) in addresses.iter().enumerate() {
             let operation =
@@ -127,7 +137,7 @@ fn run(nodes: u16, action: impl Fn() -> Action, answer: impl Fn(&Effect, &mut Ve
         }
     }
     let elapsed = begin.elapsed();
-    assert_eq!(replies, OPERATIONS / BATCH * BATCH, "every operation was answered");
+    assert_eq!(replies, batches * BATCH, "every operation was answered");
     assert_eq!(coordinator.in_flight(), 0);
     elapsed.as_nanos() as f64 / replies as f64
 }
@@ -209,11 +219,12 @@ fn put_ns(nodes: u16, bytes: usize) -> f64 {
 fn parts_ns(bytes: usize) -> [f64; 3] {
     let (address, object) = (addresses().remove(0), object(bytes));
     let (record, seen) = (Bytes::from(record::encode(&address, &object)), object.seen());
+    let operations = argument(2, OPERATIONS);
     let time = |work: &dyn Fn()| {
         best(&|| {
             let begin = Instant::now();
-            (0..OPERATIONS).for_each(|_| work());
-            begin.elapsed().as_nanos() as f64 / OPERATIONS as f64
+            (0..operations).for_each(|_| work());
+            begin.elapsed().as_nanos() as f64 / operations as f64
         })
     };
     let bucket = address.bucket.clone();

@@ -103,10 +103,11 @@ impl Ring {
         Ok(())
     }
 
-    /// The oldest epoch that must be known to find every configuration that may be active.
+    /// The oldest epoch that must be known to find every configuration that may be active. Of a partition that is settled the newest layout
+    /// says all, however long ago it got its owners.
     pub fn oldest_wanted(&self) -> u64 {
-        let oldest = self.newest.spans.runs().iter().map(|run| run.span.oldest).min();
-        oldest.unwrap_or(self.newest.epoch).min(self.newest.epoch)
+        let moving = self.newest.spans.runs().iter().filter(|run| !run.span.is_settled());
+        moving.map(|run| run.span.oldest).min().unwrap_or(self.newest.epoch)
     }
 
     /// Forgets layouts older than an epoch; never the newest.

@@ -1,6 +1,9 @@
 //! The layout as data: every rule of the check, the canonical bytes, the pages, the stand-ins. Paper, sections 4.2 and 4.6.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use dynamo::{
     ident::NodeId,
@@ -9,8 +12,10 @@ use dynamo::{
         check::{LayoutError, electors_max},
         codec::{DecodeError, LAYOUT_FORMAT},
         pages::PAGE_PARTITIONS,
+        spans::{Span, Spans},
         stand_ins::STAND_INS_MAX,
     },
+    ring::Ring,
 };
 use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 
@@ -273,5 +278,30 @@ proptest! {
         let right = layout(3, 3, 0).encode();
         bytes.splice(0..0, right[..59].iter().copied());
         prop_assert!(Layout::decode(&bytes).is_err());
+    }
+}
+
+#[test]
+fn old_layouts_are_wanted_while_something_moves_and_not_after() {
+    let mut ring = Ring::new(Arc::new(layout(5, 3, 4)));
+    let first = ring.epoch();
+    let agree = |ring: &mut Ring, moved: Span| {
+        let before = ring.newest();
+        let spans = Spans::from_partitions((0..16).map(|at| if at == 3 { moved } else { Span::settled(first) }));
+        let next = Layout { epoch: before.epoch + 1, parent_hash: before.hash(), spans, ..Layout::clone(before) };
+        ring.push(Arc::new(next)).unwrap();
+    };
+    assert_eq!(ring.oldest_wanted(), first);
+    agree(&mut ring, Span { since: first + 1, oldest: first });
+    agree(&mut ring, Span { since: first + 1, oldest: first });
+    assert_eq!(ring.oldest_wanted(), first);
+    agree(&mut ring, Span::settled(first + 1));
+    assert_eq!(ring.oldest_wanted(), ring.epoch());
+    ring.forget_before(ring.oldest_wanted());
+    assert_eq!(ring.layouts().count(), 1);
+    for partition in 0..16 {
+        let view = ring.newest().settled_view(partition);
+        let found = ring.configurations(&view.first_key().id(), &view).expect("the newest layout says it");
+        assert_eq!((found.len(), found[0].epoch), (1, view.hi), "{partition}");
     }
 }

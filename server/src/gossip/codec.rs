@@ -267,7 +267,7 @@ mod tests {
             src in identity(), dst in identity(), src_incarnation: u16, message in message(), incarnation: u16,
             state in prop_oneof![Just(State::Alive), Just(State::Suspect), Just(State::Down)],
         ) {
-            let mut codec = Codec(Rc::new(Margin::new(src, [dst.node].into())));
+            let mut codec = Codec(Rc::new(Margin::new(src, Rc::new([(dst.node, None)].into()))));
             let (header, member) = (Header { src, src_incarnation, dst, message }, Member::new(dst, incarnation, state));
             let mut bytes = Vec::new();
             codec.encode_header(&header, &mut bytes).unwrap();
@@ -283,7 +283,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
             let me = Identity::new(NodeId(0), SocketAddr::from(([0; 4], 0)), 0);
-            let mut codec = Codec(Rc::new(Margin::new(me, [NodeId(0)].into())));
+            let mut codec = Codec(Rc::new(Margin::new(me, Rc::new([(NodeId(0), None)].into()))));
             let _ = codec.decode_header(bytes.as_slice());
             let _ = codec.decode_member(bytes.as_slice());
         }

@@ -80,7 +80,9 @@ impl Node {
     pub(crate) fn forget_old_layouts(&self) -> Result<(), Failure> {
         let _turn = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.known();
-        let needed = self.rows().iter().filter(|row| !row.is_moved).map(|row| row.view.lo).min();
+        // A row that is settled as the newest layout says needs no other, however old its configuration is.
+        let is_settled = |row: &Standing| row.view == known.layout().settled_view(row.view.prefix);
+        let needed = self.rows().iter().filter(|row| !row.is_moved && !is_settled(row)).map(|row| row.view.lo).min();
         let needed = needed.unwrap_or(u64::MAX).min(known.ring.oldest_wanted());
         let before = needed.min(known.ring.epoch().saturating_sub(LAYOUTS_KEPT));
         if known.ring.layouts().next().is_none_or(|oldest| oldest.epoch >= before) {
