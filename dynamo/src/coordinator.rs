@@ -258,7 +258,7 @@ impl Coordinator {
                 let (address, write) = *write;
                 self.go_on(calls.slot(), effects, |head, shared, effects| {
                     head.route.dismiss();
-                    Writing::begin(address, write, head, shared, effects).map(Stage::Writing)
+                    Writing::begin(address, write, head, shared, effects)
                 });
             }
             Flow::StandIn => {

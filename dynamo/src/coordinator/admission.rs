@@ -127,7 +127,7 @@ fn coordinate(shared: &mut Shared, head: &mut Head, effects: &mut Vec<Effect>) -
     match *action {
         Action::Get { without_values } => {
             let purpose = Purpose::Get { without_values, rule: properties(shared, address).conflict_rule };
-            Reading::begin(purpose, head, shared, effects).map(Stage::Reading)
+            Reading::begin(purpose, head, shared, effects)
         }
         Action::Put { ref value, hash, ref basis, op_id, seen_clock, ttl_ms } => {
             let hash = check_value(value, hash, shared.config.value_bytes_max)?;
@@ -141,11 +141,11 @@ fn coordinate(shared: &mut Shared, head: &mut Head, effects: &mut Vec<Effect>) -
                 wall_ms: head.now_wall_ms,
                 expires: expiry(head.now_wall_ms, ttl_ms),
             };
-            Writing::begin(address.clone(), write, head, shared, effects).map(Stage::Writing)
+            Writing::begin(address.clone(), write, head, shared, effects)
         }
         Action::Delete { basis: Basis::Local, op_id, seen_clock } => {
             let purpose = Purpose::Delete { op_id, seen_clock };
-            Reading::begin(purpose, head, shared, effects).map(Stage::Reading)
+            Reading::begin(purpose, head, shared, effects)
         }
         Action::Delete { basis: Basis::Beside, .. } => Err(Failure::new(
             ErrorCode::InvalidRequest,
@@ -155,7 +155,7 @@ fn coordinate(shared: &mut Shared, head: &mut Head, effects: &mut Vec<Effect>) -
             let basis = open_basis(basis, &address.store_key, shared)?;
             let content = Content::Tombstone;
             let write = Write { content, basis, op_id, seen_clock, wall_ms: head.now_wall_ms, expires: 0 };
-            Writing::begin(address.clone(), write, head, shared, effects).map(Stage::Writing)
+            Writing::begin(address.clone(), write, head, shared, effects)
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     Effect, PeerCall,
     call::Ask,
     failing::{Shortfall, Trouble, reason},
-    flight::{Flow, Head, Shared},
+    flight::{Flow, Head, Shared, Stage},
     route::Route,
 };
 use crate::{
@@ -81,7 +81,7 @@ impl Reading {
         head: &mut Head,
         shared: &mut Shared,
         effects: &mut Vec<Effect>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Stage, Failure> {
         shared.hedges.earn();
         let unreachable = shared.unreachable(&head.route);
         let tally = Get::new(head.route.read_quorums(&head.demand)?, unreachable);
@@ -106,7 +106,7 @@ impl Reading {
             let others = head.route.owners().without(readers).without(unreachable);
             others.iter().for_each(|place| reading.ask(place, Ask::Digest, head, shared, effects));
         }
-        Ok(reading)
+        Ok(Stage::Reading(reading))
     }
 
     /// Whether it may be worth while to ask one more node later: someone else is slow, or may be.

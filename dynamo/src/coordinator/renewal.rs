@@ -87,10 +87,10 @@ fn set_out_again(
     let stood_in = head.route.is_standing_in();
     match (find_way(shared, head, effects)?, shared.config.me) {
         (Way::Unknown, _) => Ok(Stage::Parked(Some(written))),
-        (Way::Found, _) if head.route.is_mine() => Writing::resume(written, head, shared, effects).map(Stage::Writing),
+        (Way::Found, _) if head.route.is_mine() => Writing::resume(written, head, shared, effects),
         (Way::Found, Some(me)) if stood_in => {
             head.route = head.route.standing_in(me);
-            Writing::resume(written, head, shared, effects).map(Stage::Writing)
+            Writing::resume(written, head, shared, effects)
         }
         // Another node mints it once more, and every replica recognises the two as one by their operation id.
         (Way::Found, _) if head.has_no_name() => Err(failing::disowned(head)),

@@ -13,7 +13,7 @@ use super::{
     CallId, Effect, PeerCall,
     call::Ask,
     failing::{Shortfall, Trouble, is_final, reason},
-    flight::{Flow, Head, Shared},
+    flight::{Flow, Head, Shared, Stage},
     substitutes::Substitutes,
 };
 use crate::{
@@ -70,7 +70,7 @@ impl Writing {
         head: &mut Head,
         shared: &mut Shared,
         effects: &mut Vec<Effect>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Stage, Failure> {
         let quorums = head.route.write_quorums(&head.demand)?;
         let mut writing = Self::new(quorums, shared.unreachable(&head.route));
         let (call, view) = (head.call(Place::FIRST, Ask::Whole), head.route.view);
@@ -81,7 +81,7 @@ impl Writing {
             None => Effect::LocalWrite { call: Some(call), operation: WriteOperation::Mint { view, address, write } },
         };
         writing.set_out(local, head, shared, effects)?;
-        Ok(writing)
+        Ok(Stage::Writing(writing))
     }
 
     fn new(quorums: Quorums, unreachable: Places) -> Self {

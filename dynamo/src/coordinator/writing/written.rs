@@ -9,7 +9,7 @@ use crate::{
     coordinator::{
         Effect,
         call::Ask,
-        flight::{Head, Shared},
+        flight::{Head, Shared, Stage},
         route::Route,
     },
     hint::HintOperation,
@@ -33,7 +33,7 @@ impl Writing {
         head: &mut Head,
         shared: &mut Shared,
         effects: &mut Vec<Effect>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Stage, Failure> {
         let store_key = head.operation.address.store_key;
         let quorums = head.route.write_quorums(&head.demand)?;
         let mut writing = Self { is_resumed: true, ..Self::new(quorums, shared.unreachable(&head.route)) };
@@ -49,7 +49,7 @@ impl Writing {
         writing.set_out(local, head, shared, effects)?;
         writing.send_out(record, head, shared, effects);
         writing.version = Some(told);
-        Ok(writing)
+        Ok(Stage::Writing(writing))
     }
 
     /// Takes the version out of a write that ends here to start again.
