@@ -51,7 +51,7 @@ fn layout(nodes: u16, replicas: u8, partition_bits: u8) -> Layout {
         replicas,
         slots: slots.collect(),
         buckets: BTreeMap::from([("carts".into(), BucketProperties::default()), ("sessions".into(), bucket)]),
-        spans: dynamo::layout::spans::Spans::settled(3),
+        spans: Spans::settled(3),
     }
 }
 
