@@ -46,7 +46,7 @@ pub(crate) fn staged(changes: impl IntoIterator<Item = Change>) -> Staged {
     staged
 }
 
-fn id(number: u16) -> NodeId {
+pub(crate) fn id(number: u16) -> NodeId {
     member(number, 0, 1).id
 }
 
@@ -56,13 +56,13 @@ fn changed(old: &Layout, changes: impl IntoIterator<Item = Change>) -> Plan {
     plan
 }
 
-fn ring(layouts: &[&Layout]) -> Ring {
+pub(crate) fn ring(layouts: &[&Layout]) -> Ring {
     let mut ring = Ring::new(Arc::new(layouts[0].clone()));
     layouts[1..].iter().for_each(|layout| ring.push(Arc::new((*layout).clone())).expect("each follows the one before"));
     ring
 }
 
-fn owners(layout: &Layout) -> Vec<BTreeSet<NodeIndex>> {
+pub(crate) fn owners(layout: &Layout) -> Vec<BTreeSet<NodeIndex>> {
     (0..layout.partitions()).map(|partition| layout.owners(partition).collect()).collect()
 }
 

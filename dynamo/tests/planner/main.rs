@@ -2,6 +2,7 @@
 
 mod ageing;
 mod changes;
+mod crowds;
 mod figures;
 mod optimum;
 mod rules;

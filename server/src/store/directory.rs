@@ -47,6 +47,10 @@ const FOUNDING: &str = "founding";
 /// Most shards: more would only split the groups that share a commit, and every shard costs its own flushes.
 pub(super) const SHARDS_MAX: u8 = 16;
 
+/// A partition lies in one shard: torn over several it would have several rows, and a move changes one. Every ring is founded with at
+/// least so many partitions, and they only become more.
+const _: () = assert!(1 << dynamo::planner::PARTITION_BITS_MIN_CHOSEN >= SHARDS_MAX as u32);
+
 /// Address space for the node's own facts: a layout of 10,000 nodes is 1.3 MiB, kept a few times by copy-on-write.
 const NODE_MAP_BYTES: u64 = 256 << 20;
 
