@@ -40,6 +40,34 @@ impl Node {
         let (epoch, nodes) = (layout.epoch, layout.members.len());
         tracing::info!(epoch, nodes, "the ring has changed");
         self.say_where_it_stands();
+        self.forget()
+    }
+
+    /// Takes in a layout without those between it and the newest here, which nobody has any more. What this node owns did not change
+    /// meanwhile, or is not settled: nothing is settled without a word from every owner, and layouts that lead to what is not settled are
+    /// kept and fetched afterwards. All other rows here are of configurations that the layout proves retired. Blocks.
+    pub(crate) fn leap(&self, layout: Layout) -> Result<(), Failure> {
+        let _turn = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known();
+        if layout.epoch <= known.ring.epoch() {
+            return same_history(&known.ring, &layout);
+        }
+        layout.check().map_err(|error| refused(ErrorCode::InvalidRequest, error.to_string()))?;
+        let here = known.layout();
+        if (layout.cluster, layout.generation) != (here.cluster, here.generation) {
+            return Err(misfitting(&layout, Misfit::Stranger));
+        }
+        self.keep_layout(&layout)?;
+        let (before, epoch) = (known.ring.epoch(), layout.epoch);
+        let next = known.next(Arc::new(Ring::new(Arc::new(layout))), self.id);
+        self.adopt(&next)?;
+        self.publish(next);
+        tracing::warn!(
+            before,
+            epoch,
+            "the layouts between are forgotten everywhere; this node goes on with the newest"
+        );
+        self.say_where_it_stands();
         Ok(())
     }
 
@@ -79,7 +107,14 @@ impl Node {
     /// Forgets layouts that no row here needs any more, but some: they are small, and a node that was away needs them to follow. Blocks.
     pub(crate) fn forget_old_layouts(&self) -> Result<(), Failure> {
         let _turn = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+        self.forget()
+    }
+
+    fn forget(&self) -> Result<(), Failure> {
         let known = self.known();
+        if known.ring.layouts().next().is_none_or(|oldest| oldest.epoch + LAYOUTS_KEPT >= known.ring.epoch()) {
+            return Ok(());
+        }
         // A row that is settled as the newest layout says needs no other, however old its configuration is.
         let is_settled = |row: &Standing| row.view == known.layout().settled_view(row.view.prefix);
         let needed = self.rows().iter().filter(|row| !row.is_moved && !is_settled(row)).map(|row| row.view.lo).min();

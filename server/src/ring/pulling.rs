@@ -40,6 +40,14 @@ enum Missing {
     Older(u64),
 }
 
+/// Nobody who was asked gave a layout.
+struct Nobody {
+    /// Why the last of them did not.
+    last: Failure,
+    /// Somebody who has newer ones, but not this one any more.
+    forgotten_by: Option<Member>,
+}
+
 /// Fetches what is wished for, for ever.
 pub(crate) async fn keep(node: Arc<Node>) {
     let peers = Peers::new(Arc::clone(&node));
@@ -110,7 +118,13 @@ fn missing(ring: &Ring, newest: u64) -> Option<Missing> {
 /// Fetches one layout and takes it in.
 async fn fetch(node: &Arc<Node>, peers: &Peers, sources: &BTreeSet<NodeId>, missing: Missing) -> Result<(), Failure> {
     let (Missing::Newer(epoch) | Missing::Older(epoch)) = missing;
-    let layout = anybodys(node, peers, sources, epoch).await?;
+    let layout = match anybodys(node, peers, sources, epoch).await {
+        Ok(layout) => layout,
+        Err(Nobody { forgotten_by: Some(member), .. }) if missing == Missing::Newer(epoch) => {
+            return leap(node, peers, &member).await;
+        }
+        Err(nobody) => return Err(nobody.last),
+    };
     let taker = Arc::clone(node);
     // It waits for the disk, and this thread has other things to do.
     let taken = tokio::task::spawn_blocking(move || match missing {
@@ -120,21 +134,41 @@ async fn fetch(node: &Arc<Node>, peers: &Peers, sources: &BTreeSet<NodeId>, miss
     taken.await.unwrap_or_else(|error| Err(Failure::with_message(ErrorCode::Internal, error.to_string())))
 }
 
+/// Goes on with the newest layout of a node, for nobody has the next one any more.
+async fn leap(node: &Arc<Node>, peers: &Peers, from: &Member) -> Result<(), Failure> {
+    let newest = newest_epoch(peers, from).await?;
+    let layout = whole(peers, from, newest).await?;
+    let taker = Arc::clone(node);
+    let taken = tokio::task::spawn_blocking(move || taker.leap(layout));
+    taken.await.unwrap_or_else(|error| Err(Failure::with_message(ErrorCode::Internal, error.to_string())))
+}
+
+/// The epoch of the newest layout that a node has.
+async fn newest_epoch(peers: &Peers, of: &Member) -> Result<u64, Failure> {
+    let question = LayoutRequest { epoch: 0, offset: u64::MAX };
+    Ok(peers.layout(of, question).await?.newest)
+}
+
 /// The layout of an epoch from the first node that gives it.
-async fn anybodys(node: &Arc<Node>, peers: &Peers, sources: &BTreeSet<NodeId>, epoch: u64) -> Result<Layout, Failure> {
+async fn anybodys(node: &Arc<Node>, peers: &Peers, sources: &BTreeSet<NodeId>, epoch: u64) -> Result<Layout, Nobody> {
     let known = node.known();
     let (showed, others): (Vec<&Member>, Vec<&Member>) =
         known.others().map(|(_, member)| member).partition(|member| sources.contains(&member.id));
     let first = jitter() as usize % others.len().max(1);
     let others = others.iter().cycle().skip(first).take(others.len().min(ASKED_MAX)).copied();
-    let mut last = Failure::new(ErrorCode::Unavailable, "there is no other node to ask");
+    let last = Failure::new(ErrorCode::Unavailable, "there is no other node to ask");
+    let mut nobody = Nobody { last, forgotten_by: None };
     for member in showed.into_iter().chain(others) {
         match whole(peers, member, epoch).await {
             Ok(layout) => return Ok(layout),
-            Err(failure) => last = failure,
+            Err(failure) => nobody.last = failure,
+        }
+        let has_not = nobody.last.code == ErrorCode::StaleView;
+        if has_not && newest_epoch(peers, member).await.is_ok_and(|newest| newest > epoch) {
+            nobody.forgotten_by = Some(member.clone());
         }
     }
-    Err(last)
+    Err(nobody)
 }
 
 /// A node's layout of an epoch, all its pieces.

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     path::Path,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -30,6 +31,9 @@ use crate::{
 
 /// Longer than correcting rows takes.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Scrubs of a store that is written to.
+const SCRUBS: usize = 5;
 
 fn name(number: u64) -> String {
     format!("leaf {number}")
@@ -297,23 +301,28 @@ fn a_scrub_of_a_store_that_is_written_to_finds_nothing_wrong() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&config(directory.path()));
     fill(&mut Worker::new(&store), 0..2_000);
-    let steps = thread::scope(|scope| {
-        let writer = scope.spawn(|| {
+    // How long it takes does not matter: they go on until so many scrubs have each seen writes.
+    let (written, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let mut steps = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
             let (mut worker, mut numbers, began) = (Worker::new(&store), Numbers(3), Instant::now());
-            while began.elapsed() < Duration::from_secs(3) {
+            while !is_over.load(Ordering::Relaxed) && began.elapsed() < PATIENCE {
                 let puts = (0..200).map(|_| numbers.below(2_000)).map(|number| put(&name(number), content(number)));
                 assert!(worker.run(puts.collect()).iter().all(is_stored));
+                written.fetch_add(1, Ordering::Relaxed);
             }
         });
-        let mut steps = 0;
-        while !writer.is_finished() {
+        let began = Instant::now();
+        while steps < SCRUBS && began.elapsed() < PATIENCE {
+            let before = written.load(Ordering::Relaxed);
             let found = scrub(&store);
             assert_eq!((found.unreadable.len(), found.is_missing), (0, false));
-            steps += 1;
+            steps += usize::from(written.load(Ordering::Relaxed) > before);
         }
-        steps
+        is_over.store(true, Ordering::Relaxed);
     });
-    println!("{steps} scrubs while it was written to");
-    assert!(steps > 3 && store.status().is_sound());
+    println!("{steps} scrubs, and {written:?} batches written meanwhile");
+    assert!(steps == SCRUBS && store.status().is_sound());
     wait_sound(&store);
 }

@@ -1,15 +1,17 @@
 //! A cluster whose ring is changed as an administrator changes it, by the command line: stage, look at the plan, commit it, wait until
 //! nothing moves any more.
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+mod commands;
+mod received;
+
+use std::time::{Duration, Instant};
 
 use quorate::Client;
-use quorate_tests::cluster::{Cluster, Options, binary};
+use quorate_tests::cluster::{Cluster, Options};
 use serde_json::Value;
-use tokio::task::block_in_place;
+
+pub use commands::{Ran, Running, quorate, start};
+pub use received::Received;
 
 /// How long a change may take until every partition is where it belongs.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -70,13 +72,8 @@ impl Changing {
     /// # Panics
     /// When it prints no JSON.
     pub fn ring(&self, arguments: &[&str]) -> (Value, bool) {
-        let mut command = Command::new(binary());
-        command.arg("ring").args(arguments).args(["--endpoints", &self.cluster.running(), "--output", "json"]);
-        let output = block_in_place(|| command.output()).expect("the quorate binary runs");
-        let text = String::from_utf8_lossy(&output.stdout);
-        let value = serde_json::from_str(text.trim());
-        let problem = || format!("ring {arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-        (value.unwrap_or_else(|error| panic!("{error}: {}", problem())), output.status.success())
+        let ran = quorate(&self.cluster.running(), &[&["ring"], arguments].concat());
+        (ran.json(), ran.code == 0)
     }
 
     /// Waits until so many changes are staged, looks at what they would do, and has it decided.
@@ -85,10 +82,22 @@ impl Changing {
     /// When there is no plan, or it is not decided.
     pub fn commit(&self, staged: usize) -> Change {
         let plan = self.plan(staged);
-        let (epoch, hash) = (plan.epoch.to_string(), plan.hash.clone());
-        let (decision, is_decided) = self.ring(&["commit", "--epoch", &epoch, "--plan", &hash]);
-        assert!(is_decided && decision["epoch"].as_u64() == Some(plan.epoch), "not decided: {decision}");
+        let ran = self.begin(&plan, &self.cluster.running()).end();
+        let decision = ran.json();
+        assert!(ran.code == 0 && decision["epoch"].as_u64() == Some(plan.epoch), "not decided: {ran:?}");
         plan
+    }
+
+    /// Begins to have a plan decided by the first of these nodes that answers.
+    pub fn begin(&self, plan: &Change, endpoints: &str) -> Running {
+        start(endpoints, &["ring", "commit", "--epoch", &plan.epoch.to_string(), "--plan", &plan.hash])
+    }
+
+    /// The numbers of the nodes that decide about the next change.
+    pub fn electors(&self, client: &Client) -> Vec<usize> {
+        let layout = client.ring();
+        let members = layout.electors.iter().filter_map(|elector| layout.member(*elector));
+        members.filter_map(|member| number(&member.name)).collect()
     }
 
     /// The same, and waits until nothing moves any more.
@@ -139,11 +148,14 @@ impl Changing {
     }
 
     fn is_running(&self, name: &str) -> bool {
-        let number: Option<usize> = name.strip_prefix('n').and_then(|number| number.parse().ok());
-        number.is_some_and(|number| self.cluster.process_id(number - 1).is_some())
+        number(name).is_some_and(|number| self.cluster.process_id(number).is_some())
     }
 
-    fn plan(&self, staged: usize) -> Change {
+    /// Waits until so many changes are staged, and looks at what they would do.
+    ///
+    /// # Panics
+    /// When there is no plan.
+    pub fn plan(&self, staged: usize) -> Change {
         let started = Instant::now();
         loop {
             let (answer, _) = self.ring(&["plan"]);
@@ -181,6 +193,11 @@ pub struct Standing {
     pub bytes_in: u64,
     /// For each node its name, what is coming, and the bytes it has received.
     pub by_node: Vec<(String, u64, u64)>,
+}
+
+/// The number of the test's node of this name.
+fn number(name: &str) -> Option<usize> {
+    name.strip_prefix('n')?.parse::<usize>().ok()?.checked_sub(1)
 }
 
 impl Standing {

@@ -59,6 +59,9 @@ const RETRY_KILLS: u64 = 3;
 /// Kills in the row "reconfigure-kills" at scale 1: each kind of victim twice, once when partitions come and once when they go.
 const RECONFIGURE_KILLS: u64 = 6;
 
+/// How often two administrators commit at once in the row "reshape" at scale 1.
+const CONTESTS: u64 = 3;
+
 /// Clients in the row "refresh-storm" at scale 1.
 const CROWD: u64 = 1_000;
 
@@ -108,6 +111,7 @@ fn scenarios(settings: &Settings, calls: u64) -> Vec<Scenario> {
     let (damaged, harms) = (settings.scaled(100), settings.scaled(16));
     let seeds = settings.scaled(2_000);
     let moves = settings.scaled(RECONFIGURE_KILLS);
+    let contests = settings.scaled(CONTESTS);
     let crowd = settings.scaled(CROWD);
     let rounds = settings.scaled(1);
     let (operations, deaths) = (settings.scaled(FORWARD_OPERATIONS), settings.scaled(RETRY_KILLS));
@@ -179,10 +183,17 @@ fn scenarios(settings: &Settings, calls: u64) -> Vec<Scenario> {
         (
             "reconfigure-kills",
             format!(
-                "{moves} kill -9 of a sender, a receiver or an elector while partitions move: always resumes, never from nothing, no \
-                 operation fails"
+                "{moves} kill -9 of a sender, a receiver, or an elector that decides: always resumes, never from nothing, no operation fails"
             ),
             with(scenario::reconfigure_kills, moves),
+        ),
+        (
+            "reshape",
+            format!(
+                "clients writing at `quorum`: twice the partitions, two owners for three and three again, {contests} times two \
+                 administrators at once, a node away for more changes than are remembered: no operation fails, one commit wins, nothing lost"
+            ),
+            with(scenario::reshape, contests),
         ),
         (
             "rolling-restart",

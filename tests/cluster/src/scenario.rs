@@ -11,6 +11,7 @@ mod kills;
 mod power;
 mod reconfigure;
 mod reconfigure_kills;
+mod reshape;
 mod rest;
 mod rolling;
 mod simulation;
@@ -34,6 +35,7 @@ pub use self::{
     power::power,
     reconfigure::reconfigure,
     reconfigure_kills::reconfigure_kills,
+    reshape::reshape,
     rest::{Rest, come_to_rest},
     rolling::rolling_restart,
     simulation::{bugs, simulation},

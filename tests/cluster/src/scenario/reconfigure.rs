@@ -1,10 +1,11 @@
 //! Row "reconfigure": a ring of three grows by two, loses one of the first, has one replaced whose disk is gone and another given more to
 //! carry, all with real data in it and clients that write at `quorum`. They may send each operation twice; none fails, no read is stale,
-//! no acknowledged write is lost, the load is as even as the weights say, and no more has moved than had to.
+//! no acknowledged write is lost, the load is as even as the weights say, and no more has moved than had to: neither by the plans nor by
+//! the bytes that nodes have counted.
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fmt, fs,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +18,7 @@ use tokio::task::block_in_place;
 
 use super::{Settings, come_to_rest, debian, progress};
 use crate::{
-    changing::{Change, Changing},
+    changing::{Change, Changing, Received},
     figures::Finding,
     recorder::Recorder,
     replicas::{self, Replica},
@@ -42,6 +43,25 @@ const MOVED_MAX: f64 = 1.2;
 /// The weight that one node has in the end, where all others have 100. With four nodes and N = 3 none can carry more than a third.
 const WEIGHT: &str = "130";
 
+/// A change that is over.
+struct Done {
+    name: &'static str,
+    change: Change,
+    /// Bytes of records that nodes received for it.
+    received: u64,
+    took: Duration,
+}
+
+/// What the disks say in the end.
+pub(super) struct Concluded {
+    /// What the checker says of the history.
+    pub(super) report: Report,
+    /// Records where nobody owns them any more.
+    pub(super) leftovers: usize,
+    /// Bytes of records in one copy of a partition, on the average.
+    pub(super) copy_bytes: f64,
+}
+
 /// Changes a ring of up to `records` records in all the ways there are.
 pub fn reconfigure(settings: &Settings, records: u64) -> Finding {
     let (index, source) = debian::index(records as usize);
@@ -52,31 +72,7 @@ pub fn reconfigure(settings: &Settings, records: u64) -> Finding {
         progress("reconfigure", &format!("{} records put", index.len()));
         let clients = [ring.client(TIMEOUT, ATTEMPTS).await, ring.client(TIMEOUT, ATTEMPTS).await];
         let workload = work(&clients, settings.seed);
-        let mut changes = Vec::new();
-        let mut change = |name: &'static str, change: Change, started: Instant| {
-            progress("reconfigure", &format!("{name}: {change:?} took {:.1?}", started.elapsed()));
-            changes.push((name, change, started.elapsed()));
-        };
-
-        let started = Instant::now();
-        block_in_place(|| [1, 2].map(|zone| ring.cluster.join(0, &format!("zone = \"z{}\"", zone + 2))));
-        change("two join", ring.commit_and_wait(2), started);
-
-        let started = Instant::now();
-        ring.ring(&["stage", "leave", "n1"]);
-        change("one leaves", ring.commit_and_wait(1), started);
-        let ended = block_in_place(|| ring.cluster.stop(0));
-        assert!(ended.success(), "n1 has left and ends well: {ended}");
-
-        let started = Instant::now();
-        ring.cluster.kill(1);
-        fs::remove_dir_all(ring.cluster.data(1)).expect("the directory of a node that is dead can be removed");
-        block_in_place(|| ring.cluster.join(2, "replaces = \"n2\""));
-        change("one is replaced", ring.commit_and_wait(1), started);
-
-        let started = Instant::now();
-        ring.ring(&["stage", "reweight", "n3", WEIGHT]);
-        change("one gets more", ring.commit_and_wait(1), started);
+        let changes = block_in_place(|| change_all(&mut ring));
 
         let (recorder, tally) = workload.finish().await;
         let read = debian::read_all(&clients[0], &index).await;
@@ -86,32 +82,76 @@ pub fn reconfigure(settings: &Settings, records: u64) -> Finding {
         for client in clients.iter().chain([&loader]) {
             client.close().await;
         }
-        let (report, leftovers) = conclude("reconfigure", settings, &mut ring, &layout, &recorder);
+        let Concluded { report, leftovers, copy_bytes } =
+            conclude("reconfigure", settings, &mut ring, &layout, &recorder);
         let balance = balance(&layout);
-        let (moved, bound) = changes.iter().fold((0, 0), |(moved, bound), (_, change, _)| {
-            (moved + change.moved, bound + change.moved_bound)
-        });
-        let ratio = moved as f64 / bound.max(1) as f64;
+        let sum = |count: fn(&Done) -> u64| changes.iter().map(count).sum::<u64>() as f64;
+        let bound = sum(|done| done.change.moved_bound).max(1.0);
+        let ratio = sum(|done| done.change.moved) / bound;
+        let received = sum(|done| done.received);
+        let bytes_ratio = received / (bound * copy_bytes);
         let failed = tally.failed_count();
         let is_good = failed == 0
             && report.is_clean()
             && read.right == index.len()
             && balance <= BALANCE_MAX
             && ratio <= MOVED_MAX
+            && bytes_ratio <= MOVED_MAX
             && leftovers == 0
             && epochs.iter().all(|epoch| *epoch == layout.epoch);
-        let told = changes.iter().map(|(name, change, took)| {
-            format!("{name} (epoch {}, {} copies of partitions, {took:.1?})", change.epoch, change.moved)
-        });
+        let told: Vec<String> = changes.iter().map(Done::to_string).collect();
         let seen = format!(
             "{} records of {source}; {}; {report}; failed: {}; {read}; fullest node {balance:.3} of its share by weight; moved {ratio:.3} of \
-             the bound; {leftovers} records left at former owners; {rest}",
+             the bound, by bytes received {bytes_ratio:.3} ({:.1} MB); {leftovers} records left at former owners; {rest}",
             index.len(),
-            told.collect::<Vec<_>>().join(", "),
+            told.join(", "),
             if failed == 0 { "none".to_owned() } else { tally.failures() },
+            received / 1e6,
         );
         Finding::new(is_good, seen)
     })
+}
+
+/// Changes the ring in all the ways there are, one after the other.
+fn change_all(ring: &mut Changing) -> Vec<Done> {
+    let mut changes = Vec::new();
+    let mut settle = |ring: &Changing, name: &'static str, staged: usize, started: Instant| {
+        let mut received = Received::default();
+        received.look(&ring.standing());
+        let before = received.total();
+        let change = ring.commit_and_wait(staged);
+        received.look(&ring.standing());
+        let done = Done { name, change, received: received.total() - before, took: started.elapsed() };
+        progress("reconfigure", &done.to_string());
+        changes.push(done);
+    };
+
+    let started = Instant::now();
+    for zone in ["zone = \"z3\"", "zone = \"z4\""] {
+        ring.cluster.join(0, zone);
+    }
+    settle(ring, "two join", 2, started);
+
+    let started = Instant::now();
+    ring.ring(&["stage", "leave", "n1"]);
+    settle(ring, "one leaves", 1, started);
+    let ended = ring.cluster.stop(0);
+    assert!(ended.success(), "n1 has left and ends well: {ended}");
+
+    // Its disk is gone: another one comes on an empty directory, under an identity of its own, and is given the dead one's place.
+    let started = Instant::now();
+    ring.cluster.kill(1);
+    fs::remove_dir_all(ring.cluster.data(1)).expect("the directory of a node that is dead can be removed");
+    let newcomer = format!("n{}", ring.cluster.join(2, "zone = \"z1\"") + 1);
+    ring.plan(1);
+    let (answer, is_staged) = ring.ring(&["stage", "replace", "n2", &newcomer]);
+    assert!(is_staged, "{newcomer} can't replace n2: {answer}");
+    settle(ring, "one is replaced", 1, started);
+
+    let started = Instant::now();
+    ring.ring(&["stage", "reweight", "n3", WEIGHT]);
+    settle(ring, "one gets more", 1, started);
+    changes
 }
 
 /// Clients that read and write at `quorum`.
@@ -129,7 +169,7 @@ pub(super) fn conclude(
     ring: &mut Changing,
     layout: &Layout,
     recorder: &Recorder,
-) -> (Report, usize) {
+) -> Concluded {
     let count = ring.cluster.nodes();
     for node in (0..count).filter(|node| layout_place(layout, *node).is_some()) {
         let status = block_in_place(|| ring.cluster.stop(node));
@@ -154,7 +194,17 @@ pub(super) fn conclude(
             fs::write(folder.join(format!("n{}.log", node + 1)), ring.cluster.log(node)).expect("a log can be kept");
         }
     }
-    (report, leftovers)
+    let bytes: usize = held.iter().flat_map(|replica| replica.records.values()).map(bytes::Bytes::len).sum();
+    let copies = f64::from(layout.partitions()) * f64::from(layout.replicas);
+    Concluded { report, leftovers, copy_bytes: bytes as f64 / copies }
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, change, received, took } = self;
+        let (epoch, moved, megabytes) = (change.epoch, change.moved, *received as f64 / 1e6);
+        write!(formatter, "{name} (epoch {epoch}, {moved} copies of partitions, {megabytes:.1} MB, {took:.1?})")
+    }
 }
 
 /// The place of the test's node of this number, if it is an active member.

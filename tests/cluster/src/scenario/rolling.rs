@@ -1,5 +1,5 @@
-//! Row "rolling-restart": every node is drained, ended and started again in turn, as for an upgrade, while the clients of every language
-//! read and write at `quorum`. None of them may see it: no operation fails, and no read misses a write.
+//! Row "rolling-restart": every node is drained (`quorate node drain --wait`), ended and started again in turn, as for an upgrade, while
+//! the clients of every language read and write at `quorum`. None of them may see it: no operation fails, and no read misses a write.
 
 use std::{
     sync::Arc,
@@ -12,6 +12,7 @@ use tokio::{task::block_in_place, time::sleep};
 
 use super::{Settings, come_to_rest, conclude, progress};
 use crate::{
+    changing::quorate,
     figures::Finding,
     programs::programs,
     proxied::Proxied,
@@ -51,10 +52,12 @@ pub fn rolling_restart(settings: &Settings, rounds: u64) -> Finding {
         sleep(BACK).await;
         let mut longest = Duration::ZERO;
         for node in (0..rounds).flat_map(|_| 0..3) {
-            let started = Instant::now();
-            let status = block_in_place(|| cluster.stop(node));
-            assert!(status.success(), "n{} did not drain: {status}", node + 1);
+            let (name, started) = (format!("n{}", node + 1), Instant::now());
+            let drained = quorate(&cluster.endpoints(), &["node", "drain", &name, "--wait"]);
+            assert_eq!(drained.code, 0, "{name} did not drain: {drained:?}");
             longest = longest.max(started.elapsed());
+            let status = block_in_place(|| cluster.stop(node));
+            assert!(status.success(), "{name} did not end well: {status}");
             block_in_place(|| cluster.restart(node));
             sleep(BACK).await;
         }
