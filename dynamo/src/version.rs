@@ -25,9 +25,17 @@ pub use context::CausalContext;
 /// "Conflict rule"). Merges may go beyond it, because they must never lose anything.
 pub const SIBLINGS_MAX: usize = 128;
 
-/// How many overwritten operation ids an object remembers. A twin is minted by a retry, and retries end within seconds:
-/// eight further overwrites of one key while a client retries are rarer than the memory of more is dear.
+/// How many overwritten operation ids an object remembers at least, once it has had so many. A twin is minted by a retry, and where
+/// nothing moves it meets the next write of its key: eight further overwrites before that are rarer than the memory of more is dear.
 pub const SPENT_MAX: usize = 8;
+
+/// Operations overwritten within so long before the latest are remembered too. A twin may lie with a node that hands its partition over to
+/// others and takes no more part in writes: it arrives as late as what that node has left to give, and a key that is written
+/// all the time is overwritten dozens of times until then.
+pub const SPENT_RECENT_MS: u64 = 60_000;
+
+/// How many operation ids that makes at most: 1 KiB in a record that is overwritten every second.
+pub const SPENT_RECENT_MAX: usize = 64;
 
 /// One process start of one node for one partition, as a random number: who counts. Never reused, so a node that forgot
 /// something can't count the same dot twice.
@@ -85,7 +93,7 @@ pub struct Spent {
 /// Everything a replica knows of one key.
 ///
 /// Always so: `versions` ascend by dot and hold each dot once; `context` covers every dot in `versions`; `spent` descends
-/// by (clock, hash), holds each hash once and at most [`SPENT_MAX`] of them; no version's fingerprint is in `spent`.
+/// by (clock, hash), holds each hash once and at most [`SPENT_RECENT_MAX`] of them; no version's fingerprint is in `spent`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Object {
     /// The versions that nothing known has overwritten, tombstones among them.

@@ -5,6 +5,10 @@
 //! missed is not missed and what was deleted is not shown. When an owner fails, or has records that it can't verify, another
 //! takes its place where it stopped ([`pieces`]).
 //!
+//! While the ring changes, a new owner of a partition says that it is still arriving there, and former owners that it has gone. Then
+//! others are asked; and where too few can tell it for the moment, the scan waits for the newer layout, or until enough has arrived, as
+//! long as an operation may take. It goes on behind the last key that it gave out, under whatever number the partition has by then.
+//!
 //! At level `available` as many owners are united as can be reached, up to a majority and at least one. Stand-ins are not
 //! asked: what only they hold is missed until they have handed it over.
 
@@ -13,6 +17,7 @@ mod pieces;
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -24,8 +29,11 @@ use dynamo::{
 use futures_util::{Stream, StreamExt, stream};
 use schema::convert::{Scan as Question, ScanPage};
 
-use crate::{Bucket, Error, Found, Lookup};
+use crate::{Bucket, Error, Found, Lookup, driver::jobs::NoPiece};
 use pieces::Partition;
+
+/// How long a scan waits before it looks at the ring again.
+const RING_PAUSE: Duration = Duration::from_millis(100);
 
 /// A scan. A stream of keys; it ends after the first error. Where too few owners can verify their records it ends with
 /// [`Error::Corrupt`]: no key is left out in silence.
@@ -127,9 +135,9 @@ impl Scan {
             consistency: self.consistency,
             layout: self.bucket.handle().shared.layout(),
             failed: Vec::new(),
+            waits_until: None,
         };
-        let partitions = plan.layout.partitions();
-        let first = self.first_partition.min(partitions);
+        let first = self.first_partition.min(plan.layout.partitions());
         let pieces = stream::try_unfold((plan, first, None), move |(plan, partition, open)| async move {
             let mut plan: Plan = plan;
             let mut open: Option<Partition> = open;
@@ -137,13 +145,22 @@ impl Scan {
             loop {
                 let mut current = match open.take() {
                     Some(current) => current,
-                    None if partition == partitions => return Ok(None),
+                    None if partition == plan.layout.partitions() => return Ok(None),
                     None => {
                         partition += 1;
                         Partition::new(&plan, partition - 1)
                     }
                 };
-                let keys = current.next(&mut plan).await?;
+                let keys = match current.next(&mut plan).await {
+                    Ok(keys) => keys,
+                    Err(interrupted) => {
+                        plan.wait_out(interrupted).await?;
+                        let again = current.again(&plan);
+                        (partition, open) = (again.number() + 1, Some(again));
+                        continue;
+                    }
+                };
+                plan.waits_until = None;
                 if !keys.is_empty() {
                     let found = plan.read(keys).await?;
                     return Ok(Some((found, (plan, partition, Some(current)))));
@@ -185,6 +202,15 @@ struct Plan {
     layout: std::sync::Arc<Layout>,
     /// Nodes that have failed to answer: they are asked last, or every partition would wait for them again.
     failed: Vec<NodeId>,
+    /// How long the scan may wait for the ring, since it has found nobody for its next piece.
+    waits_until: Option<Instant>,
+}
+
+/// Nobody has told the next piece.
+struct Interrupted {
+    /// Whether that may pass by itself, because the ring changes.
+    may_pass: bool,
+    error: Error,
 }
 
 /// A key as one owner tells it.
@@ -252,12 +278,25 @@ impl Plan {
         self.level() == Level::Available && self.consistency.r == 0
     }
 
-    async fn ask(&self, node: NodeId, partition: u32, cursor: Bytes, limit: u32) -> Result<ScanPage, Error> {
+    async fn ask(&self, node: NodeId, partition: u32, cursor: Bytes, limit: u32) -> Result<ScanPage, NoPiece> {
         let bucket = self.only.clone();
         let question = Question { bucket, partition, cursor, limit, with_tombstones: self.deleted };
-        let budget = self.bucket.defaults().timeout;
+        let (budget, epoch) = (self.bucket.defaults().timeout, self.layout.epoch);
         let shared = &self.bucket.handle().shared;
-        shared.on_thread(0, move |driver| driver.scan(node, question, budget)).await?
+        shared.on_thread(0, move |driver| driver.scan(node, epoch, question, budget)).await?
+    }
+
+    /// Waits a moment and looks at the ring again, if that may help; the error if it can't, or has not for too long.
+    async fn wait_out(&mut self, interrupted: Interrupted) -> Result<(), Error> {
+        let now = Instant::now();
+        let until = *self.waits_until.get_or_insert(now + self.bucket.defaults().timeout);
+        if !interrupted.may_pass || now >= until {
+            return Err(interrupted.error);
+        }
+        let shared = &self.bucket.handle().shared;
+        shared.on_thread(0, |_| tokio::time::sleep(RING_PAUSE)).await?;
+        self.layout = shared.layout();
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     ident::{OpId, StoreKey},
     operation::Address,
-    version::{Actor, CausalContext, Content, Dot, Object, SPENT_MAX, Spent, Version},
+    version::{Actor, CausalContext, Content, Dot, Object, SPENT_RECENT_MAX, Spent, Version},
 };
 
 /// Checks that `bytes` are an undamaged record of this store key; its digest. Does not look inside.
@@ -101,7 +101,7 @@ impl<'r> Parts<'r> {
         let (spent, body) = body.split_at_checked(spent_count * SPENT_BYTES)?;
         let (body, key) = body.split_at_checked(body.len().checked_sub(key_bytes)?)?;
         let (versions, bucket) = body.split_at_checked(body.len().checked_sub(bucket_bytes)?)?;
-        if version_count.checked_mul(VERSION_BYTES)? > versions.len() || spent_count > SPENT_MAX {
+        if version_count.checked_mul(VERSION_BYTES)? > versions.len() || spent_count > SPENT_RECENT_MAX {
             return None;
         }
         let (entries, spent) = (entries.as_chunks().0, spent.as_chunks().0);

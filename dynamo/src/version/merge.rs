@@ -11,8 +11,11 @@
 use alloc::vec::Vec;
 use core::{cmp::Ordering, mem};
 
-use super::{Object, SPENT_MAX, Spent, Version};
-use crate::bug::{self, Bug};
+use super::{Object, SPENT_MAX, SPENT_RECENT_MAX, SPENT_RECENT_MS, Spent, Version};
+use crate::{
+    bug::{self, Bug},
+    hlc,
+};
 
 impl Object {
     /// Takes in what `other` knows and drops versions whose operation either side knows to be spent.
@@ -20,13 +23,13 @@ impl Object {
         self.unite(other);
         self.settle();
         self.make_mistakes();
-        self.spent.truncate(SPENT_MAX);
+        self.forget_spent();
     }
 
     /// The least upper bound: the versions in both, and those of either side that the other has never known.
     pub fn join(&mut self, other: &Self) {
         self.unite(other);
-        self.spent.truncate(SPENT_MAX);
+        self.forget_spent();
     }
 
     /// The join before its memory is cut to size.
@@ -90,9 +93,7 @@ impl Object {
         self.spent.iter().any(|known| known.hash == fingerprint)
     }
 
-    /// Adds to the memory of overwritten operations: the latest clock for each, in order. The caller cuts it to the latest
-    /// [`SPENT_MAX`]. Keeping the greatest of a union by a total order is itself a join, so it does not matter in which
-    /// order memories meet.
+    /// Adds to the memory of overwritten operations: the latest clock for each, in order. The caller has it cut to size.
     pub(super) fn recall(&mut self, spent: &[Spent]) {
         if spent.is_empty() {
             return;
@@ -104,6 +105,17 @@ impl Object {
             }
         }
         self.spent.sort_unstable_by(|left, right| right.cmp(left));
+    }
+
+    /// Cuts the memory of overwritten operations to size: the latest [`SPENT_MAX`], and of those within [`SPENT_RECENT_MS`] of the latest
+    /// as many as there is room for. Keeping the greatest of a union by a total order is itself a join, and so is keeping what is near
+    /// its greatest; so it does not matter in which order memories meet.
+    pub(super) fn forget_spent(&mut self) {
+        let Some(latest) = self.spent.first() else { return };
+        let since = hlc::wall_ms_of(latest.clock).saturating_sub(SPENT_RECENT_MS);
+        let recent = self.spent.iter().take(SPENT_RECENT_MAX).take_while(|spent| hlc::wall_ms_of(spent.clock) >= since);
+        let kept = recent.count().max(SPENT_MAX);
+        self.spent.truncate(kept);
     }
 }
 

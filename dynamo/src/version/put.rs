@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use super::{CausalContext, Content, Dot, Object, SPENT_MAX, Spent, Version, fingerprint};
+use super::{CausalContext, Content, Dot, Object, Spent, Version, fingerprint};
 use crate::{
     bug::{self, Bug},
     ident::OpId,
@@ -68,7 +68,7 @@ impl Object {
         spent.retain(|fingerprint| Some(*fingerprint) != by);
         self.spend(clock, &spent);
         self.settle();
-        self.spent.truncate(SPENT_MAX);
+        self.forget_spent();
         self.context.join(&seen.context);
     }
 

@@ -12,10 +12,15 @@ use alloc::{
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 
-use super::{Actor, CausalContext, Content, Dot, Object, SPENT_MAX, Spent, Version, put::Seen};
+use super::{
+    Actor, CausalContext, Content, Dot, Object, SPENT_MAX, SPENT_RECENT_MAX, SPENT_RECENT_MS, Spent, Version, put::Seen,
+};
 use crate::{hlc, ident::OpId, layout::ConflictRule};
 
 const REPLICAS: usize = 3;
+
+/// Time between two steps: what was overwritten a dozen steps ago is no longer recent.
+const STEP_MS: u64 = SPENT_RECENT_MS / 12;
 
 /// What an object is, said as simply as possible.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,8 +70,14 @@ impl Oracle {
     fn keep_latest(&mut self) {
         let mut all: Vec<(u64, u64)> = self.spent.iter().map(|(hash, clock)| (*clock, *hash)).collect();
         all.sort_unstable();
-        let from = all.len().saturating_sub(SPENT_MAX);
-        self.spent = all[from..].iter().map(|(clock, hash)| (*hash, *clock)).collect();
+        all.reverse();
+        let latest = all.first().map_or(0, |(clock, _)| hlc::wall_ms_of(*clock));
+        let stays = |at: usize, clock: u64| {
+            let is_recent = hlc::wall_ms_of(clock) + SPENT_RECENT_MS >= latest;
+            at < SPENT_MAX || (at < SPENT_RECENT_MAX && is_recent)
+        };
+        let kept = all.iter().enumerate().filter(|(at, (clock, _))| stays(*at, *clock));
+        self.spent = kept.map(|(_, (clock, hash))| (*hash, *clock)).collect();
     }
 }
 
@@ -83,7 +94,7 @@ fn assert_well_formed(object: &Object) {
     assert!(object.versions.windows(2).all(|pair| pair[0].dot < pair[1].dot));
     assert!(object.versions.iter().all(|version| object.context.covers(version.dot)));
     assert!(object.spent.windows(2).all(|pair| pair[0] > pair[1]));
-    assert!(object.spent.len() <= SPENT_MAX);
+    assert!(object.spent.len() <= SPENT_RECENT_MAX);
 }
 
 /// A step of a history. Replicas and reads are chosen modulo what there is.
@@ -135,7 +146,8 @@ impl History {
                     1 => Default::default(),
                     _ => self.reads[read % self.reads.len()].clone(),
                 };
-                let version = version(Dot { actor: Actor(at as u64 + 1), seq: time }, op, time, deletes);
+                let clock = hlc::clock_of(time * STEP_MS);
+                let version = version(Dot { actor: Actor(at as u64 + 1), seq: time }, op, clock, deletes);
                 let recognised = object.recognise(&version.op_id, &version.content);
                 if recognised != super::put::Recognition::New {
                     return;
@@ -175,7 +187,7 @@ fn version(dot: Dot, op: u64, clock: u64, deletes: bool) -> Version {
 fn any_object() -> impl Strategy<Value = Object> {
     let dots = vec((1..4u64, 1..7u64), 0..8);
     let known = vec((1..5u64, 1..9u64), 0..5);
-    let spent = vec((1..30u64, 3..15u64), 0..6);
+    let spent = vec((1..30u64, 3..25u64), 0..14);
     (dots, known, spent).prop_map(|(dots, known, spent)| {
         let dot = |(actor, seq)| Dot { actor: Actor(actor), seq };
         let dots: BTreeSet<Dot> = dots.into_iter().map(dot).collect();
@@ -183,7 +195,8 @@ fn any_object() -> impl Strategy<Value = Object> {
         let versions = dots.iter().map(|dot| version(*dot, dot.actor.0 * 3 + dot.seq % 5, dot.seq, false)).collect();
         let mut object = Object { versions, context, spent: Vec::new() };
         let hash = |op| version(Dot { actor: Actor(1), seq: 1 }, op, 1, false).fingerprint().unwrap();
-        remember(&mut object, spent.into_iter().map(|(clock, op)| Spent { clock, hash: hash(op) }));
+        let spend = |(time, op)| Spent { clock: hlc::clock_of(time * STEP_MS), hash: hash(op) };
+        remember(&mut object, spent.into_iter().map(spend));
         object.settle();
         object
     })
@@ -191,7 +204,7 @@ fn any_object() -> impl Strategy<Value = Object> {
 
 fn remember(object: &mut Object, spent: impl IntoIterator<Item = Spent>) {
     object.recall(&spent.into_iter().collect::<Vec<_>>());
-    object.spent.truncate(SPENT_MAX);
+    object.forget_spent();
 }
 
 fn joined(left: &Object, right: &Object) -> Object {
@@ -304,19 +317,40 @@ proptest! {
 }
 
 #[test]
-fn beyond_eight_overwrites_a_late_twin_may_be_shown_but_meetings_end_the_same() {
-    // The price of a bounded memory, pinned: y knows that operation 9 is spent, z has overwritten eight things since.
+fn beyond_eight_overwrites_and_a_minute_a_late_twin_may_be_shown_but_meetings_end_the_same() {
+    // The price of a bounded memory, pinned: y knows that operation 9 is spent, z has overwritten eight things a minute later.
     let mut x = Object::new();
     x.put(&Seen::default(), version(Dot { actor: Actor(1), seq: 1 }, 9, 1, false));
     let hash = x.versions[0].fingerprint().unwrap();
     let mut y = Object::new();
     remember(&mut y, [Spent { clock: 1, hash }]);
     let mut z = Object::new();
-    remember(&mut z, (0..8).map(|at| Spent { clock: 2, hash: at }));
+    let later = hlc::clock_of(SPENT_RECENT_MS + 1);
+    remember(&mut z, (0..8).map(|at| Spent { clock: later, hash: at }));
     let (left, right) = (merged(&merged(&x, &y), &z), merged(&x, &merged(&y, &z)));
     assert!(left.versions.is_empty());
     assert_eq!(right.versions.len(), 1);
     assert_eq!(merged(&right, &left), left);
+}
+
+#[test]
+fn a_twin_that_arrives_within_a_minute_stays_away_after_dozens_of_overwrites() {
+    // Its coordinator died; it lies with a node that parts with the partition, and comes when that hands over what it has.
+    let mut leaver = Object::new();
+    leaver.put(&Seen::default(), version(Dot { actor: Actor(1), seq: 1 }, 1, hlc::clock_of(1_000), false));
+    let mut owner = Object::new();
+    for write in 1..=50 {
+        let clock = hlc::clock_of(1_000 + 200 * write);
+        owner.put(&owner.seen(), version(Dot { actor: Actor(2), seq: write }, write, clock, false));
+    }
+    let both = merged(&owner, &leaver);
+    assert_eq!(both.versions, owner.versions);
+    // What is remembered of a key that is written without a pause has a bound as well.
+    for write in 51..=500 {
+        let clock = hlc::clock_of(11_000 + write);
+        owner.put(&owner.seen(), version(Dot { actor: Actor(2), seq: write }, write, clock, false));
+    }
+    assert_eq!(owner.spent.len(), SPENT_RECENT_MAX);
 }
 
 #[test]

@@ -8,10 +8,11 @@ use std::{
 use dynamo::{
     ident::{Id, NodeId},
     layout::NodeIndex,
+    operation::{ErrorCode, Failure},
 };
 use schema::{
     admin_capnp::admin,
-    convert::{self, RequestHeader, Scan, ScanPage, Status},
+    convert::{self, ReplyHeader, RequestHeader, Scan, ScanPage, Status},
     kv_capnp::kv,
     node_capnp::node,
 };
@@ -59,6 +60,42 @@ pub(super) struct Capabilities {
     pub(super) admin: Option<admin::Client>,
 }
 
+/// A node gave no piece of a scan.
+#[derive(Debug)]
+pub(crate) struct NoPiece {
+    pub(crate) because: Because,
+    pub(crate) error: Error,
+}
+
+/// What kind of reason it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Because {
+    /// The partition has not yet arrived there.
+    Arriving,
+    /// The ring is not as this client knows it.
+    Moved,
+    /// Any other.
+    Other,
+}
+
+impl Because {
+    fn of(failure: &Failure) -> Self {
+        if failure.code == ErrorCode::StaleView {
+            Self::Moved
+        } else if failure.code == ErrorCode::Unavailable && !failure.owners.is_empty() {
+            Self::Arriving
+        } else {
+            Self::Other
+        }
+    }
+}
+
+impl From<Error> for NoPiece {
+    fn from(error: Error) -> Self {
+        Self { because: Because::Other, error }
+    }
+}
+
 impl Shared {
     /// Does `work` on an I/O thread.
     pub(crate) async fn on_thread<T, F>(
@@ -82,19 +119,34 @@ impl Shared {
 }
 
 impl Driver {
-    /// A piece of a scan from one node.
-    pub(crate) async fn scan(self: Rc<Self>, node: NodeId, scan: Scan, budget: Duration) -> Result<ScanPage, Error> {
-        self.within(budget, async {
+    /// A piece of a scan from one node, which is asked by the numbers that partitions have in the layout of `epoch`.
+    pub(crate) async fn scan(
+        self: Rc<Self>,
+        node: NodeId,
+        epoch: u64,
+        scan: Scan,
+        budget: Duration,
+    ) -> Result<ScanPage, NoPiece> {
+        let piece = self.within(budget, async {
             let kv = self.capabilities(node).await?.kv;
             let mut request = kv.scan_request();
             let mut wire = request.get().init_request();
-            self.header(budget).encode(wire.reborrow().init_header());
+            RequestHeader { epoch, ..self.header(budget) }.encode(wire.reborrow().init_header());
             convert::encode_scan(wire, &scan);
             let response = request.send().promise.await.map_err(broken)?;
             let reply = response.get().and_then(|results| results.get_reply()).map_err(broken)?;
-            convert::decode_scan_page(reply).map_err(Error::from_failure)
-        })
-        .await
+            let known = ReplyHeader::decode(reply.get_header()).epoch;
+            if let Some(link) = self.engine.borrow().find(node) {
+                self.refresh_from(link, known);
+            }
+            Ok(convert::decode_scan_page(reply))
+        });
+        match piece.await {
+            Ok(Ok(page)) => Ok(page),
+            Ok(Err(failure)) => Err(NoPiece { because: Because::of(&failure), error: Error::from_failure(failure) }),
+            Err(error) if self.engine.borrow().find(node).is_none() => Err(NoPiece { because: Because::Moved, error }),
+            Err(error) => Err(NoPiece { because: Because::Other, error }),
+        }
     }
 
     /// How a node is.

@@ -9,12 +9,16 @@ use std::{collections::VecDeque, mem};
 use bytes::Bytes;
 use dynamo::{
     ident::{NodeId, StoreKey},
+    layout::View,
     operation::Address,
 };
 use schema::convert::{SCAN_LIMIT_MAX, ScanPage};
 
-use super::{Plan, Told};
-use crate::Error;
+use super::{Interrupted, Plan, Told};
+use crate::{
+    Error,
+    driver::jobs::{Because, NoPiece},
+};
 
 /// Keys that are read together.
 const READ_TOGETHER: usize = 256;
@@ -26,10 +30,17 @@ const PIECES: [u32; 3] = [SCAN_LIMIT_MAX, 16, 1];
 /// The keys of one partition, told by several owners.
 pub(super) struct Partition {
     number: u32,
+    bits: u8,
+    owners: usize,
     tellers: Vec<Teller>,
     /// Owners that may take the place of one that fails.
     spare: VecDeque<NodeId>,
+    /// The last key that was given out.
+    after: Option<StoreKey>,
 }
+
+/// Owners of a key by whom a majority is all of them.
+const TWO: usize = 2;
 
 /// One owner, with what it has told and not been given out.
 struct Teller {
@@ -44,6 +55,8 @@ struct Teller {
 struct Nobody {
     /// Owners that answered, but with gaps.
     with_gaps: Vec<NodeId>,
+    /// What kept the others from it.
+    reasons: Vec<Because>,
     /// Why the last of the others failed.
     error: Option<Error>,
 }
@@ -55,14 +68,31 @@ impl Partition {
         let owners = owners.filter_map(|node| plan.layout.member(node)).map(|member| member.id);
         let (failed, sound): (Vec<NodeId>, Vec<NodeId>) = owners.partition(|node| plan.failed.contains(node));
         let mut owners: VecDeque<NodeId> = sound.into_iter().chain(failed).collect();
-        let needed = plan.owners_needed(owners.len()).min(owners.len());
+        let count = owners.len();
+        let needed = plan.owners_needed(count).min(count);
         let tellers = owners.drain(..needed).map(Teller::new).collect();
-        Self { number, tellers, spare: owners }
+        Self { number, bits: plan.layout.partition_bits, owners: count, tellers, spare: owners, after: None }
+    }
+
+    /// The same from behind the last key that was given out, under the layout that the plan has now.
+    pub(super) fn again(&self, plan: &Plan) -> Self {
+        let view = View { prefix: self.number, bits: self.bits, lo: 0, hi: 0 };
+        let number = plan.layout.partition(&self.after.unwrap_or_else(|| view.first_key()).id());
+        let mut again = Self { after: self.after, ..Self::new(plan, number) };
+        if let Some(after) = self.after {
+            again.tellers.iter_mut().for_each(|teller| teller.cursor = Bytes::copy_from_slice(&after.0));
+        }
+        again
+    }
+
+    /// Its number.
+    pub(super) fn number(&self) -> u32 {
+        self.number
     }
 
     /// The next keys of the partition, united; none when it is done.
-    pub(super) async fn next(&mut self, plan: &mut Plan) -> Result<Vec<Told>, Error> {
-        let mut keys = Vec::new();
+    pub(super) async fn next(&mut self, plan: &mut Plan) -> Result<Vec<Told>, Interrupted> {
+        let mut keys: Vec<Told> = Vec::new();
         while keys.len() < READ_TOGETHER {
             self.refill(plan).await?;
             let first = self.tellers.iter().filter_map(Teller::next_key).min();
@@ -78,11 +108,12 @@ impl Partition {
             }
             keys.extend(united);
         }
+        self.after = keys.last().map(|told| told.address.store_key).or(self.after);
         Ok(keys)
     }
 
     /// Has every place tell more that has nothing left to give out.
-    async fn refill(&mut self, plan: &mut Plan) -> Result<(), Error> {
+    async fn refill(&mut self, plan: &mut Plan) -> Result<(), Interrupted> {
         let mut at = 0;
         while at < self.tellers.len() {
             let place = &self.tellers[at];
@@ -93,7 +124,15 @@ impl Partition {
             match self.tell(plan, at).await {
                 Ok(page) => self.tellers[at].take(page),
                 Err(_) if plan.takes_what_is_there() && self.tellers.len() > 1 => drop(self.tellers.remove(at)),
-                Err(nobody) => return Err(nobody.error(plan, self.number)),
+                // Of two owners a majority is both, so each of them has every write that a majority has acknowledged. As long as one of
+                // them is still being filled, it counts for nobody, and the other was an owner all along.
+                Err(nobody) if self.owners == TWO && self.tellers.len() == TWO && nobody.is_arriving() => {
+                    drop(self.tellers.remove(at));
+                }
+                Err(nobody) => {
+                    let may_pass = nobody.may_pass();
+                    return Err(Interrupted { may_pass, error: nobody.error(plan, self.number) });
+                }
             }
         }
         Ok(())
@@ -101,7 +140,7 @@ impl Partition {
 
     /// The next piece of a place, from whichever owner tells it in full.
     async fn tell(&mut self, plan: &mut Plan, at: usize) -> Result<ScanPage, Nobody> {
-        let mut nobody = Nobody { with_gaps: Vec::new(), error: None };
+        let mut nobody = Nobody { with_gaps: Vec::new(), reasons: Vec::new(), error: None };
         for limit in PIECES {
             // In the first round all that are left; in the others those that answered.
             let mut candidates = mem::take(&mut nobody.with_gaps);
@@ -120,8 +159,11 @@ impl Partition {
                         return Ok(page);
                     }
                     Ok(_) => nobody.with_gaps.push(node),
-                    Err(error) => {
-                        plan.failed.push(node);
+                    Err(NoPiece { because, error }) => {
+                        if because == Because::Other && !plan.failed.contains(&node) {
+                            plan.failed.push(node);
+                        }
+                        nobody.reasons.push(because);
                         nobody.error = Some(error);
                     }
                 }
@@ -133,6 +175,19 @@ impl Partition {
 }
 
 impl Nobody {
+    /// Whether all that kept anybody is that the partition has yet to arrive there.
+    fn is_arriving(&self) -> bool {
+        self.with_gaps.is_empty() && self.reasons.iter().all(|reason| *reason == Because::Arriving)
+    }
+
+    /// Whether it may be otherwise when the ring has changed, or has been looked at again.
+    fn may_pass(&self) -> bool {
+        self.reasons.iter().any(|reason| match reason {
+            Because::Arriving | Because::Moved => true,
+            Because::Other => false,
+        })
+    }
+
     fn error(self, plan: &Plan, partition: u32) -> Error {
         let name = |node: &NodeId| {
             let member = plan.layout.members.iter().find(|member| member.id == *node);

@@ -199,10 +199,11 @@ impl node::Server for Introduction {
         let arrival = Arrival::now(&self.driver);
         if let Caller::Peer(peer) = self.caller.get() {
             let known = Arc::clone(&self.driver.known());
+            // What is remembered of the processes of one that was taken out of the ring is of the time before.
             if let Some(place) = known.place_of(peer) {
                 self.driver.node.heard(&known, place);
+                self.check_latest(peer);
             }
-            self.check_latest(peer);
         }
         arrival.reply_header(&self.driver.node.clients).encode(wire.get().init_reply().init_header());
         Ok(())

@@ -8,6 +8,7 @@ use dynamo::{
     ident::StoreKey,
     operation::{ErrorCode, Failure, Operation, Reply},
     record,
+    ring::Ring,
 };
 use schema::{
     common_capnp::request_header,
@@ -91,9 +92,10 @@ impl Kv {
         Ok(replies)
     }
 
-    fn scan_page(&self, scan: &Scan) -> Result<ScanPage, Failure> {
+    fn scan_page(&self, epoch: u64, scan: &Scan) -> Result<ScanPage, Failure> {
         let known = self.driver.known();
         let layout = known.layout();
+        check_numbering(&known.ring, epoch)?;
         if scan.partition >= layout.partitions() {
             return Err(Failure::with_message(
                 ErrorCode::InvalidRequest,
@@ -103,7 +105,7 @@ impl Kv {
         let owners: Vec<_> = layout.owners(scan.partition).collect();
         if !known.me.is_some_and(|me| owners.contains(&me)) {
             let message = "this node does not own the partition; ask one of the owners";
-            return Err(Failure { owners, ..Failure::new(ErrorCode::InvalidRequest, message) });
+            return Err(Failure { owners, retryable: true, ..Failure::new(ErrorCode::StaleView, message) });
         }
         if !self.driver.node.is_complete(&known, scan.partition) {
             let message = "this node is still receiving the partition; ask another of its owners";
@@ -245,8 +247,9 @@ impl kv::Server for Kv {
 
     async fn scan(self: Rc<Self>, params: kv::ScanParams, mut wire: kv::ScanResults) -> Result<(), Error> {
         let arrival = Arrival::now(&self.driver);
-        let scan = decode_scan(params.get()?.get_request()?);
-        let page = arrival.check_welcome().and(scan).and_then(|scan| self.scan_page(&scan));
+        let request = params.get()?.get_request()?;
+        let (header, scan) = (RequestHeader::decode(request.get_header()), decode_scan(request));
+        let page = arrival.check_welcome().and(header).and_then(|header| self.scan_page(header.epoch, &scan?));
         let mut reply = wire.get().init_reply();
         arrival.reply_header(self.room()).encode(reply.reborrow().init_header());
         encode_scan_page(reply, &page);
@@ -259,6 +262,18 @@ impl kv::Server for Kv {
         encode_status(wire.get().init_reply(), &status);
         Ok(())
     }
+}
+
+/// Whether the partitions have the numbers that somebody knows them by who routes by the layout of this epoch; 0 says nothing of it.
+/// Under other numbers a scan would miss a part of the keys without a word.
+fn check_numbering(ring: &Ring, epoch: u64) -> Result<(), Failure> {
+    let bits = ring.layout(epoch).map(|layout| layout.partition_bits);
+    if epoch == 0 || epoch == ring.epoch() || bits == Some(ring.newest().partition_bits) {
+        return Ok(());
+    }
+    let message =
+        format!("partitions may have other numbers in epoch {} than in {epoch}; fetch the ring", ring.epoch());
+    Err(Failure { retryable: true, ..Failure::with_message(ErrorCode::StaleView, message) })
 }
 
 /// How many keys of a chunk, up to one or all of them, are left out because their records can't be verified. Whose bucket they
