@@ -10,6 +10,7 @@ use std::{
     fs,
     net::{TcpListener, TcpStream},
     process::{Child, Stdio},
+    thread,
 };
 
 use command::{Ran, quorate, run_with, wait_until};
@@ -109,6 +110,34 @@ fn a_ring_of_one_becomes_two_and_whoever_commits_second_is_told() {
     let history = nodes.run(&["ring", "history"]).expect(0);
     assert!(history.text().contains("founded with n1") && history.text().contains("n2 joined"), "{history:?}");
     nodes.run(&["ring", "transfers"]).expect(0);
+}
+
+#[test]
+fn of_two_administrators_who_commit_at_once_one_is_told_what_to_do() {
+    let mut nodes = Nodes::of_one();
+    nodes.join("n2");
+    nodes.commit(&nodes.plan(), &["--wait", "--patience", "50s"]).expect(0);
+    let at_once = |plans: [&Value; 2]| {
+        thread::scope(|scope| {
+            let [one, other] = plans.map(|plan| scope.spawn(|| nodes.commit(plan, &[])));
+            [one.join().unwrap(), other.join().unwrap()]
+        })
+    };
+    // Of one plan, whoever is second is told that it is decided.
+    nodes.run(&["ring", "stage", "bucket", "of-both", "--level", "one"]).expect(0);
+    let plan = nodes.plan();
+    at_once([&plan, &plan]).map(|ran| ran.expect(0));
+    // Of two plans one is decided, or neither of them; and who did not get his is told.
+    nodes.run(&["ring", "stage", "bucket", "of-one", "--level", "one"]).expect(0);
+    let first = nodes.plan();
+    nodes.run(&["ring", "stage", "bucket", "of-the-other", "--level", "one"]).expect(0);
+    let second = nodes.plan();
+    let ran = at_once([&first, &second]);
+    let [decided, refused] = [0, 8].map(|code| ran.iter().filter(|ran| ran.code == code).count());
+    assert_eq!((decided, refused), (1, 1), "{ran:?}");
+    assert!(ran.iter().any(|ran| ran.err.contains("next: quorate ring plan")), "{ran:?}");
+    let shown = nodes.run(&["ring", "show", "--output", "json"]).expect(0).json();
+    assert_eq!(shown["epoch"], 4);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 mod command;
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
@@ -21,6 +22,7 @@ use std::{
 };
 
 use command::{Ran, quorate, run_with, wait_until};
+use futures_util::TryStreamExt;
 use quorate::{Client, Level};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -219,20 +221,72 @@ fn check(endpoints: &str, written: u64) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(body);
 }
 
+/// Somebody who lists, reads and writes a bucket of his own in whole, over and over, and never tries anything again himself.
+struct Surveyor {
+    is_over: Arc<AtomicBool>,
+    thread: thread::JoinHandle<u64>,
+}
+
+/// Keys of the bucket.
+const SURVEYED: usize = 300;
+
+impl Surveyor {
+    fn start(endpoints: String) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&is_over);
+        let body = async move || {
+            let client = Client::connect(&endpoints).await.unwrap();
+            let bucket = client.bucket("surveyed").level(Level::Quorum).timeout(Duration::from_secs(20));
+            let keys: BTreeSet<String> = (0..SURVEYED).map(|at| format!("surveyed-{at}")).collect();
+            let mut rounds = 0;
+            while !stop.load(Ordering::Relaxed) || rounds == 0 {
+                let entries = keys.iter().map(|key| (key.clone(), rounds.to_string()));
+                for stored in bucket.put_many(entries).await {
+                    stored.unwrap_or_else(|error| panic!("put_many: {error}"));
+                }
+                for found in bucket.get_many(&keys).await {
+                    let found = found.unwrap_or_else(|error| panic!("get_many: {error}")).expect("a key is missing");
+                    assert_eq!(found.value().unwrap(), rounds.to_string().as_bytes());
+                }
+                for level in [Level::Quorum, Level::One] {
+                    let scanned: Result<Vec<_>, _> = bucket.scan().level(level).try_collect().await;
+                    let scanned = scanned.unwrap_or_else(|error| panic!("scan at {level:?}: {error}"));
+                    let names = scanned.iter().map(|scanned| String::from_utf8(scanned.key.to_vec()).unwrap());
+                    assert_eq!(scanned.len(), SURVEYED, "at {level:?}");
+                    assert_eq!(names.collect::<BTreeSet<_>>(), keys);
+                }
+                rounds += 1;
+            }
+            client.close().await;
+            rounds
+        };
+        let thread = thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(body())
+        });
+        Self { is_over, thread }
+    }
+
+    /// Ends it; how often everything was looked at.
+    fn end(self) -> u64 {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
 #[test]
-fn a_ring_grows_from_one_node_to_three_while_clients_write() {
+fn a_ring_grows_from_one_node_to_five_while_clients_write_and_scan() {
     let mut ring = Ring::of_one();
     let first = ring.endpoints();
-    let writer = Writer::start(first.clone());
-    for (name, nodes) in [("n2", 2), ("n3", 3)] {
+    let (writer, surveyor) = (Writer::start(first.clone()), Surveyor::start(first.clone()));
+    for (name, nodes) in [("n2", 2), ("n3", 3), ("n4", 4), ("n5", 5)] {
         ring.serve(name, &["--join", &first]);
         let plan = ring.plan_of(nodes);
         ring.commit(&plan);
         ring.settle();
     }
-    let written = writer.end();
-    assert!(written > 10, "{written}");
-    // Two of three have everything, and any two are a quorum.
+    let (written, rounds) = (writer.end(), surveyor.end());
+    assert!(written > 10 && rounds > 1, "{written} {rounds}");
+    // Of three owners any two are a quorum.
     let (kept, mut gone) = (ring.endpoints(), ring.nodes.remove(0));
     gone.process.kill().unwrap();
     gone.process.wait().unwrap();

@@ -39,8 +39,8 @@ const CHANGES_MISSED: u64 = 36;
 /// How long one that was replaced may take until it knows.
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a node is told that was replaced while it was away.
-const TAKEN_OUT: &str = "taken out of the ring while it was away";
+/// What a node says that was replaced while it was away, and that nobody could tell any more how that came.
+const TAKEN_OUT: [&str; 2] = ["this node has left the ring", "the layouts between are forgotten everywhere"];
 
 /// The exit code of whoever was second.
 const EXIT_REFUSED: i32 = 8;
@@ -208,7 +208,8 @@ async fn be_replaced(ring: &mut Changing) -> String {
     let epoch = change_often(ring);
     let started = Instant::now();
     block_in_place(|| ring.cluster.restart(ABSENT));
-    while !ring.cluster.log(ABSENT).contains(TAKEN_OUT) {
+    let has_said = |ring: &Changing| TAKEN_OUT.iter().all(|said| ring.cluster.log(ABSENT).contains(said));
+    while !has_said(ring) {
         assert!(
             started.elapsed() < FOLLOW_TIMEOUT,
             "{old} is not told that {new} has its place: {}",
