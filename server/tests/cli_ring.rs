@@ -136,8 +136,10 @@ fn of_two_administrators_who_commit_at_once_one_is_told_what_to_do() {
     let [decided, refused] = [0, 8].map(|code| ran.iter().filter(|ran| ran.code == code).count());
     assert_eq!((decided, refused), (1, 1), "{ran:?}");
     assert!(ran.iter().any(|ran| ran.err.contains("next: quorate ring plan")), "{ran:?}");
-    let shown = nodes.run(&["ring", "show", "--output", "json"]).expect(0).json();
-    assert_eq!(shown["epoch"], 4);
+    wait_until("both nodes know the one layout that was decided", || {
+        let shown = nodes.run(&["ring", "show", "--output", "json"]).expect(0).json();
+        shown["epoch"] == 4
+    });
 }
 
 #[test]

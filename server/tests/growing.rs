@@ -246,7 +246,10 @@ impl Surveyor {
                 }
                 for found in bucket.get_many(&keys).await {
                     let found = found.unwrap_or_else(|error| panic!("get_many: {error}")).expect("a key is missing");
-                    assert_eq!(found.value().unwrap(), rounds.to_string().as_bytes());
+                    // A put without a context replaces what its coordinator has; what that has not yet heard of stands beside it.
+                    let is_there =
+                        found.siblings().iter().any(|sibling| *sibling.value == *rounds.to_string().as_bytes());
+                    assert!(is_there, "a write of round {rounds} is not read");
                 }
                 for level in [Level::Quorum, Level::One] {
                     let scanned: Result<Vec<_>, _> = bucket.scan().level(level).try_collect().await;
