@@ -126,7 +126,9 @@ fn of_two_administrators_who_commit_at_once_one_is_told_what_to_do() {
     // Of one plan, whoever is second is told that it is decided.
     nodes.run(&["ring", "stage", "bucket", "of-both", "--level", "one"]).expect(0);
     let plan = nodes.plan();
-    at_once([&plan, &plan]).map(|ran| ran.expect(0));
+    for ran in at_once([&plan, &plan]) {
+        ran.expect(0);
+    }
     // Of two plans one is decided, or neither of them; and who did not get his is told.
     nodes.run(&["ring", "stage", "bucket", "of-one", "--level", "one"]).expect(0);
     let first = nodes.plan();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use quorate::{Client, Level};
-use quorate_tests::cluster::{Cluster, Options, binary};
+use quorate_tests::cluster::{Cluster, binary};
 
 /// How long anything may take: a test that hangs must fail.
 const PATIENCE: Duration = Duration::from_secs(120);
