@@ -31,6 +31,9 @@ pub(super) const KEYS: u64 = 200;
 /// Time for an operation.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Time for one of a thousand records that are put together before it begins.
+pub(super) const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// An operation and one retry.
 const ATTEMPTS: u32 = 2;
 
@@ -67,7 +70,7 @@ pub fn reconfigure(settings: &Settings, records: u64) -> Finding {
     let (index, source) = debian::index(records as usize);
     settings.run(20, async {
         let mut ring = Changing::start(&Options::default());
-        let loader = ring.client(Duration::from_secs(10), 3).await;
+        let loader = ring.client(LOAD_TIMEOUT, 3).await;
         debian::load(&loader, &index).await;
         progress("reconfigure", &format!("{} records put", index.len()));
         let clients = [ring.client(TIMEOUT, ATTEMPTS).await, ring.client(TIMEOUT, ATTEMPTS).await];

@@ -10,7 +10,7 @@ use tokio::{task::block_in_place, time::sleep};
 
 use super::{
     Settings, come_to_rest, debian, progress,
-    reconfigure::{Concluded, KEYS, TIMEOUT, conclude, work},
+    reconfigure::{Concluded, KEYS, LOAD_TIMEOUT, TIMEOUT, conclude, work},
 };
 use crate::{
     changing::{Change, Changing, PATIENCE, Received, Standing},
@@ -77,7 +77,9 @@ pub fn reconfigure_kills(settings: &Settings, rounds: u64) -> Finding {
     settings.run(20 + rounds, async {
         let mut ring = Changing::start(&Options::default());
         let clients = [ring.client(TIMEOUT, ATTEMPTS).await, ring.client(TIMEOUT, ATTEMPTS).await];
-        debian::load(&clients[0], &index).await;
+        let loader = ring.client(LOAD_TIMEOUT, ATTEMPTS).await;
+        debian::load(&loader, &index).await;
+        loader.close().await;
         let mut random = Random::new(settings.seed);
         let workload = work(&clients, random.number());
         block_in_place(|| ring.cluster.join(0, "zone = \"z3\""));

@@ -13,7 +13,7 @@ use tokio::{task::block_in_place, time::sleep};
 
 use super::{
     Settings, come_to_rest, debian, progress,
-    reconfigure::{Concluded, KEYS, TIMEOUT, conclude, work},
+    reconfigure::{Concluded, KEYS, LOAD_TIMEOUT, TIMEOUT, conclude, work},
 };
 use crate::{
     changing::{Changing, Ran},
@@ -66,7 +66,9 @@ pub fn reshape(settings: &Settings, contests: u64) -> Finding {
     settings.run(20, async {
         let mut ring = Changing::start(&Options { nodes: NODES, ..Options::default() });
         let clients = [ring.client(TIMEOUT, ATTEMPTS).await, ring.client(TIMEOUT, ATTEMPTS).await];
-        debian::load(&clients[0], &index).await;
+        let loader = ring.client(LOAD_TIMEOUT, ATTEMPTS).await;
+        debian::load(&loader, &index).await;
+        loader.close().await;
         let workload = work(&clients, settings.seed);
         let (mut random, mut steps) = (Random::new(settings.seed), Vec::new());
         let bits = clients[0].ring().partition_bits;
