@@ -63,8 +63,12 @@ impl Oracle {
         (demand, kind): (&Demand, Kind),
         request: &Request,
         (receipt, answered): (&Receipt, &BTreeSet<usize>),
+        fits: impl Fn(&Self, &Counted) -> bool,
     ) -> Option<Counted> {
-        let counted = self.keys[key].ownership.counted(answered, demand, kind, request.arrived_us);
+        // The operation was done under one view and does not say which. With stand-ins several may do, and who is one depends on it.
+        let mut counted = self.keys[key].ownership.counted(answered, demand, kind, request.arrived_us);
+        let at = counted.iter().position(|counted| fits(self, counted)).unwrap_or(0);
+        let counted = (at < counted.len()).then(|| counted.swap_remove(at));
         let is_single = answered.len() == receipt.answered.len();
         if counted.is_none() || !is_single {
             let invariant = match (self.keys[key].ownership.has_changed(), kind) {
@@ -89,7 +93,10 @@ impl Oracle {
     ) {
         let (key, demand) = (self.ops[op].key, self.demand(&request.operation.consistency));
         let text = self.text(op);
-        let counted = self.judge_quorums(key, (&demand, Kind::Write), request, (receipt, answered));
+        let are_held = |oracle: &Self, counted: &Counted| {
+            answered.iter().all(|node| oracle.has_on_disk(op, *node, !counted.strangers.contains(node)))
+        };
+        let counted = self.judge_quorums(key, (&demand, Kind::Write), request, (receipt, answered), are_held);
         let Some(Counted { strangers, need }) = counted else { return };
         if usize::from(receipt.durable) < need {
             self.broken(Invariant::I8, || format!("{text} needs {need} copies and is acknowledged with {receipt:?}"));
@@ -103,25 +110,27 @@ impl Oracle {
         }
         let mut on_disk = 0_u32;
         for &node in answered {
-            let truth = &self.keys[key];
-            let minted = self.ops[op].dots.iter().map(|number| &truth.minted[number]);
-            let has = |mask: u32| mask & (1 << node) != 0;
             let is_owner = !strangers.contains(&node);
-            let copies = minted.fold((false, false), |so_far, minting| {
-                (so_far.0 || has(minting.durable), so_far.1 || has(minting.hinted))
-            });
-            if !(copies.0 || (copies.1 && !is_owner)) {
+            if !self.has_on_disk(op, node, is_owner) {
                 self.broken(Invariant::I8, || {
                     format!("{text} is acknowledged, and node {node} does not have it on disk")
                 });
             }
-            if copies.0 && is_owner && self.keys[key].held[node].meets(&self.ops[op].dots) {
+            let is_a_copy = self.has_on_disk(op, node, true);
+            if is_a_copy && is_owner && self.keys[key].held[node].meets(&self.ops[op].dots) {
                 on_disk |= 1 << node;
             }
         }
         self.ops[op].acknowledged = true;
         let at_us = self.now_us;
         self.keys[key].acknowledgements.push(Acknowledgement { op, at_us, demand, owners: on_disk });
+    }
+
+    /// Whether a node has had a write on its disk; as a hint only if it is no owner.
+    fn has_on_disk(&self, op: OpNumber, node: usize, is_owner: bool) -> bool {
+        let (truth, bit) = (&self.keys[self.ops[op].key], 1_u32 << node);
+        let mut minted = self.ops[op].dots.iter().map(|number| &truth.minted[number]);
+        minted.any(|minting| minting.durable & bit != 0 || (!is_owner && minting.hinted & bit != 0))
     }
 
     /// A put's own context may cover no value but the put's.
@@ -150,7 +159,7 @@ impl Oracle {
     ) {
         let demand = self.demand(&request.operation.consistency);
         let Some(Counted { strangers, .. }) =
-            self.judge_quorums(key, (&demand, Kind::Read), request, (receipt, answered))
+            self.judge_quorums(key, (&demand, Kind::Read), request, (receipt, answered), |_, _| true)
         else {
             return;
         };

@@ -160,14 +160,14 @@ impl Ownership {
         self.changed_us = if epoch == 1 { 0 } else { now_us.max(1) };
     }
 
-    /// Under which quorums these answers were enough, all of them given under one and the same view since then; `None` if under no view.
+    /// Under which quorums these answers were enough, all of them given under one and the same view since then; none if under no view.
     pub(super) fn counted(
         &self,
         answered: &BTreeSet<usize>,
         demand: &Demand,
         kind: Kind,
         since_us: u64,
-    ) -> Option<Counted> {
+    ) -> Vec<Counted> {
         let mut views: BTreeSet<Names> = BTreeSet::new();
         for row in answered.iter().filter_map(|node| self.rows.get(*node)) {
             views.extend(row.views_since(since_us));
@@ -176,7 +176,7 @@ impl Ownership {
             // Only stand-ins answered, whose hints are kept under any view.
             views.extend(self.rows.iter().flat_map(|row| row.views_since(0)));
         }
-        views.into_iter().find_map(|view| self.counted_under(view, answered, demand, kind, since_us))
+        views.into_iter().filter_map(|view| self.counted_under(view, answered, demand, kind, since_us)).collect()
     }
 
     fn counted_under(
