@@ -184,7 +184,8 @@ impl Handoff {
     /// Who must hold a hint of a partition before it may be deleted.
     fn recipients(&self, partition: u32, holdings: &Holdings) -> Vec<NodeIndex> {
         let layout = holdings.layout();
-        let owners: Vec<NodeIndex> = layout.owners(partition).collect();
+        // Whose copies were given up is sent nothing: a hint for it goes to the other owners.
+        let owners: Vec<NodeIndex> = layout.owners(partition).filter(|owner| !holdings.is_gone(*owner)).collect();
         match layout.index_of(self.target) {
             Some(target) if owners.contains(&target) => alloc::vec![target],
             Some(_) | None => owners,

@@ -35,6 +35,7 @@ use crate::{
 };
 use draft::{Draft, Targets};
 use roster::Inherited;
+use summary::Bereft;
 
 /// Fewest partition bits that the planner chooses: 256 partitions divide evenly among the first handful of nodes.
 pub const PARTITION_BITS_MIN_CHOSEN: u8 = 8;
@@ -105,7 +106,8 @@ pub fn plan_after(past: Option<Past<'_>>, desired: &Desired) -> Result<Plan, Pla
     let spans = |old| layout.spans_after(old, |partition| desired.proven.is_settled(partition));
     layout.spans = old.map_or_else(|| Spans::settled(layout.epoch), spans);
     layout.check().map_err(PlanError::Desired)?;
-    let summary = Summary::new(&layout, &targets, &inherited, old.is_none());
+    let bereft = past.map_or_else(Bereft::default, |past| Bereft::new(&past, &desired.proven, &layout));
+    let summary = Summary::new(&layout, &targets, &inherited, &bereft, old.is_none());
     Ok(Plan { layout, summary })
 }
 

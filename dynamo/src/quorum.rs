@@ -17,6 +17,14 @@ pub use crate::layout::spans::CONFIGURATIONS_MAX;
 /// Most places of one operation: four whole configurations of seven owners and a few stand-ins, and the sets fit a `u32`.
 pub const PLACES_MAX: usize = 32;
 
+/// How many of a configuration's owners make a majority, when so many are there and so many others were given up for lost: more than
+/// half of those that are there, and no fewer than meet every majority of all of them that one of those there belonged to. What only
+/// lost owners had is lost; what one more had must be found by whoever asks a majority of the rest.
+pub fn majority(present: usize, lost: usize) -> usize {
+    let all = present + lost;
+    (present / 2 + 1).max(all - all / 2).min(present)
+}
+
 /// The position of a replica in an operation's preference list; smaller is preferred. Below [`PLACES_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place(u8);

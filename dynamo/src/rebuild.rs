@@ -62,7 +62,7 @@ impl Rebuild {
         for (at, set) in configurations.iter().enumerate() {
             let owners: Vec<NodeIndex> = set.owners.iter().copied().filter(|owner| !holdings.is_gone(*owner)).collect();
             if at == 0 {
-                need = self::need(owners.len());
+                need = self::need(owners.len(), set.owners.len() - owners.len());
             }
             for node in owners {
                 if Some(node) != holdings.me() && !others.iter().any(|other| other.node == node) {
@@ -110,13 +110,16 @@ impl Rebuild {
     }
 }
 
-/// How many of a partition's other owners must answer well: N − W + 1, W being a majority of the N owners there are.
-fn need(owners: usize) -> usize {
+/// How many of a partition's other owners must answer well. A write may have been acknowledged by a majority of all owners, this one and
+/// those among them that were given up for lost since; N − W + 1 others meet what is left of it, N being all and W a majority of them.
+/// What only lost owners and this one had is not to be found: then all others are the most there can be.
+fn need(owners: usize, lost: usize) -> usize {
     if is_on(Bug::RebuildFromOne) {
         return 1;
     }
-    let majority = owners / 2 + 1;
-    owners - majority + 1
+    let all = owners + lost;
+    let majority = all / 2 + 1;
+    (all - majority + 1).min(owners.saturating_sub(1)).max(1)
 }
 
 /// What an owner holds, if it said so: a record, or nothing.
@@ -220,8 +223,10 @@ mod tests {
 
     #[test]
     fn a_rebuild_needs_more_good_answers_than_a_majority_may_have_left_out() {
-        let needs: Vec<usize> = (1..=7).map(need).collect();
+        let needs: Vec<usize> = (1..=7).map(|owners| need(owners, 0)).collect();
         assert_eq!(needs, [1, 1, 2, 2, 3, 3, 4]);
+        // A majority of five may have left out both others that remain of them.
+        assert_eq!([need(3, 2), need(4, 1), need(2, 1), need(1, 2)], [2, 3, 1, 1]);
     }
 
     #[test]

@@ -50,7 +50,9 @@ impl Testimony {
             lows.entry(row.view.prefix).and_modify(|lo| *lo = row.view.lo.min(*lo)).or_insert(row.view.lo);
         }
         let owns = |partition: u32| me.is_some_and(|me| layout.owners(partition).any(|owner| owner == me));
-        let mut testimony = Self { epoch: layout.epoch, below: layout.partitions(), ..Self::default() };
+        // Who has no place can't say anything of partitions.
+        let below = if me.is_some() { layout.partitions() } else { 0 };
+        let mut testimony = Self { epoch: layout.epoch, below, ..Self::default() };
         let mut owned = 0_u32;
         for partition in (0..layout.partitions()).filter(|partition| owns(*partition)) {
             owned += 1;

@@ -7,6 +7,7 @@ use crate::{
     bug::{self, Bug},
     layout::{BucketProperties, Level},
     operation::{Consistency, ErrorCode, Failure},
+    quorum::majority,
 };
 
 /// How many owners of a configuration must answer.
@@ -14,7 +15,7 @@ use crate::{
 pub(super) enum Wanted {
     /// So many, or all if there are fewer.
     Number(u8),
-    /// More than half.
+    /// More than half, as [`majority`] has it beside lost ones.
     Majority,
     /// All.
     All,
@@ -36,9 +37,9 @@ pub(super) struct Demand {
 impl Wanted {
     /// The number for a configuration with so many owners in use, at least a majority if it `is_raised`. A new owner is FULL when it has
     /// merged a majority of each older configuration, so it has all that majorities wrote and no more; and who writes to fewer, or reads
-    /// from fewer, while two configurations are active, could miss it for good.
-    pub(super) fn of(self, owners: u8, is_raised: bool) -> u8 {
-        let majority = owners / 2 + 1;
+    /// from fewer, while two configurations are active, could miss it for good. `lost` owners beside them were given up.
+    pub(super) fn of(self, owners: u8, lost: u8, is_raised: bool) -> u8 {
+        let majority = majority(usize::from(owners), usize::from(lost)) as u8;
         let asked = match self {
             Self::Number(number) => number.min(owners),
             Self::Majority => majority,
@@ -99,7 +100,7 @@ mod tests {
         let bucket = BucketProperties { r: 1, w: 3, ..BucketProperties::default() };
         let demand = Demand::resolve(&Consistency { level, r, w, n }, &bucket, 3).map_err(|failure| failure.code)?;
         let in_use = demand.owners.min(owners);
-        let number = |wanted: Wanted| wanted.of(in_use as u8, false);
+        let number = |wanted: Wanted| wanted.of(in_use as u8, 0, false);
         Ok((in_use, number(demand.read), number(demand.write)))
     }
 
@@ -151,11 +152,12 @@ mod tests {
     fn while_several_configurations_are_active_a_majority_of_each_is_the_least() {
         for owners in 1..=7 {
             let majority = owners / 2 + 1;
-            assert_eq!(Wanted::Number(1).of(owners, true), majority);
-            assert_eq!(Wanted::Majority.of(owners, true), majority);
-            assert_eq!(Wanted::All.of(owners, true), owners);
-            assert_eq!(Wanted::Number(7).of(owners, true), owners);
-            assert_eq!(Wanted::Number(1).of(owners, false), 1);
+            assert_eq!(Wanted::Number(1).of(owners, 0, true), majority);
+            assert_eq!(Wanted::Majority.of(owners, 0, true), majority);
+            assert_eq!(Wanted::All.of(owners, 0, true), owners);
+            assert_eq!(Wanted::Number(7).of(owners, 0, true), owners);
+            assert_eq!(Wanted::Number(1).of(owners, 0, false), 1);
+            assert_eq!(Wanted::Majority.of(owners, 0, false), owners / 2 + 1);
         }
     }
 }

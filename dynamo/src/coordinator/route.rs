@@ -38,6 +38,8 @@ pub(super) struct Route {
     active: u8,
     /// By active configuration, the newest first: where its owners stand.
     configurations: [Places; CONFIGURATIONS_MAX],
+    /// Likewise: how many more owners it has that were given up for lost.
+    lost: [u8; CONFIGURATIONS_MAX],
     /// The epoch of the newest layout when the way was found.
     pub(super) epoch: u64,
     /// What every call of the operation carries, and what its answers count under.
@@ -97,6 +99,7 @@ impl Route {
             replicas: 0,
             active: 0,
             configurations: [Places::NONE; CONFIGURATIONS_MAX],
+            lost: [0; CONFIGURATIONS_MAX],
             epoch,
             view,
         }
@@ -111,18 +114,23 @@ impl Route {
         lost: &[NodeIndex],
     ) {
         let (mut used, mut count, mut replicas) = ([NodeIndex(0); REPLICAS_MAX as usize], 0, 0);
-        let (mut mine, mut is_member, in_use) = (None, false, in_use.min(used.len()));
+        let (mut mine, mut is_member, in_use, mut lost_count) = (None, false, in_use.min(used.len()), 0);
         for owner in owners {
             replicas += 1;
             let is_me = Some(owner) == me;
             is_member |= is_me;
-            if count < in_use && (lost.is_empty() || !lost.contains(&owner)) {
-                if is_me {
-                    mine = Some(count);
-                }
-                used[count] = owner;
-                count += 1;
+            if count == in_use {
+                continue;
             }
+            if !lost.is_empty() && lost.contains(&owner) {
+                lost_count += 1;
+                continue;
+            }
+            if is_me {
+                mine = Some(count);
+            }
+            used[count] = owner;
+            count += 1;
         }
         self.is_member |= is_member;
         self.is_mine |= mine.is_some();
@@ -143,6 +151,8 @@ impl Route {
             self.replicas = replicas;
         }
         self.configurations[usize::from(self.active)] = places;
+        // Who uses fewer owners than there are has chosen for itself whom its reads and writes have in common.
+        self.lost[usize::from(self.active)] = if in_use < usize::from(replicas) { 0 } else { lost_count };
         self.active += 1;
         self.owners = self.owners.union(places);
     }
@@ -257,13 +267,13 @@ impl Route {
     fn quorums(&self, wanted: Wanted, is_sloppy: bool, is_newest_only: bool) -> Result<Quorums, Failure> {
         // What stand-ins count for gives no promise that a raise could keep.
         let is_raised = self.view.lo < self.view.hi && !is_sloppy;
-        let asked = |places: Places| Configuration { places, need: wanted.of(places.len(), is_raised) };
+        let asked = |places: Places, lost| Configuration { places, need: wanted.of(places.len(), lost, is_raised) };
         let found = match &self.configurations[..usize::from(self.active)] {
-            [alone] => Quorums::new(self.view, &[asked(*alone)]),
+            [alone] => Quorums::new(self.view, &[asked(*alone, self.lost[0])]),
             several => {
                 let counted = if is_newest_only { 1 } else { CONFIGURATIONS_MAX };
-                let active = several.iter().filter(|places| !places.is_empty()).take(counted);
-                Quorums::new(self.view, &active.map(|places| asked(*places)).collect::<Vec<_>>())
+                let active = several.iter().zip(self.lost).filter(|(places, _)| !places.is_empty()).take(counted);
+                Quorums::new(self.view, &active.map(|(places, lost)| asked(*places, lost)).collect::<Vec<_>>())
             }
         };
         let mut quorums = found.ok_or_else(no_owners)?;

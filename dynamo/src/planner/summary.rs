@@ -3,8 +3,11 @@
 
 use alloc::vec::Vec;
 
-use super::{draft::Targets, roster::Inherited};
-use crate::layout::{Layout, MemberState};
+use super::{Past, draft::Targets, roster::Inherited};
+use crate::{
+    layout::{Layout, MemberState, NodeIndex},
+    settlement::Proven,
+};
 
 /// A plan in numbers. A *slot* is one replica of one partition, the unit that moves; loads are counted in slots.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +62,13 @@ pub struct NodeSummary {
 }
 
 impl Summary {
-    pub(super) fn new(layout: &Layout, targets: &Targets, inherited: &Inherited<'_>, first: bool) -> Self {
+    pub(super) fn new(
+        layout: &Layout,
+        targets: &Targets,
+        inherited: &Inherited<'_>,
+        bereft: &Bereft,
+        first: bool,
+    ) -> Self {
         let active = |node: usize| layout.members[node].state == MemberState::Active;
         let nodes = nodes(layout, targets, inherited);
         let balance = |load: fn(&NodeSummary) -> u32, share: fn(&NodeSummary) -> f64| {
@@ -70,7 +79,6 @@ impl Summary {
                 min: balance.min.min(ratio),
             })
         };
-        let (below_quorum, orphaned) = bereft(layout, inherited);
         let lacking = |node: &NodeSummary| u64::from(node.partitions.saturating_sub(node.before));
         Self {
             slots: nodes.iter().map(|node| u64::from(node.partitions)).sum(),
@@ -79,8 +87,8 @@ impl Summary {
             balance_before: (!first).then(|| balance(|node| node.before, |node| node.ideal)),
             balance: balance(|node| node.partitions, |node| node.ideal),
             balance_by_weight: balance(|node| node.partitions, |node| node.by_weight),
-            below_quorum,
-            orphaned,
+            below_quorum: bereft.below_quorum,
+            orphaned: bereft.orphaned,
             nodes,
         }
     }
@@ -115,18 +123,40 @@ fn nodes(layout: &Layout, targets: &Targets, inherited: &Inherited<'_>) -> Vec<N
     nodes
 }
 
-/// How many partitions lose the majority of their owners, and how many all of them. Those that only leave hand over first.
-fn bereft(layout: &Layout, inherited: &Inherited<'_>) -> (u32, u32) {
-    let remains = |&node: &u16| match layout.members.get(usize::from(node)).map(|member| member.state) {
-        Some(MemberState::Active | MemberState::Leaving) => true,
-        Some(MemberState::Lost | MemberState::Gone) | None => false,
-    };
-    let (mut below_quorum, mut orphaned) = (0, 0);
-    for partition in 0..layout.partitions() {
-        let (owners, remain) =
-            (inherited.before(partition).count(), inherited.before(partition).filter(remains).count());
-        below_quorum += u32::from(owners > 0 && remain <= owners / 2);
-        orphaned += u32::from(owners > 0 && remain == 0);
+/// The partitions whose copies are given up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bereft {
+    /// Those that lose the majority of the owners of a configuration that may be active.
+    below_quorum: u32,
+    /// Those of which nobody remains in any of them.
+    orphaned: u32,
+}
+
+impl Bereft {
+    /// What the next layout gives up that its past has. Those who only leave hand over first; and what was given up before was agreed to
+    /// then.
+    pub(super) fn new(past: &Past<'_>, proven: &Proven, next: &Layout) -> Self {
+        let (old, mut bereft) = (past.newest(), Self::default());
+        let is_lost = |layout: &Layout, node: &NodeIndex| match layout.member(*node).map(|member| member.state) {
+            Some(MemberState::Active | MemberState::Leaving) => false,
+            Some(MemberState::Lost | MemberState::Gone) | None => true,
+        };
+        let is_given_up = |node: &NodeIndex| is_lost(next, node) && !is_lost(old, node);
+        if !(0..).map(NodeIndex).zip(&old.members).any(|(node, _)| is_given_up(&node)) {
+            return bereft;
+        }
+        for partition in 0..old.partitions() {
+            let (mut is_below, mut remains) = (false, false);
+            for owners in past.configurations(partition, past.oldest(partition, proven)).flatten() {
+                let there = owners.iter().filter(|owner| !is_lost(next, owner)).count();
+                is_below |= there <= owners.len() / 2 && owners.iter().any(is_given_up);
+                remains |= there > 0;
+            }
+            bereft.below_quorum += u32::from(is_below);
+            bereft.orphaned += u32::from(is_below && !remains);
+        }
+        // A partition that is divided loses as many.
+        let divided = 1 << (next.partition_bits - old.partition_bits);
+        Self { below_quorum: bereft.below_quorum * divided, orphaned: bereft.orphaned * divided }
     }
-    (below_quorum, orphaned)
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, vec::Vec};
 
 use proptest::{collection::vec, prelude::any, prop_assert, prop_assert_eq, prop_oneof, proptest, strategy::Strategy};
 
-use super::{CONFIGURATIONS_MAX, Configuration, PLACES_MAX, Place, Places, Quorums, Verdict, get, put};
+use super::{CONFIGURATIONS_MAX, Configuration, PLACES_MAX, Place, Places, Quorums, Verdict, get, majority, put};
 use crate::layout::View;
 
 const VIEW: View = View { prefix: 5, bits: 8, lo: 3, hi: 3 };
@@ -23,6 +23,28 @@ fn places(positions: &[usize]) -> Places {
 
 fn of(count: usize, need: u8) -> Quorums {
     Quorums::new(VIEW, &[Configuration { places: Places::first(count), need }]).unwrap()
+}
+
+/// Every set of this size of the owners below `count`.
+fn sets(count: usize, size: usize) -> impl Iterator<Item = u32> {
+    (0..1_u32 << count).filter(move |set| set.count_ones() as usize == size)
+}
+
+#[test]
+fn a_majority_of_those_that_remain_meets_every_majority_there_was_and_is_the_smallest_that_does() {
+    for (all, lost) in (1..=7).flat_map(|all| (0..all).map(move |lost| (all, lost))) {
+        let present = all - lost;
+        let there = (1_u32 << present) - 1;
+        let meets_all = |size: usize| {
+            sets(present, size).all(|one| {
+                sets(present, size).all(|other| one & other != 0)
+                    && sets(all, all / 2 + 1).filter(|before| before & there != 0).all(|before| before & one != 0)
+            })
+        };
+        let smallest = (1..=present).find(|size| meets_all(*size)).expect("all of them do");
+        assert_eq!(majority(present, lost), smallest, "{lost} of {all} lost");
+    }
+    assert_eq!(majority(0, 3), 0);
 }
 
 /// Any quorums that are sensible: some configurations over all places.

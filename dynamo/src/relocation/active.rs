@@ -8,6 +8,7 @@ use crate::{
     holdings::{Holdings, Missing},
     layout::{NodeIndex, View},
     peer::Standing,
+    quorum::majority,
     ring::OwnerSet,
 };
 
@@ -18,6 +19,8 @@ pub struct Active {
     pub view: View,
     /// Their owners, the oldest configuration first, without those given up for lost; never none.
     sets: Vec<OwnerSet>,
+    /// Likewise: how many were given up.
+    lost: Vec<usize>,
     /// Everybody who owns the partition under any of them, the lost ones included.
     everybody: Vec<NodeIndex>,
     /// They do not all have the same number of owners, the lost ones included.
@@ -32,10 +35,13 @@ impl Active {
         let mut everybody: Vec<NodeIndex> = sets.iter().flat_map(|set| &set.owners).copied().collect();
         everybody.sort_unstable();
         everybody.dedup();
+        let mut lost = Vec::with_capacity(sets.len());
         for set in &mut sets {
+            let all = set.owners.len();
             set.owners.retain(|owner| !holdings.is_gone(*owner));
+            lost.push(all - set.owners.len());
         }
-        Ok(Self { view, sets, everybody, is_resized })
+        Ok(Self { view, sets, lost, everybody, is_resized })
     }
 
     /// The oldest configuration.
@@ -66,6 +72,12 @@ impl Active {
         members
     }
 
+    /// Whether these nodes are a majority of the newest configuration; nobody is, if all its owners are lost.
+    pub fn are_enough_of_newest(&self, nodes: &[NodeIndex]) -> bool {
+        let newest = self.sets.last().zip(self.lost.last());
+        newest.is_some_and(|(set, lost)| !set.owners.is_empty() && is_majority(set, *lost, nodes))
+    }
+
     /// Whether a node needs not become FULL, for it was a member all along. When the number of owners changes, so does the size of a
     /// majority, and then that is not enough.
     pub fn has_kept(&self, node: NodeIndex) -> bool {
@@ -75,7 +87,8 @@ impl Active {
 
     /// The first of the older configurations of which these nodes are no majority.
     pub fn lacking(&self, nodes: &[NodeIndex]) -> Option<&OwnerSet> {
-        self.older().iter().find(|set| !is_majority(set, nodes))
+        let mut older = self.older().iter().zip(&self.lost);
+        older.find(|(set, lost)| !is_majority(set, **lost, nodes)).map(|(set, _)| set)
     }
 
     /// Whether the older configurations can be retired, by how the owners of the newest one stand: each is FULL, or was an owner all along.
@@ -102,8 +115,7 @@ impl Active {
     }
 }
 
-/// Whether these nodes are a majority of a configuration.
-pub(super) fn is_majority(set: &OwnerSet, nodes: &[NodeIndex]) -> bool {
-    let present = set.owners.iter().filter(|owner| nodes.contains(owner)).count();
-    present > set.owners.len() / 2 || set.owners.is_empty()
+/// Whether these nodes are a majority of a configuration, of which so many more owners are lost. If all are, nobody is left to ask.
+fn is_majority(set: &OwnerSet, lost: usize, nodes: &[NodeIndex]) -> bool {
+    set.owners.iter().filter(|owner| nodes.contains(owner)).count() >= majority(set.owners.len(), lost)
 }

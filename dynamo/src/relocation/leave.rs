@@ -14,7 +14,6 @@ use crate::{
     ident::StoreKey,
     layout::{NodeIndex, View},
     replica::{MoveOperation, WriteOperation, WriteOutcome},
-    ring::OwnerSet,
     round::{Answer, Ask, End, Next},
     tick::Tick,
 };
@@ -120,12 +119,11 @@ impl Leave {
         if let Some(peer) = self.waiting.pop() {
             return self.go_on(now, Box::new(Exchange::give(self.active.view, peer)), Vec::new());
         }
-        let newest = OwnerSet { epoch: self.active.view.hi, owners: self.active.newest().to_vec() };
-        if super::active::is_majority(&newest, &self.given) {
+        if self.active.are_enough_of_newest(&self.given) {
             return self.delete();
         }
-        let missing = newest.owners.into_iter().filter(|owner| !self.given.contains(owner)).collect();
-        self.fail(Trouble::NoMajority { epoch: newest.epoch, missing })
+        let missing = self.active.newest().iter().copied().filter(|owner| !self.given.contains(owner)).collect();
+        self.fail(Trouble::NoMajority { epoch: self.active.view.hi, missing })
     }
 
     fn go_on(&mut self, now: Tick, mut exchange: Box<Exchange>, answers: Vec<Answer>) -> Next {

@@ -103,9 +103,13 @@ impl Asked {
                 1.. if !is_joint && self.in_use < self.replicas => owners.len().min(usize::from(self.in_use)),
                 _ => owners.len(),
             };
+            // Two majorities meet, and one meets what remains of any majority there was before owners were given up.
+            let all = if in_use == owners.len() { chain.configurations[&name].len() } else { in_use };
+            let remains = (all / 2 + 1).saturating_sub(all - in_use).max(1);
+            let majority = (in_use / 2 + 1).max((in_use + 1).saturating_sub(remains));
             let need = match self.level {
                 Level::One if !is_joint => 1,
-                Level::One | Level::Quorum | Level::Available => in_use / 2 + 1,
+                Level::One | Level::Quorum | Level::Available => majority,
                 Level::All => in_use,
             };
             if !owners.is_empty() {

@@ -40,7 +40,11 @@ impl Node {
         let (epoch, nodes) = (layout.epoch, layout.members.len());
         tracing::info!(epoch, nodes, "the ring has changed");
         self.say_where_it_stands();
-        self.forget()
+        if let Err(failure) = self.forget() {
+            // The layout is taken in all the same.
+            tracing::warn!(why = %failure.message, "old layouts could not be forgotten");
+        }
+        Ok(())
     }
 
     /// Takes in a layout without those between it and the newest here, which nobody has any more. What this node owns did not change

@@ -80,7 +80,7 @@ async fn stage(node: &Arc<Node>, layout: &Layout, changes: &[Change]) -> Result<
     let gathered = gather(node, &peers).await?;
     let unheard = "no member answered; they are told again";
     let is_alone = node.known().others().next().is_none();
-    let heard = is_alone || gathered.answers.iter().any(|(index, _)| node.known().me != Some(*index));
+    let heard = is_alone || gathered.answers.iter().any(|(id, _)| *id != node.id);
     heard.then_some(()).ok_or_else(|| Failure::new(dynamo::operation::ErrorCode::Unavailable, unheard))
 }
 

@@ -57,7 +57,11 @@ pub(crate) async fn commit(node: &Arc<Node>, commit: Commit) -> Result<Decision,
     }
     match propose(node, &peers, layout, &plan.layout).await? {
         Outcome::Decided(decided) => conclude(node, &peers, &decided, false).await,
-        Outcome::Conflict(decided) => conclude(node, &peers, &decided, true).await,
+        // The same plan may have been decided in other bytes, which know more or less of what has come to rest meanwhile.
+        Outcome::Conflict(decided) => {
+            let is_other = plan_hash(ring.newest(), &decided) != commit.plan;
+            conclude(node, &peers, &decided, is_other).await
+        }
         unknown @ Outcome::Unknown => Err(Failure {
             retryable: true,
             maybe_applied: true,

@@ -4,7 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use dynamo::{
-    layout::{Layout, Member, NodeIndex},
+    ident::NodeId,
+    layout::{Layout, Member},
     operation::Failure,
     settlement::{Heard, Proven},
     staging::Staged,
@@ -27,8 +28,9 @@ const ASKED_TOGETHER_MAX: usize = 64;
 pub(crate) struct Gathered {
     /// The join of all staged changes.
     pub(crate) staged: Staged,
-    /// What every node that answered says of itself, this one included.
-    pub(crate) answers: Vec<(NodeIndex, StageReply)>,
+    /// What every node that answered says of itself, this one included. By who it is: its place may be another's in the layout that a
+    /// plan is made for.
+    pub(crate) answers: Vec<(NodeId, StageReply)>,
     /// The names of those that did not answer.
     pub(crate) away: Vec<String>,
 }
@@ -47,7 +49,11 @@ impl Gathered {
     /// What is certain to be at rest under a layout, by the word of those who answered.
     pub(crate) fn proven(&self, layout: &Layout) -> Proven {
         let mut heard = Heard::new(layout);
-        self.answers.iter().for_each(|(node, answer)| heard.hear(layout, *node, &answer.testimony));
+        for (id, answer) in &self.answers {
+            if let Some(node) = layout.index_of(*id) {
+                heard.hear(layout, node, &answer.testimony);
+            }
+        }
         Proven::Heard(heard)
     }
 
@@ -62,24 +68,25 @@ pub(crate) async fn gather(node: &Arc<Node>, peers: &Peers) -> Result<Gathered, 
     let mine = node.staged()?;
     let known = node.known();
     let bytes = mine.encode();
-    let asked: Vec<(NodeIndex, &Member)> = known.others().filter(|(_, member)| super::is_asked(member.state)).collect();
+    let asked: Vec<&Member> =
+        known.others().map(|(_, member)| member).filter(|member| super::is_asked(member.state)).collect();
     let answers = stream::iter(asked)
-        .map(|(index, member)| {
+        .map(|member| {
             let answer = timeout(ANSWER_TIMEOUT, peers.stage(member, &bytes));
-            async move { (index, member, answer.await) }
+            async move { (member, answer.await) }
         })
         .buffer_unordered(ASKED_TOGETHER_MAX)
         .collect::<Vec<_>>()
         .await;
     let mut gathered = Gathered { staged: mine, answers: Vec::new(), away: Vec::new() };
-    gathered.answers.extend(known.me.map(|me| (me, node.stage_reply(&gathered.staged))));
+    gathered.answers.extend(known.me.map(|_| (node.id, node.stage_reply(&gathered.staged))));
     let mut is_news = false;
-    for (index, member, answer) in answers {
+    for (member, answer) in answers {
         match answer {
             Ok(Ok(answer)) => {
                 let theirs = Staged::decode(&answer.changes).map_err(|error| staging_failure(&member.name, &error))?;
                 is_news |= gathered.staged.join(&theirs);
-                gathered.answers.push((index, answer));
+                gathered.answers.push((member.id, answer));
             }
             Ok(Err(failure)) => {
                 tracing::debug!(node = member.name, why = %failure.message, "did not say what it has staged");

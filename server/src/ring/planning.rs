@@ -101,10 +101,13 @@ fn report(old: &Layout, gathered: &Gathered, plan: &Plan, warnings: Vec<String>)
 /// About how many bytes move: as many copies of partitions as move, each of the size that a copy has on the average at the nodes
 /// that answered. Keys spread evenly over partitions, so copies are about equally large.
 fn moved_bytes(old: &Layout, gathered: &Gathered, plan: &Plan) -> u64 {
-    let answered = |owner| gathered.answers.iter().any(|(index, _)| *index == owner);
-    let copies = (0..old.partitions()).flat_map(|partition| old.owners(partition)).filter(|owner| answered(*owner));
+    let mut answered = vec![false; old.members.len()];
+    for index in gathered.answers.iter().filter_map(|(id, _)| old.index_of(*id)) {
+        answered[usize::from(index.0)] = true;
+    }
+    let held = old.slots.iter().filter(|slot| answered.get(usize::from(**slot)).copied().unwrap_or(false)).count();
     let doublings = plan.layout.partition_bits.saturating_sub(old.partition_bits);
-    let copies = (copies.count() as u128) << doublings;
+    let copies = (held as u128) << doublings;
     let moved = u128::from(gathered.bytes()) * u128::from(plan.summary.moved);
     u64::try_from(moved.checked_div(copies).unwrap_or(0)).unwrap_or(u64::MAX)
 }

@@ -132,7 +132,7 @@ impl Clear {
 /// Another change was agreed upon first.
 fn conflict(decision: &Decision) -> CommandError {
     let mut message = format!(
-        "conflict: epoch {} was decided otherwise, with plan {}; nothing of this plan was done",
+        "conflict: epoch {} was decided otherwise, as layout {}; nothing of this plan was done",
         decision.epoch,
         hash_text(&decision.hash)
     );
