@@ -314,15 +314,22 @@ pub(super) fn told(holdings: &Holdings, trouble: &Trouble) -> String {
         names.join(", ")
     };
     match trouble {
-        Trouble::NoSource => "no node that has the partition answers".into(),
-        Trouble::NoRoom => "there is no room on this node's disk".into(),
+        Trouble::NoSource => "no node that has the partition answers; start one, or give up those that are gone: quorate ring stage lost NAME".into(),
+        Trouble::NoRoom => "there is no room on this node's disk; it goes on when there is".into(),
         Trouble::Changed => "what this node knows of the partition changed meanwhile, or its store was busy".into(),
         Trouble::Refused => "this node's store refused a step; its log says why".into(),
         Trouble::NoMajority { epoch, missing } => {
-            alloc::format!("too few owners of epoch {epoch} could be asked or read from in full: {}", names(missing))
+            alloc::format!(
+                "too few owners of epoch {epoch} could be asked or read from in full: {}; start them, or give up those that are gone: \
+                 quorate ring stage lost NAME",
+                names(missing)
+            )
         }
         Trouble::NotFull(nodes) => {
-            alloc::format!("these owners have not said yet that they have everything: {}", names(nodes))
+            alloc::format!(
+                "these owners have not said yet that they have everything: {}; start those that are down, or replace them",
+                names(nodes)
+            )
         }
         Trouble::NoLayout(epoch) => alloc::format!("the layout of epoch {epoch} is not known here yet"),
     }

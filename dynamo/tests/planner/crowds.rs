@@ -120,3 +120,19 @@ fn a_node_is_gone_when_nothing_names_it_and_it_has_said_that_it_has_nothing_left
     (1..5).for_each(|node| silent.hear(old, NodeIndex(node), &testimony));
     assert_eq!(state(&Proven::Heard(silent)), MemberState::Leaving, "nobody knows what it has");
 }
+
+#[test]
+fn the_plan_warns_of_what_is_lost_with_owners_that_a_partition_is_only_leaving() {
+    // Three nodes give way to three others, which have copied nothing yet; then two of the first three are lost.
+    let before = first((0..3).map(|number| member(number, 0, 1)).collect(), 3);
+    let swap = (0..3).flat_map(|old| replace(old, 10 + old));
+    let after = plan_change(&before, &staged(swap), &Proven::Nothing).expect("it can be planned").layout;
+    let (past, lost) = (ring(&[&before, &after]), || staged([Change::Lost(id(0)), Change::Lost(id(1))]));
+    let summary = |proven: &Proven| plan_change(&past, &lost(), proven).expect("never refused").summary;
+    assert_eq!((summary(&Proven::Nothing).below_quorum, summary(&Proven::Nothing).orphaned), (256, 0));
+    assert_eq!(summary(&Proven::Everything).below_quorum, 0, "the newcomers have it all");
+    // What was given up was agreed to; another plan does not ask for it again.
+    let given_up = plan_change(&past, &lost(), &Proven::Nothing).expect("never refused").layout;
+    let more = plan_change(&ring(&[&before, &after, &given_up]), &staged([Change::Replicas(2)]), &Proven::Nothing);
+    assert_eq!(more.map(|plan| plan.summary.below_quorum), Ok(0));
+}

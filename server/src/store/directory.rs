@@ -51,8 +51,9 @@ pub(super) const SHARDS_MAX: u8 = 16;
 /// least so many partitions, and they only become more.
 const _: () = assert!(1 << dynamo::planner::PARTITION_BITS_MIN_CHOSEN >= SHARDS_MAX as u32);
 
-/// Address space for the node's own facts: a layout of 10,000 nodes is 1.3 MiB, kept a few times by copy-on-write.
-const NODE_MAP_BYTES: u64 = 256 << 20;
+/// Address space for the node's own facts: 33 layouts at least, of which one of 10,000 nodes that have come and gone has 11 MB, and what
+/// copy-on-write keeps of them. The file has only what is used.
+const NODE_MAP_BYTES: u64 = 2 << 30;
 
 const STAMP_IDENTITY: &str = "identity";
 pub(super) const STAMP_LAYOUT: &str = "layout";

@@ -52,14 +52,15 @@ impl TransfersCommand {
             };
             let answers = session.transfers(&session.present()).await;
             let parted = watch::parted(&session, &answers).await;
+            let bytes_each = watch::bytes_of_a_copy(&session).await;
             session.close().await;
             match self.cluster.form.output {
                 Output::Json => {
-                    let told = answers.iter().map(|answer| as_json(answer, parted.contains(&answer.name)));
+                    let told = answers.iter().map(|answer| as_json(answer, bytes_each, parted.contains(&answer.name)));
                     output::print_json(&told.collect::<Vec<_>>())?;
                 }
                 Output::Table => {
-                    print(&answers)?;
+                    print(&answers, bytes_each)?;
                     parted.iter().try_for_each(|name| output::print_line(watch::farewell(name)))?;
                 }
             }
@@ -68,7 +69,7 @@ impl TransfersCommand {
     }
 }
 
-fn print(answers: &[Answer<Transfers>]) -> Result<(), CommandError> {
+fn print(answers: &[Answer<Transfers>], bytes_each: u64) -> Result<(), CommandError> {
     let mut rows = Rows::new(&[
         Column::Text("NODE"),
         Column::Number("EPOCH"),
@@ -77,6 +78,7 @@ fn print(answers: &[Answer<Transfers>]) -> Result<(), CommandError> {
         Column::Number("UNSETTLED"),
         Column::Number("RECEIVED"),
         Column::Number("RATE"),
+        Column::Number("REMAINING"),
         Column::Number("SPEED"),
     ]);
     for Answer { name, answer, .. } in answers {
@@ -89,6 +91,7 @@ fn print(answers: &[Answer<Transfers>]) -> Result<(), CommandError> {
             output::grouped(u64::from(transfers.unsettled)),
             output::bytes(transfers.bytes_in),
             format!("{}/s", output::bytes(transfers.bytes_per_second)),
+            remaining(transfers, bytes_each).map_or_else(|| "-".to_owned(), output::duration),
             format!("{:.0} %", transfers.throttle * 100.0),
         ]);
     }
@@ -103,6 +106,11 @@ fn print(answers: &[Answer<Transfers>]) -> Result<(), CommandError> {
         }
     }
     Ok(())
+}
+
+/// How long it will take, in seconds, as far as can be said.
+fn remaining(transfers: &Transfers, bytes_each: u64) -> Option<u64> {
+    watch::seconds_left(u64::from(transfers.coming), bytes_each, transfers.bytes_per_second)
 }
 
 fn at_work(answers: &[Answer<Transfers>]) -> Rows {
@@ -141,7 +149,7 @@ fn records(transfer: &Transfer) -> String {
     }
 }
 
-fn as_json(answer: &Answer<Transfers>, may_be_stopped: bool) -> Value {
+fn as_json(answer: &Answer<Transfers>, bytes_each: u64, may_be_stopped: bool) -> Value {
     let Answer { name, answer, .. } = answer;
     let transfer = |transfer: &Transfer| {
         json!({
@@ -167,6 +175,7 @@ fn as_json(answer: &Answer<Transfers>, may_be_stopped: bool) -> Value {
             "unsettled": transfers.unsettled,
             "bytes_in": transfers.bytes_in,
             "bytes_per_second": transfers.bytes_per_second,
+            "remaining_seconds": remaining(transfers, bytes_each),
             "throttle": transfers.throttle,
             "may_be_stopped": may_be_stopped,
             "transfers": transfers.transfers.iter().map(transfer).collect::<Vec<_>>(),

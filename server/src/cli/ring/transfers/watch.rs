@@ -95,16 +95,20 @@ impl Outlook {
             output::bytes(self.bytes_in.saturating_sub(bytes_before)),
             output::bytes(self.bytes_per_second),
         );
-        if let Some(seconds) = (self.coming * bytes_each).checked_div(self.bytes_per_second)
-            && self.coming > 0
-        {
-            line.push_str(&format!(", about {} remain", output::duration(seconds.max(1))));
+        if let Some(seconds) = seconds_left(self.coming, bytes_each, self.bytes_per_second) {
+            line.push_str(&format!(", about {} remain", output::duration(seconds)));
         }
         if !self.behind.is_empty() {
             line.push_str(&format!("; waiting for {}", self.behind.join(", ")));
         }
         line
     }
+}
+
+/// About how long partitions that are of this size will be on their way; `None` when nothing comes, or nobody knows.
+pub(super) fn seconds_left(coming: u64, bytes_each: u64, bytes_per_second: u64) -> Option<u64> {
+    let seconds = (coming * bytes_each).checked_div(bytes_per_second)?;
+    (coming > 0).then_some(seconds.max(1))
 }
 
 /// Waits until nothing moves any more under this epoch or a later one, as long as there is patience for.
@@ -157,7 +161,7 @@ pub(super) fn farewell(name: &str) -> String {
 }
 
 /// About how many bytes a copy of a partition has; 0 when nobody says.
-async fn bytes_of_a_copy(session: &Session) -> u64 {
+pub(super) async fn bytes_of_a_copy(session: &Session) -> u64 {
     let layout = session.layout();
     let copies: usize = (0..layout.partitions()).map(|partition| layout.owners(partition).count()).sum();
     let bytes = session.staging().await.map_or(0, |staging| staging.bytes);
