@@ -98,7 +98,8 @@ def test_nodes_join_leave_and_are_replaced_while_no_call_fails() -> None:
     with LocalCluster(nodes=3) as cluster, cluster.client(level="quorum") as db:
         for number in range(20):
             db.put(f"key {number}", "before")
-        ended, written, failures = threading.Event(), [0], []
+        ended, written = threading.Event(), [0]
+        failures: list[quorate.QuorateError] = []
 
         def write() -> None:
             while not ended.is_set():
