@@ -40,7 +40,7 @@ const CHANGES_MISSED: u64 = 36;
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a node says that was replaced while it was away, and that nobody could tell any more how that came.
-const TAKEN_OUT: [&str; 2] = ["this node has left the ring", "the layouts between are forgotten everywhere"];
+const TAKEN_OUT: [&str; 2] = ["has left the ring", "the layouts between are forgotten everywhere"];
 
 /// The exit code of whoever was second.
 const EXIT_REFUSED: i32 = 8;
