@@ -207,7 +207,7 @@ fn scenarios(settings: &Settings, calls: u64) -> Vec<Scenario> {
         ),
         (
             "client-memory",
-            format!("{calls} calls of each client: resident memory rises by 3 MiB and 4 bytes a call at most"),
+            format!("{calls} calls of each client: resident memory rises by 5 MiB and 4 bytes a call at most"),
             with(scenario::memory, calls),
         ),
     ]
