@@ -52,12 +52,14 @@ impl Changing {
         Self { cluster: Cluster::start_with(options) }
     }
 
-    /// A client whose operations have `timeout` and are sent at most `attempts` times.
+    /// A client whose operations have `timeout` and are sent at most `attempts` times. An attempt has a third of that time: how often an
+    /// operation must be sent is looked at, not how soon two busy processors answer six processes.
     ///
     /// # Panics
     /// When no node can be reached.
     pub async fn client(&self, timeout: Duration, attempts: u32) -> Client {
         let builder = Client::builder().endpoints(&self.cluster.running()).timeout(timeout).attempts(attempts);
+        let builder = builder.attempt_timeout(timeout / 3);
         let started = Instant::now();
         loop {
             match builder.clone().connect().await {
