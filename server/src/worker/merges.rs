@@ -77,23 +77,19 @@ impl Merges {
         let mut views: Vec<View> = ahead.iter().map(|(_, operation)| operation.view).collect();
         views.sort_unstable();
         views.dedup();
-        let mut refused: Vec<(View, Failure)> = Vec::new();
         for view in views {
             if let Err(failure) = adopting::adopt(&driver.node, view).await {
                 tracing::debug!(?view, why = %failure.message, "a view could not be adopted");
-                refused.push((view, failure));
             }
         }
+        let ring = driver.node.ring();
         let (merges, mut waiting) = (&driver.merges, driver.merges.waiting.borrow_mut());
-        let mut level = Vec::with_capacity(ahead.len());
-        for (ticket, operation) in ahead {
-            // Also what is to be written: nothing may be stored under a view whose layouts are not here.
-            match refused.iter().find(|(view, _)| *view == operation.view) {
-                Some((_, failure)) => waiting.put(ticket, PeerResult::Failed(failure.clone())),
-                None => level.push((ticket, operation)),
-            }
-        }
-        for (ticket, operation) in merges.begin(&mut waiting, level) {
+        // Also what is to be written: nothing may be stored under a view whose layouts are not here. What is refused for another reason
+        // is told which view this node has.
+        let (mut behind, level): (Vec<_>, Vec<_>) =
+            ahead.into_iter().partition(|(_, operation)| adopting::is_ahead(&operation.view, &ring));
+        behind.extend(merges.begin(&mut waiting, level));
+        for (ticket, operation) in behind {
             let message = "this node could not come level with the sender's view; nothing was done, ask it again later";
             tracing::debug!(view = ?operation.view, "{message}");
             waiting.put(ticket, PeerResult::Failed(Failure::new(ErrorCode::StaleView, message)));
