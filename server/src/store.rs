@@ -19,7 +19,7 @@ use std::{
 use dynamo::{
     ident::{NodeId, StoreKey},
     operation::Failure,
-    replica::{Limits, Nonce, Replica, WriteOperation},
+    replica::{Limits, Nonce, Replica, WriteOperation, WriteOutcome},
 };
 
 mod aborted;
@@ -232,6 +232,24 @@ impl Store {
     ) -> Result<(), Rejected> {
         debug_assert!(submissions.iter().all(|submission| self.shard_of(&submission.operation.store_key()) == shard));
         self.shards[shard].queue.submit(completions, submissions)
+    }
+
+    /// Carries out one write and waits until it is durable: for what is done now and then, alone.
+    pub async fn write(&self, operation: WriteOperation) -> Result<WriteOutcome, Failure> {
+        let completions = CompletionQueue::new();
+        let shard = self.shard_of(&operation.store_key());
+        let submission = Submission { token: Some(0), operation };
+        self.submit(shard, &completions, vec![submission]).map_err(|rejected| rejected.failure)?;
+        let mut arrived = Vec::new();
+        loop {
+            completions.arrived().await;
+            completions.drain(&mut arrived);
+            for Completion { progress, .. } in arrived.drain(..) {
+                if let Progress::Finished(outcome) = progress {
+                    return Ok(outcome);
+                }
+            }
+        }
     }
 
     /// A snapshot for one batch of reads.

@@ -14,10 +14,7 @@ use dynamo::{
 };
 use tokio::time::timeout;
 
-use crate::{
-    node::Node,
-    store::{Completion, CompletionQueue, Progress, Submission},
-};
+use crate::node::Node;
 
 /// How long an operation may wait for the layouts of its view: a little less than its sender waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(1_500);
@@ -82,7 +79,7 @@ pub(crate) async fn adopt(node: &Arc<Node>, view: View) -> Result<MoveAnswer, Fa
     if node.store.standing(view.bits, view.prefix).is_none() {
         return Ok(MoveAnswer::Unknown);
     }
-    match write(node, WriteOperation::Move(MoveOperation::Adopt { view })).await? {
+    match node.store.write(WriteOperation::Move(MoveOperation::Adopt { view })).await? {
         WriteOutcome::Moved { .. } => Ok(standing(node, &view)),
         WriteOutcome::Stale(mine) => Err(Failure::with_message(
             ErrorCode::StaleView,
@@ -119,22 +116,4 @@ pub(crate) async fn catch_up(node: &Arc<Node>, view: &View) -> Result<(), Failur
 
 fn is_refused_as_behind(node: &Node, view: &View, store_key: &StoreKey) -> bool {
     matches!(node.store.check(view, store_key), Err(Refusal::Behind(_)))
-}
-
-/// Has the store carry out one write, and waits until it is durable.
-async fn write(node: &Node, operation: WriteOperation) -> Result<WriteOutcome, Failure> {
-    let completions = CompletionQueue::new();
-    let shard = node.store.shard_of(&operation.store_key());
-    let submission = Submission { token: Some(0), operation };
-    node.store.submit(shard, &completions, vec![submission]).map_err(|rejected| rejected.failure)?;
-    let mut arrived = Vec::new();
-    loop {
-        completions.arrived().await;
-        completions.drain(&mut arrived);
-        for Completion { progress, .. } in arrived.drain(..) {
-            if let Progress::Finished(outcome) = progress {
-                return Ok(outcome);
-            }
-        }
-    }
 }

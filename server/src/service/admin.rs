@@ -31,7 +31,6 @@ use wire::ConnectionHandle;
 use super::{Arrival, unreadable};
 use crate::{
     ring::{committing, planning},
-    store::{Completion, CompletionQueue, Progress, Submission},
     worker::Driver,
 };
 
@@ -127,31 +126,14 @@ impl Admin {
         let store_key = reap.address.store_key;
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let clock = hlc::clock_of(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
-        match self.write(WriteOperation::Reap { view, store_key, digest: reap.digest, clock }).await? {
+        match self.driver.node.store.write(WriteOperation::Reap { view, store_key, digest: reap.digest, clock }).await?
+        {
             WriteOutcome::Stored => Ok(true),
             WriteOutcome::Stale(_) => Err(refused("the partition has another view here".to_owned())),
             WriteOutcome::Corrupt => Err(refused("the record here can't be verified".to_owned())),
             WriteOutcome::Refused(failure) => Err(failure),
             WriteOutcome::Minted(_) | WriteOutcome::Moved { .. } => {
                 Err(Failure::new(ErrorCode::Internal, "a reap was answered as something else; please report this"))
-            }
-        }
-    }
-
-    /// Has the store carry out one write, and waits until it is durable.
-    async fn write(&self, operation: WriteOperation) -> Result<WriteOutcome, Failure> {
-        let (store, completions) = (&self.driver.node.store, CompletionQueue::new());
-        let shard = store.shard_of(&operation.store_key());
-        let submission = Submission { token: Some(0), operation };
-        store.submit(shard, &completions, vec![submission]).map_err(|rejected| rejected.failure)?;
-        let mut arrived = Vec::new();
-        loop {
-            completions.arrived().await;
-            completions.drain(&mut arrived);
-            for Completion { progress, .. } in arrived.drain(..) {
-                if let Progress::Finished(outcome) = progress {
-                    return Ok(outcome);
-                }
             }
         }
     }
