@@ -52,6 +52,18 @@ pub enum MemberState {
     Gone,
 }
 
+impl MemberState {
+    /// The state in a word, for people and for programs that read what is printed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Leaving => "leaving",
+            Self::Lost => "lost",
+            Self::Gone => "gone",
+        }
+    }
+}
+
 /// A node as the layout knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {

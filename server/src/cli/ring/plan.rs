@@ -244,14 +244,8 @@ fn rows(plan: &Plan) -> Rows {
         Column::Number("OF IDEAL"),
     ]);
     for (member, node) in plan.layout.members.iter().zip(&plan.summary.nodes) {
-        let state = match member.state {
-            MemberState::Active => "",
-            MemberState::Leaving => " (leaving)",
-            MemberState::Lost => " (lost)",
-            MemberState::Gone => " (gone)",
-        };
         rows.push([
-            format!("{}{state}", member.name),
+            super::show::name(member),
             member.zone.clone(),
             member.weight.to_string(),
             output::grouped(u64::from(node.before)),

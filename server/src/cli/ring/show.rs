@@ -1,7 +1,7 @@
 //! `quorate ring show`: the nodes of the layout, and the share of the ring each has.
 
 use clap::Args;
-use dynamo::layout::{Layout, MemberState, NodeIndex};
+use dynamo::layout::{Layout, Member, MemberState, NodeIndex};
 use serde_json::{Value, json};
 
 use crate::cli::{
@@ -53,13 +53,13 @@ impl Show {
     }
 }
 
-/// What the map wants of a node, in a word.
-fn state_word(state: MemberState) -> &'static str {
-    match state {
-        MemberState::Active => "active",
-        MemberState::Leaving => "leaving",
-        MemberState::Lost => "lost",
-        MemberState::Gone => "gone",
+/// A node's name, and what the map wants of it unless it is an ordinary member.
+pub(super) fn name(member: &Member) -> String {
+    match member.state {
+        MemberState::Active => member.name.clone(),
+        MemberState::Leaving | MemberState::Lost | MemberState::Gone => {
+            format!("{} ({})", member.name, member.state.word())
+        }
     }
 }
 
@@ -108,12 +108,7 @@ pub(crate) fn table(layout: &Layout) -> Rows {
     ]);
     for (member, (owned, coordinated)) in layout.members.iter().zip(loads) {
         rows.push([
-            match member.state {
-                MemberState::Active => member.name.clone(),
-                MemberState::Leaving | MemberState::Lost | MemberState::Gone => {
-                    format!("{} ({})", member.name, state_word(member.state))
-                }
-            },
+            name(member),
             member.addresses.join(" "),
             member.zone.clone(),
             member.weight.to_string(),
@@ -139,7 +134,7 @@ fn as_json(layout: &Layout) -> Value {
                 "zone": member.zone,
                 "weight": member.weight,
                 "addresses": member.addresses,
-                "state": state_word(member.state),
+                "state": member.state.word(),
                 "leaving": member.state == MemberState::Leaving,
                 "elector": layout.electors.iter().any(|elector| layout.member(*elector) == Some(member)),
                 "partitions": owned,
