@@ -82,7 +82,7 @@ async fn same_plan(ring: &Arc<Ring>, gathered: &Gathered, commit: &Commit) -> Re
     }
     // Since the plan was made the last partition of an earlier change may have arrived, so that what is taken back need not go back
     // to the very nodes it came from. It may all the same: that moves more than necessary and does no harm.
-    if let Ok(plan) = plan_with(ring, gathered, Proven::Nothing).await
+    if let Ok(plan) = plan_with(ring, gathered, |_, _| Proven::Nothing).await
         && name(&plan) == commit.plan
     {
         return Ok(plan);

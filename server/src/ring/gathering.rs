@@ -24,7 +24,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(1500);
 const ASKED_TOGETHER_MAX: usize = 64;
 
 /// What the nodes of the ring said.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Gathered {
     /// The join of all staged changes.
     pub(crate) staged: Staged,

@@ -49,16 +49,22 @@ pub(crate) async fn staging(node: &Arc<Node>) -> Result<Staging, Failure> {
     Ok(staging)
 }
 
-/// The plan of what was gathered. Planning for thousands of nodes takes a while, and this thread has other things to do.
+/// The plan of what was gathered.
 pub(crate) async fn planned(ring: &Arc<Ring>, gathered: &Gathered) -> Result<Plan, PlanError> {
-    plan_with(ring, gathered, gathered.proven(ring.newest())).await
+    plan_with(ring, gathered, Gathered::proven).await
 }
 
-/// The same, resting on this.
-pub(crate) async fn plan_with(ring: &Arc<Ring>, gathered: &Gathered, proven: Proven) -> Result<Plan, PlanError> {
+/// The same, resting on what this says is proven. Proving and planning for thousands of nodes take a while, and this thread has other
+/// things to do.
+pub(crate) async fn plan_with(
+    ring: &Arc<Ring>,
+    gathered: &Gathered,
+    proven: fn(&Gathered, &Layout) -> Proven,
+) -> Result<Plan, PlanError> {
+    let (ring, gathered) = (Arc::clone(ring), gathered.clone());
     // With the layouts before the newest one, what is taken back goes back to the very nodes it came from.
-    let (ring, staged) = (Arc::clone(ring), gathered.staged.clone());
-    let planning = tokio::task::spawn_blocking(move || plan_change(&ring, &staged, &proven));
+    let planning =
+        tokio::task::spawn_blocking(move || plan_change(&ring, &gathered.staged, &proven(&gathered, ring.newest())));
     planning.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
@@ -73,7 +79,7 @@ fn report(old: &Layout, gathered: &Gathered, plan: &Plan, warnings: Vec<String>)
         name: member.name.clone(),
         zone: member.zone.clone(),
         weight: member.weight,
-        state: state_word(member.state).to_owned(),
+        state: member.state.word().to_owned(),
         before: node.before,
         after: node.partitions,
         gained: node.gained,
@@ -179,13 +185,4 @@ async fn unreachable_newcomers(old: &Layout, new: &Layout) -> Vec<String> {
 
 fn extremes(balance: Balance) -> Extremes {
     Extremes { max: balance.max, min: balance.min }
-}
-
-fn state_word(state: MemberState) -> &'static str {
-    match state {
-        MemberState::Active => "active",
-        MemberState::Leaving => "leaving",
-        MemberState::Lost => "lost",
-        MemberState::Gone => "gone",
-    }
 }
