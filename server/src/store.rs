@@ -47,6 +47,7 @@ mod readers;
 mod recount;
 mod replay;
 mod rows;
+mod sampling;
 mod scan;
 mod scrub;
 mod shard;

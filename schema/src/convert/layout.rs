@@ -52,7 +52,7 @@ pub struct StageReply {
     pub unsettled: u32,
     /// Records the node holds.
     pub records: u64,
-    /// Bytes they occupy.
+    /// About how many bytes they have.
     pub bytes: u64,
 }
 

@@ -41,7 +41,7 @@ impl Gathered {
         self.answers.iter().map(|(_, answer)| answer.testimony.epoch).max().unwrap_or(0)
     }
 
-    /// Bytes that records take at all that answered.
+    /// About how many bytes the records have of all that answered.
     pub(crate) fn bytes(&self) -> u64 {
         self.answers.iter().map(|(_, answer)| answer.bytes).sum()
     }

@@ -83,7 +83,7 @@ impl Node {
             testimony,
             unsettled: totals.unsettled,
             records: store.records().unwrap_or_default(),
-            bytes: store.shards.iter().map(|shard| shard.record_bytes).sum(),
+            bytes: self.store.record_bytes(),
         }
     }
 

@@ -24,8 +24,6 @@ pub struct ShardStatus {
     pub pressure: Pressure,
     /// Records in it, tombstones included; `None` if it can't be read.
     pub records: Option<u64>,
-    /// Bytes of the pages that these take, without hash trees, the log of changes, and pages that are free.
-    pub record_bytes: u64,
     /// Partitions it holds.
     pub partitions: usize,
     /// Bytes of pages in use when it was last written.
@@ -67,12 +65,10 @@ impl ShardStatus {
     fn of(shard: &Shard) -> Self {
         let gauges = &shard.gauges;
         let (waiting_writes, waiting_bytes) = shard.queue.waiting();
-        let (records, record_bytes) = holdings(shard).unzip();
         Self {
             health: shard.health.read(),
             pressure: gauges.pressure(),
-            records,
-            record_bytes: record_bytes.unwrap_or_default(),
+            records: records(shard),
             partitions: shard.views().len(),
             live_bytes: gauges.live_bytes.load(Ordering::Relaxed),
             capacity_bytes: gauges.capacity_bytes.load(Ordering::Relaxed),
@@ -86,9 +82,8 @@ impl ShardStatus {
     }
 }
 
-/// How many records a shard has, and the bytes of their pages; `None` if it can't be read.
-fn holdings(shard: &Shard) -> Option<(u64, u64)> {
+/// How many records a shard has; `None` if it can't be read.
+fn records(shard: &Shard) -> Option<u64> {
     let transaction = shard.tables.env.read_txn().ok()?;
-    let stat = shard.tables.records.stat(&transaction).ok()?;
-    Some((stat.entries as u64, stat.non_free_page_size() as u64))
+    shard.tables.records.len(&transaction).ok()
 }

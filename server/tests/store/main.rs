@@ -12,5 +12,6 @@ mod moves;
 mod opening;
 mod process;
 mod round_trip;
+mod sizes;
 mod support;
 mod trees;
