@@ -40,6 +40,9 @@ const ATTEMPT_TIMEOUT_MIN: Duration = Duration::from_millis(500);
 /// says nothing of layouts.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
+/// How often to look whether it has come.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// Most operations under way in one session; each command has its own, smaller bound.
 const IN_FLIGHT_MAX: usize = 16_384;
 
@@ -143,6 +146,8 @@ pub struct NodeStatus {
 pub struct Session {
     client: Client,
     timeout: Duration,
+    /// As they were named.
+    endpoints: Vec<String>,
 }
 
 impl Session {
@@ -158,7 +163,7 @@ impl Session {
             .connect()
             .await
             .map_err(Failure::from)?;
-        Ok(Self { client, timeout: cluster.timeout })
+        Ok(Self { client, timeout: cluster.timeout, endpoints: cluster.endpoints.clone() })
     }
 
     /// Waits for what is under way and closes the connections.
@@ -169,6 +174,18 @@ impl Session {
     /// The layout that is followed now.
     pub fn layout(&self) -> Arc<Layout> {
         self.client.ring()
+    }
+
+    /// The layout of this epoch, or a newer one: a node may know one that the session has not heard of. It is waited for a moment; what
+    /// is here then is better than nothing.
+    pub async fn layout_since(&self, epoch: u64) -> Arc<Layout> {
+        let is_here = async {
+            while self.layout().epoch < epoch {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        let _ = tokio::time::timeout(REFRESH_EVERY * 3, is_here).await;
+        self.layout()
     }
 
     /// The partition of a key.

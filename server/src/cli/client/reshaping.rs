@@ -65,6 +65,18 @@ impl Session {
         Ok(if undo { node.undrain().await? } else { node.drain().await? })
     }
 
+    /// Whom to ask what every node can answer: first the nodes that the operator named, by the addresses they have in the ring.
+    fn asked(&self) -> Vec<NodeIndex> {
+        let (layout, mut asked) = (self.layout(), self.present());
+        let is_named = |index: &NodeIndex| {
+            layout
+                .member(*index)
+                .is_some_and(|member| member.addresses.iter().any(|address| self.endpoints.contains(address)))
+        };
+        asked.sort_by_key(|index| !is_named(index));
+        asked
+    }
+
     /// Asks one node after the other until one answers. All of these questions may be asked twice: staging and clearing say the same
     /// again, and a commit names what it commits. If none answers and one may have begun, the failure says so.
     async fn ask_any<T, F>(&self, question: impl Fn(quorate::Node) -> F) -> Result<T, Failure>
@@ -72,7 +84,7 @@ impl Session {
         F: Future<Output = Result<T, quorate::Error>>,
     {
         let mut last: Option<Failure> = None;
-        for index in self.present() {
+        for index in self.asked() {
             let error = match question(self.client.node(index).timeout(self.timeout.max(TIMEOUT_MIN))).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,

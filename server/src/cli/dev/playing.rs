@@ -111,7 +111,7 @@ async fn added(done: &Done, replaces: Option<&str>) -> Result<Exit, CommandError
     let cluster = Cluster { endpoints: done.endpoints.clone(), timeout: TIMEOUT, form: Form { output: Output::Table } };
     let session = Session::connect(&cluster).await?;
     let staging = staged(&session, node).await;
-    let layout = session.layout();
+    let layout = session.layout_since(staging.as_ref().map_or(0, |staging| staging.epoch)).await;
     session.close().await;
     let staging = staging?;
     let names = Names::new(&layout, &staging.staged);

@@ -54,9 +54,10 @@ impl Abort {
         client::block_on(async {
             let session = Session::connect(&self.cluster).await?;
             let staging = session.abort(self.epoch).await;
+            let layout = session.layout_since(staging.as_ref().map_or(0, |staging| staging.epoch)).await;
             session.close().await;
             let staging = staging?;
-            let names = Names::new(&session.layout(), &staging.staged);
+            let names = Names::new(&layout, &staging.staged);
             let form = self.cluster.form.output;
             let Some(plan) = staging.plan.as_ref().filter(|_| self.yes) else {
                 return proposal::print(form, &staging, &names);

@@ -126,9 +126,10 @@ impl PlanCommand {
         client::block_on(async {
             let session = Session::connect(&self.cluster).await?;
             let staging = session.staging().await;
+            let layout = session.layout_since(staging.as_ref().map_or(0, |staging| staging.epoch)).await;
             session.close().await;
             let staging = staging?;
-            let names = Names::new(&session.layout(), &staging.staged);
+            let names = Names::new(&layout, &staging.staged);
             proposal::print(self.cluster.form.output, &staging, &names)
         })
     }

@@ -260,7 +260,7 @@ impl StageCommand {
 
     async fn stage(&self, session: &Session, output: Output) -> Result<Exit, CommandError> {
         let before = session.staging().await?;
-        let layout = session.layout();
+        let layout = session.layout_since(before.epoch).await;
         let changes = self.changes(&layout, &Names::new(&layout, &before.staged), &before.staged)?;
         let staging = session.stage(&changes).await?;
         let names = Names::new(&layout, &staging.staged);
