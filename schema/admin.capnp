@@ -116,6 +116,10 @@ struct Plan @0xd036ef7b9a15c842 {
   # Partitions that lose all.
   nodes @16 :List(PlanNode);
   warnings @17 :List(Text);
+  unavailableNow @18 :UInt32;
+  unavailableOnTheWay @19 :UInt32;
+  # Partitions of which so many owners do not answer that operations at `quorum` fail: already now, and at some time while the change
+  # is carried out or after it, if they stay silent.
 }
 
 struct PlanReply @0xba7104e5c6f3d928 {
@@ -131,7 +135,7 @@ struct PlanReply @0xba7104e5c6f3d928 {
   away @6 :List(Text);
   # Nodes that did not answer: what was staged at them alone, and what they still move, is not known.
   bytes @7 :UInt64;
-  # What the nodes that answered have on their disks.
+  # About how many bytes the records have of the nodes that answered.
   problem @8 :Text;
   # Why there is no plan although something is staged; empty where there is one. What was staged is staged all the same.
 }

@@ -20,6 +20,7 @@ mod random;
 mod roster;
 mod summary;
 mod tenants;
+mod way;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
@@ -27,6 +28,7 @@ pub use change::{plan_change, plan_hash};
 pub use error::PlanError;
 pub use past::Past;
 pub use summary::{Balance, NodeSummary, Summary};
+pub use way::{Unavailable, unavailable};
 
 use crate::{
     ident::NodeId,

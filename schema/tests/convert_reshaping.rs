@@ -91,11 +91,11 @@ fn plan() -> impl Strategy<Value = PlanReport> {
         any::<(u64, [u8; 16], u8, u8)>(),
         any::<(u64, u64, u64, u64)>(),
         (extremes(), extremes(), extremes()),
-        any::<(u32, u32)>(),
+        any::<(u32, u32, u32, u32)>(),
         vec(node, 0..5),
         vec("[a-z ]{0,30}", 0..4),
     )
-        .prop_map(|(frame, moves, balances, (below_quorum, orphaned), nodes, warnings)| PlanReport {
+        .prop_map(|(frame, moves, balances, dangers, nodes, warnings)| PlanReport {
             epoch: frame.0,
             hash: frame.1,
             partition_bits: frame.2,
@@ -107,8 +107,10 @@ fn plan() -> impl Strategy<Value = PlanReport> {
             balance: balances.0,
             balance_before: balances.1,
             balance_by_weight: balances.2,
-            below_quorum,
-            orphaned,
+            below_quorum: dangers.0,
+            orphaned: dangers.1,
+            unavailable_now: dangers.2,
+            unavailable_on_the_way: dangers.3,
             nodes,
             warnings,
         })

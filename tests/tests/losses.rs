@@ -9,6 +9,7 @@ use std::{
 
 use quorate::{Client, Level};
 use quorate_tests::cluster::{Cluster, binary};
+use serde_json::Value;
 
 /// How long anything may take: a test that hangs must fail.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -37,6 +38,13 @@ fn wait_for(cluster: &Cluster, arguments: &[&str], what: &str) -> String {
     }
 }
 
+/// What is staged, as a plan.
+fn planned(cluster: &Cluster) -> Value {
+    let said = wait_for(cluster, &["plan", "--output", "json"], "\"hash\"");
+    let staging: Value = serde_json::from_str(&said).expect("a plan is JSON");
+    staging["plan"].clone()
+}
+
 async fn client(cluster: &Cluster) -> Client {
     let builder = Client::builder().endpoints(&cluster.running()).timeout(Duration::from_secs(10));
     builder.connect().await.expect("the client connects")
@@ -62,16 +70,23 @@ async fn destroy_two() {
         cluster.kill(node);
         fs::remove_dir_all(cluster.data(node)).expect("a dead node's directory can be removed");
     }
+    let mut newcomers = Vec::new();
     for (old, zone) in [("n4", "zone = \"z3\""), ("n5", "zone = \"z4\"")] {
         let new = format!("n{}", cluster.join(0, zone) + 1);
         wait_for(&cluster, &["plan"], &format!("{new} joins"));
+        newcomers.push((old, new));
+    }
+    // Beside the dead nodes the newcomers would be of no use to operations at `quorum`, and the plan says so.
+    let joining = planned(&cluster);
+    let missing = |plan: &Value, when: &str| plan[format!("partitions_unavailable_{when}")].as_u64().expect("a number");
+    assert!(missing(&joining, "on_the_way") >= missing(&joining, "now") && missing(&joining, "now") > 0, "{joining}");
+    for (old, new) in newcomers {
         let staged = ring(&cluster, &["stage", "replace", old, &new, "--accept-loss"]);
         assert!(staged.status.success(), "{staged:?}");
     }
-    let planned = wait_for(&cluster, &["plan", "--output", "json"], "\"hash\"");
-    let plan: serde_json::Value = serde_json::from_str(&planned).expect("a plan is JSON");
-    let plan = &plan["plan"];
+    let plan = planned(&cluster);
     assert!(plan["partitions_below_quorum"].as_u64() > Some(0) && plan["partitions_orphaned"] == 0, "{plan}");
+    assert!(missing(&plan, "now") > 0 && missing(&plan, "on_the_way") == 0, "nobody waits for who is given up: {plan}");
     let (epoch, hash) = (plan["epoch"].to_string(), plan["hash"].as_str().expect("a plan has a hash"));
 
     let commit = ["commit", "--epoch", &epoch, "--plan", hash];

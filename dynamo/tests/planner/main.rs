@@ -6,3 +6,4 @@ mod crowds;
 mod figures;
 mod optimum;
 mod rules;
+mod way;

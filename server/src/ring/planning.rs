@@ -1,11 +1,12 @@
 //! From what is staged to what an operator reads before the commit: the plan in numbers, and what to think of first.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use dynamo::{
+    ident::NodeId,
     layout::{Layout, Member, MemberState},
     operation::{ErrorCode, Failure},
-    planner::{Balance, Plan, PlanError, plan_change, plan_hash},
+    planner::{Balance, Plan, PlanError, Unavailable, plan_change, plan_hash, unavailable},
     ring::Ring,
     settlement::Proven,
 };
@@ -42,7 +43,7 @@ pub(crate) async fn staging(node: &Arc<Node>) -> Result<Staging, Failure> {
         problem: String::new(),
     };
     match planned(&ring, &gathered).await {
-        Ok(plan) => staging.plan = Some(report(layout, &gathered, &plan, warnings(layout, &gathered, &plan).await)),
+        Ok(plan) => staging.plan = Some(report(&ring, &gathered, plan).await),
         Err(PlanError::NothingStaged) => {}
         Err(error) => staging.problem = error.to_string(),
     }
@@ -73,8 +74,11 @@ pub(crate) fn no_plan(error: &PlanError) -> Failure {
     Failure::with_message(ErrorCode::InvalidRequest, error.to_string())
 }
 
-fn report(old: &Layout, gathered: &Gathered, plan: &Plan, warnings: Vec<String>) -> PlanReport {
+async fn report(ring: &Arc<Ring>, gathered: &Gathered, plan: Plan) -> PlanReport {
+    let (old, plan) = (ring.newest(), Arc::new(plan));
     let (layout, summary) = (&plan.layout, &plan.summary);
+    let unreachable = unreachable_newcomers(old, layout).await;
+    let unavailable = unavailable_partitions(ring, gathered, &plan, &unreachable).await;
     let nodes = layout.members.iter().zip(&summary.nodes).map(|(member, node)| PlanNode {
         name: member.name.clone(),
         zone: member.zone.clone(),
@@ -93,14 +97,16 @@ fn report(old: &Layout, gathered: &Gathered, plan: &Plan, warnings: Vec<String>)
         slots: summary.slots,
         moved: summary.moved,
         moved_bound: summary.moved_lower_bound,
-        moved_bytes: moved_bytes(old, gathered, plan),
+        moved_bytes: moved_bytes(old, gathered, &plan),
         balance: extremes(summary.balance),
         balance_before: extremes(summary.balance_before.unwrap_or(summary.balance)),
         balance_by_weight: extremes(summary.balance_by_weight),
         below_quorum: summary.below_quorum,
         orphaned: summary.orphaned,
+        unavailable_now: unavailable.now,
+        unavailable_on_the_way: unavailable.on_the_way,
         nodes: nodes.collect(),
-        warnings,
+        warnings: warnings(old, gathered, layout, &unreachable),
     }
 }
 
@@ -118,9 +124,27 @@ fn moved_bytes(old: &Layout, gathered: &Gathered, plan: &Plan) -> u64 {
     u64::try_from(moved.checked_div(copies).unwrap_or(0)).unwrap_or(u64::MAX)
 }
 
+/// The partitions where operations at `quorum` fail while those stay silent who are: members that did not answer, and newcomers at
+/// whose addresses nobody listens.
+async fn unavailable_partitions(
+    ring: &Arc<Ring>,
+    gathered: &Gathered,
+    plan: &Arc<Plan>,
+    unreachable: &[&Member],
+) -> Unavailable {
+    let mut silent: BTreeSet<NodeId> = unreachable.iter().map(|member| member.id).collect();
+    let away = ring.newest().members.iter().filter(|member| gathered.away.contains(&member.name));
+    silent.extend(away.map(|member| member.id));
+    let (ring, gathered, plan) = (Arc::clone(ring), gathered.clone(), Arc::clone(plan));
+    let counting = tokio::task::spawn_blocking(move || {
+        let proven = gathered.proven(ring.newest());
+        unavailable(&*ring, &proven, &plan.layout, |member| silent.contains(&member.id))
+    });
+    counting.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
 /// What an operator should know before the commit.
-async fn warnings(old: &Layout, gathered: &Gathered, plan: &Plan) -> Vec<String> {
-    let layout = &plan.layout;
+fn warnings(old: &Layout, gathered: &Gathered, layout: &Layout, unreachable: &[&Member]) -> Vec<String> {
     let mut warnings = Vec::new();
     let active: Vec<&Member> = layout.members.iter().filter(|member| member.state == MemberState::Active).collect();
     if active.len() < usize::from(layout.replicas) {
@@ -166,19 +190,23 @@ async fn warnings(old: &Layout, gathered: &Gathered, plan: &Plan) -> Vec<String>
             missing.join(", ")
         ));
     }
-    warnings.extend(unreachable_newcomers(old, layout).await);
+    warnings.extend(unreachable.iter().map(|member| {
+        format!(
+            "{} does not answer at {}: nothing moves there until it does",
+            member.name,
+            member.addresses.join(" and ")
+        )
+    }));
     warnings
 }
 
 /// The newcomers at whose addresses nobody listens.
-async fn unreachable_newcomers(old: &Layout, new: &Layout) -> Vec<String> {
+async fn unreachable_newcomers<'a>(old: &Layout, new: &'a Layout) -> Vec<&'a Member> {
     let newcomers = new.members.iter().filter(|member| old.index_of(member.id).is_none()).take(KNOCKS_MAX);
     let knocks = newcomers.map(|member| async move {
         let addresses = member.addresses.iter().map(|address| timeout(KNOCK_TIMEOUT, TcpStream::connect(address)));
         let is_there = join_all(addresses).await.iter().any(|knock| matches!(knock, Ok(Ok(_))));
-        let addresses = member.addresses.join(" and ");
-        (!is_there)
-            .then(|| format!("{} does not answer at {addresses}: nothing moves there until it does", member.name))
+        (!is_there).then_some(member)
     });
     join_all(knocks).await.into_iter().flatten().collect()
 }

@@ -30,7 +30,7 @@ pub struct Staging {
     pub moving: u32,
     /// The names of nodes that did not answer.
     pub away: Vec<String>,
-    /// What the nodes that answered have on their disks, in bytes.
+    /// About how many bytes the records have of the nodes that answered.
     pub bytes: u64,
     /// Why there is no plan although something is staged; empty where there is one.
     pub problem: String,
@@ -65,6 +65,10 @@ pub struct PlanReport {
     pub below_quorum: u32,
     /// Partitions that lose all.
     pub orphaned: u32,
+    /// Partitions where operations at `quorum` fail already now, because owners do not answer.
+    pub unavailable_now: u32,
+    /// Partitions where they fail at some time while the change is carried out or after it, if those stay silent who are.
+    pub unavailable_on_the_way: u32,
     /// Each node.
     pub nodes: Vec<PlanNode>,
     /// What an operator should know before the commit.
@@ -159,6 +163,8 @@ impl PlanReport {
         wire.set_balance_min_by_weight(self.balance_by_weight.min);
         wire.set_below_quorum(self.below_quorum);
         wire.set_orphaned(self.orphaned);
+        wire.set_unavailable_now(self.unavailable_now);
+        wire.set_unavailable_on_the_way(self.unavailable_on_the_way);
         let mut nodes = wire.reborrow().init_nodes(list_length(self.nodes.len()));
         for (at, node) in (0..).zip(&self.nodes) {
             node.encode(nodes.reborrow().get(at));
@@ -185,6 +191,8 @@ impl PlanReport {
             balance_by_weight: Extremes::new(wire.get_balance_max_by_weight(), wire.get_balance_min_by_weight()),
             below_quorum: wire.get_below_quorum(),
             orphaned: wire.get_orphaned(),
+            unavailable_now: wire.get_unavailable_now(),
+            unavailable_on_the_way: wire.get_unavailable_on_the_way(),
             nodes: nodes.iter().map(PlanNode::decode).collect(),
             warnings: lenient_texts("plan.warnings", wire.get_warnings())?,
         })

@@ -125,10 +125,27 @@ fn print_plan(plan: &PlanReport) -> Result<(), CommandError> {
             output::grouped(u64::from(plan.below_quorum))
         ))?;
     }
+    output::print_line(quorum_line(plan))?;
     for warning in &plan.warnings {
         output::print_line(format_args!("warning   {warning}"))?;
     }
     Ok(())
+}
+
+/// Whether operations at `quorum` go on everywhere while the change is carried out.
+fn quorum_line(plan: &PlanReport) -> String {
+    let grouped = |partitions: u32| output::grouped(u64::from(partitions));
+    match (plan.unavailable_now, plan.unavailable_on_the_way) {
+        (0, 0) => "quorum    every partition keeps a majority of its owners on the way".to_owned(),
+        (now, 0) => {
+            format!("quorum    every partition has a majority of its owners on the way; {} have none now", grouped(now))
+        }
+        (now, on_the_way) => format!(
+            "warning   {} partitions lack a majority of owners that answer on the way, {} now: operations at quorum fail there",
+            grouped(on_the_way),
+            grouped(now)
+        ),
+    }
 }
 
 /// The nodes of a plan that a table lists.
@@ -228,6 +245,8 @@ fn plan_as_json(plan: &PlanReport) -> Value {
         "balance_by_weight": balance(plan.balance_by_weight),
         "partitions_below_quorum": plan.below_quorum,
         "partitions_orphaned": plan.orphaned,
+        "partitions_unavailable_now": plan.unavailable_now,
+        "partitions_unavailable_on_the_way": plan.unavailable_on_the_way,
         "warnings": plan.warnings,
         "nodes": plan.nodes.iter().map(node).collect::<Vec<_>>(),
     })
