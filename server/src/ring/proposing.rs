@@ -34,6 +34,7 @@ pub(crate) async fn propose(
     parent: Arc<Layout>,
     layout: &Layout,
 ) -> Result<Outcome, Failure> {
+    tracing::info!(epoch = layout.epoch, "asking the electors to decide for a layout");
     let mut effects = Vec::new();
     let deadline = node.now().after(PROPOSAL_TIME_MS);
     let mut proposer =

@@ -165,7 +165,7 @@ impl Contests {
 
     fn is_good(&self) -> bool {
         let told = self.conflicts + self.outdated;
-        (self.both, self.at_a_loss) == (0, 0) && told == self.rounds + self.neither
+        (self.both, self.at_a_loss) == (0, 0) && told == self.rounds + self.neither && self.neither < self.rounds
     }
 }
 
