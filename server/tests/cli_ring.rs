@@ -107,6 +107,8 @@ fn a_ring_of_one_becomes_two_and_whoever_commits_second_is_told() {
     let other = ["ring", "commit", "--epoch", "2", "--plan", "00000000000000000000000000000001"];
     let refused = nodes.run(&other).expect(8);
     assert!(refused.err.contains("conflict") && refused.err.contains("next: quorate ring plan"), "{refused:?}");
+    let told = nodes.run(&[&other[..], &["--output", "json"]].concat()).expect(8).json();
+    assert_eq!((&told["conflict"], &told["epoch"]), (&Value::from(true), &Value::from(2)), "programs are told, too");
     let history = nodes.run(&["ring", "history"]).expect(0);
     assert!(history.text().contains("founded with n1") && history.text().contains("n2 joined"), "{history:?}");
     nodes.run(&["ring", "transfers"]).expect(0);
@@ -173,10 +175,9 @@ fn the_plan_says_about_how_many_bytes_move() {
     let (said, records) = (plan["plan"]["moved_bytes"].as_u64().unwrap(), 2_000 * value.len() as u64);
     let transfers = nodes.run(&["ring", "transfers", "--output", "json"]).expect(0).json();
     let received: u64 = transfers.as_array().unwrap().iter().map(|node| node["bytes_in"].as_u64().unwrap()).sum();
-    // Pages are filled by two thirds or more; what is received has keys, versions and checksums besides.
-    for bytes in [said, received] {
-        assert!((records..2 * records).contains(&bytes), "{said} said and {received} received, for {records}");
-    }
+    // Records have keys, versions and checksums besides; what is received, the comparison of trees too.
+    let told = format!("{said} said and {received} received, for {records}");
+    assert!((records..records * 5 / 4).contains(&said) && (records..2 * records).contains(&received), "{told}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     names::Names,
@@ -86,6 +86,10 @@ pub(in crate::cli) async fn decide(
     session.close().await;
     let decision = decision.map_err(undecided)?;
     if decision.is_conflict {
+        // Programs are told what was decided instead, too.
+        if cluster.form.output == Output::Json {
+            output::print_json(&as_json(&decision))?;
+        }
         return Err(conflict(&decision));
     }
     print(cluster.form.output, &decision, patience.is_some())?;
@@ -99,11 +103,7 @@ pub(in crate::cli) async fn decide(
 
 fn print(form: Output, decision: &Decision, waits: bool) -> Result<(), CommandError> {
     match form {
-        Output::Json => output::print_json(&json!({
-            "epoch": decision.epoch,
-            "hash": hash_text(&decision.hash),
-            "changes": decision.changes,
-        }))?,
+        Output::Json => output::print_json(&as_json(decision))?,
         Output::Table => {
             output::print_line(format_args!("epoch {} is decided", decision.epoch))?;
             decision.changes.iter().try_for_each(|change| output::print_line(format_args!("  {change}")))?;
@@ -115,15 +115,25 @@ fn print(form: Output, decision: &Decision, waits: bool) -> Result<(), CommandEr
     Ok(())
 }
 
+fn as_json(decision: &Decision) -> Value {
+    json!({
+        "epoch": decision.epoch,
+        "hash": hash_text(&decision.hash),
+        "conflict": decision.is_conflict,
+        "changes": decision.changes,
+    })
+}
+
 impl Clear {
     /// Carries out the command.
     pub(super) fn run(self) -> Result<Exit, CommandError> {
         client::block_on(async {
             let session = Session::connect(&self.cluster).await?;
             let staging = session.clear_staging().await;
+            let layout = session.layout_since(staging.as_ref().map_or(0, |staging| staging.epoch)).await;
             session.close().await;
             let staging = staging?;
-            let names = Names::new(&session.layout(), &staging.staged);
+            let names = Names::new(&layout, &staging.staged);
             proposal::print(self.cluster.form.output, &staging, &names)
         })
     }
