@@ -12,7 +12,7 @@ use dynamo::{
     peer::PeerResult,
     record,
     replica::{MintBasis, Write, WriteOutcome},
-    version::{Object, put::Seen},
+    version::{Actor, Object, put::Seen},
 };
 use hints::{StandIn, WIDE, World, address, delivered, encode, keep, name, object, put, step, value, view};
 use proptest::{collection::vec, prelude::any, prop_assert_eq, proptest, test_runner::TestCaseError};
@@ -307,4 +307,40 @@ fn an_empty_object_is_kept_like_any_other() {
     assert_eq!(node.apply(keep(A, &address, &Object::new())), WriteOutcome::Stored);
     let minted = node.mint(put(A, &address, "v", MintBasis::Context(Seen::default())));
     assert_eq!(node.read(&address), PeerResult::Record(minted.record));
+}
+
+#[test]
+fn a_stand_in_mints_on_what_it_kept_before_the_partition_was_divided() {
+    let (address, mut node) = (address("k"), StandIn::new(1, WIDE));
+    node.apply(keep(A, &address, &object(7, 1, "kept before")));
+    let mint = |bits: u8| match put(B, &address, "minted after", MintBasis::Local) {
+        HintOperation::Mint { target, address, write, .. } => {
+            let view = View { bits, prefix: address.store_key.id().prefix(bits), lo: 2, hi: 2 };
+            HintOperation::Mint { view, target, address, write }
+        }
+        other => panic!("{other:?}"),
+    };
+    let bits = view(&address).bits;
+    // Whoever does not know yet that it was divided has to see what came since, too.
+    for (bits, texts) in [(bits + 2, 1), (bits, 1)] {
+        let minted = node.mint(mint(bits));
+        let object = record::decode_of(&address, &minted.record).unwrap();
+        assert_eq!((object.versions.len(), object.context.seen(Actor(7))), (texts, 1), "it replaces what stood here");
+        assert!(
+            node.disk.hints.contains_key(
+                &HintKey::new(
+                    B,
+                    &View { bits, prefix: address.store_key.id().prefix(bits), lo: 2, hi: 2 },
+                    address.store_key
+                )
+                .unwrap()
+            )
+        );
+    }
+    // What can't be read of it stands in the way, as ever.
+    let mut rotten = node.disk.hints[&name(A, &address)].to_vec();
+    *rotten.last_mut().unwrap() ^= 1;
+    node.disk.hints.insert(name(A, &address), rotten.into());
+    assert_eq!(node.apply(mint(bits + 2)), WriteOutcome::Corrupt);
+    assert!(node.disk.aside.contains_key(&name(A, &address)));
 }

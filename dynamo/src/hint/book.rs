@@ -154,11 +154,11 @@ impl<R: HintRows> Work<'_, R> {
     fn mint(mut self, address: &Address, write: Write) -> Result<WriteOutcome, R::Error> {
         let mut hints = Vec::new();
         let mut before = None;
-        for (target, standing) in match self.standing_for_all()? {
+        for (name, standing) in match self.standing_for_all()? {
             Ok(all) => all,
             Err(Unreadable) => return Ok(WriteOutcome::Corrupt),
         } {
-            if target == self.key.target {
+            if name == self.key {
                 before = Some(standing.bytes.len());
             }
             hints.push(standing);
@@ -215,17 +215,19 @@ impl<R: HintRows> Work<'_, R> {
         self.rows.set_aside(&key)?;
         self.count_out(key, length);
         self.book.actors.retire(self.place());
+        self.book.actors.retire((key.bits, key.prefix));
         Ok(Err(Unreadable))
     }
 
-    /// What is kept of the key for every target.
-    fn standing_for_all(&mut self) -> Found<Vec<(NodeId, Standing)>, R::Error> {
+    /// What is kept of the key for every target, also from before its partition was divided.
+    fn standing_for_all(&mut self) -> Found<Vec<(HintKey, Standing)>, R::Error> {
         let targets: Vec<NodeId> = self.book.usages().map(|(target, _)| target).collect();
         let mut all = Vec::new();
         let mut is_unreadable = false;
-        for target in targets {
-            match self.standing(HintKey { target, ..self.key })? {
-                Ok(standing) => all.extend(standing.map(|standing| (target, standing))),
+        let store_key = self.key.store_key;
+        for name in targets.into_iter().flat_map(|target| HintKey::names(target, store_key)) {
+            match self.standing(name)? {
+                Ok(standing) => all.extend(standing.map(|standing| (name, standing))),
                 Err(Unreadable) => is_unreadable = true,
             }
         }

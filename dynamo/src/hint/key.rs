@@ -3,7 +3,7 @@
 
 use crate::{
     ident::{NodeId, StoreKey},
-    layout::View,
+    layout::{PARTITION_BITS_MAX, View},
 };
 
 /// Length of an encoded key.
@@ -27,6 +27,12 @@ impl HintKey {
     pub fn new(target: NodeId, view: &View, store_key: StoreKey) -> Option<Self> {
         let is_sound = view.bits <= 32 && view.lo <= view.hi && store_key.id().prefix(view.bits) == view.prefix;
         is_sound.then_some(Self { target, bits: view.bits, prefix: view.prefix, store_key })
+    }
+
+    /// The names that hints of a key for a target may have, in order. Hints keep the partition under which they came when partitions are
+    /// divided, so there may be several.
+    pub fn names(target: NodeId, store_key: StoreKey) -> impl Iterator<Item = Self> {
+        (0..=PARTITION_BITS_MAX).map(move |bits| Self { target, bits, prefix: store_key.id().prefix(bits), store_key })
     }
 
     /// The lowest name there can be for a target, to start a walk through its hints.

@@ -64,8 +64,7 @@ impl Admin {
             known.layout().owners(view.prefix).any(|owner| Some(owner) == known.me)
         };
         let held = if is_owner { self.held(address, view)? } else { Held::Absent };
-        let inspection =
-            Inspection { is_owner, held, hints: self.hints(address, view)?, running: self.running(view).await? };
+        let inspection = Inspection { is_owner, held, hints: self.hints(address)?, running: self.running(view).await? };
         match inspection.record_bytes() {
             bytes if bytes > INSPECT_BYTES_MAX => Err(Failure::with_message(
                 ErrorCode::TooLarge,
@@ -86,8 +85,8 @@ impl Admin {
     }
 
     /// What this node keeps of the key for others.
-    fn hints(&self, address: &Address, view: View) -> Result<Vec<(NodeId, Held)>, Failure> {
-        let kept = self.driver.node.store.hints().kept_of(&view, &address.store_key)?;
+    fn hints(&self, address: &Address) -> Result<Vec<(NodeId, Held)>, Failure> {
+        let kept = self.driver.node.store.hints().kept_of(&address.store_key)?;
         let verified = |record: bytes::Bytes| match record::verify(&address.store_key, &record) {
             Ok(_) => Held::Record(record),
             Err(_) => Held::Corrupt,
@@ -119,7 +118,7 @@ impl Admin {
             0 => {}
             running => return Err(refused(format!("{running} operation(s) run here on the key's partition"))),
         }
-        match self.hints(&reap.address, view)?.len() {
+        match self.hints(&reap.address)?.len() {
             0 => {}
             hints => return Err(refused(format!("this node keeps {hints} hint(s) for the key"))),
         }

@@ -123,7 +123,6 @@ fn keep_until_killed(directory: &Path) {
 
 fn held(store: &server::store::Store, key: &str) -> Option<(HintKey, bytes::Bytes)> {
     let store_key = address(key).store_key;
-    let view = view_of(&store_key);
-    let (target, hint) = store.hints().kept_of(&view, &store_key).unwrap().pop()?;
-    Some((HintKey::new(target, &view, store_key)?, hint))
+    let (target, hint) = store.hints().kept_of(&store_key).unwrap().pop()?;
+    Some((HintKey::new(target, &view_of(&store_key), store_key)?, hint))
 }

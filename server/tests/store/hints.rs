@@ -6,6 +6,7 @@ use bytes::Bytes;
 use dynamo::{
     hint::{HintKey, HintOperation, HintUsage},
     ident::{NodeId, OpId},
+    layout::View,
     operation::ErrorCode,
     peer::PeerResult,
     record,
@@ -118,11 +119,7 @@ fn hints_are_kept_merged_listed_delivered_and_there_again_after_a_restart() {
         let backlog: Vec<(NodeId, u64)> =
             hints.backlog().into_iter().map(|(node, usage)| (node, usage.records)).collect();
         assert_eq!(backlog, [(A, 1), (B, 1)]);
-        let store_key = address("k").store_key;
-        let view = view_of(&store_key);
-        assert_eq!(hints.kept_of(&view, &store_key).unwrap().len(), 2);
-        assert!(hints.keeps_any_of(view.prefix, view.bits).unwrap());
-        assert!(!hints.keeps_any_of(view.prefix ^ 1, view.bits).unwrap());
+        assert_eq!(hints.kept_of(&address("k").store_key).unwrap().len(), 2);
         assert!(hints.verify().is_sound(), "{:?}", hints.verify());
         drop(store);
         store = open(&config(directory.path()));
@@ -135,6 +132,39 @@ fn hints_are_kept_merged_listed_delivered_and_there_again_after_a_restart() {
     assert_eq!((hints.backlog(), read(hints, "k")), (Vec::new(), PeerResult::Absent));
     let status = hints.status();
     assert_eq!((status.delivered, status.aside, status.health), (2, 0, Health::Sound));
+}
+
+#[test]
+fn what_is_kept_of_a_key_is_found_however_often_its_partition_was_divided() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&config(directory.path()));
+    let key = address("k").store_key;
+    let view = |bits: u8| View { bits, prefix: key.id().prefix(bits), lo: 1, hi: 1 };
+    let mut all = Object::new();
+    // Others of the same targets lie before, between and behind.
+    let mut keeps: Vec<HintOperation> = (0..40)
+        .flat_map(|number| {
+            [keep(A, &format!("other {number}"), &object(1, "o")), keep(B, &format!("{number}"), &object(1, "o"))]
+        })
+        .collect();
+    for (actor, target, bits) in [(1, A, 0), (2, A, 8), (3, A, 10), (4, B, 9), (5, B, 20)] {
+        let object = object(actor, format!("of {actor}"));
+        all.merge(&object);
+        keeps.push(HintOperation::Keep { view: view(bits), target, store_key: key, record: record_of("k", &object) });
+    }
+    let outcomes = run(&mut Worker::new(&store), keeps);
+    assert!(outcomes.iter().all(|outcome| *outcome == WriteOutcome::Stored), "{outcomes:?}");
+    let hints = store.hints();
+    for bits in [0, 8, 10, 12] {
+        assert_eq!(hints.read(&view(bits), &key), PeerResult::Record(record_of("k", &all)), "asked under {bits} bits");
+    }
+    let targets: Vec<NodeId> = hints.kept_of(&key).unwrap().into_iter().map(|(target, _)| target).collect();
+    assert_eq!(targets, [A, A, A, B, B]);
+    let minted = match one(&mut Worker::new(&store), mint(B, "k", "the only one")) {
+        WriteOutcome::Minted(minted) => record::decode_of(&address("k"), &minted.record).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(minted.versions.len(), 1, "it replaces all that is kept here");
 }
 
 #[test]

@@ -19,32 +19,32 @@ use crate::store::{SCAN_BYTES_MAX, SCAN_RECORDS_MAX, error::Trouble, pages::Page
 impl Hints {
     /// Answers a peer's `ReadHint`, or this node's own: the hints of the key merged over all targets.
     pub fn read(&self, view: &View, store_key: &StoreKey) -> PeerResult {
-        let hints = match self.hints_of(view, store_key) {
+        let hints = match self.hints_of(store_key) {
             Ok(hints) => hints,
             Err(Unread::Corrupt) => return PeerResult::Corrupt,
             Err(Unread::Failed(failure)) => return PeerResult::Failed(failure),
         };
-        let targets: Vec<NodeId> = hints.iter().map(|(target, _)| *target).collect();
+        let names: Vec<HintKey> = hints.iter().map(|(name, _)| *name).collect();
         let is_aside = self.shared.is_aside(store_key);
         let answer = answer_read(view, store_key, hints.into_iter().map(|(_, hint)| hint), is_aside);
         match answer {
             // Once anything was lost, what is not found does not count as absent, nor what is found as all there was.
             PeerResult::Absent | PeerResult::Record(_) if self.shared.health.is_damaged() => PeerResult::Corrupt,
             PeerResult::Corrupt => {
-                let names = targets.into_iter().filter_map(|target| HintKey::new(target, view, *store_key));
-                self.set_aside(names.collect());
+                self.set_aside(names);
                 PeerResult::Corrupt
             }
             other => other,
         }
     }
 
-    /// What is kept of a key for each target, verified or not.
-    pub fn kept_of(&self, view: &View, store_key: &StoreKey) -> Result<Vec<(NodeId, Bytes)>, Failure> {
-        self.hints_of(view, store_key).map_err(|unread| match unread {
-            Unread::Corrupt => damaged(),
-            Unread::Failed(failure) => failure,
-        })
+    /// What is kept of a key for each target, verified or not; several for one where the partition was divided meanwhile.
+    pub fn kept_of(&self, store_key: &StoreKey) -> Result<Vec<(NodeId, Bytes)>, Failure> {
+        match self.hints_of(store_key) {
+            Ok(hints) => Ok(hints.into_iter().map(|(name, hint)| (name.target, hint)).collect()),
+            Err(Unread::Corrupt) => Err(damaged()),
+            Err(Unread::Failed(failure)) => Err(failure),
+        }
     }
 
     /// The next hints for a target behind `after`, or from its first: at most so many, and so many bytes unless the first alone
@@ -81,35 +81,32 @@ impl Hints {
         Ok(found)
     }
 
-    /// Whether anything is kept for anybody of a partition, with this prefix of so many bits.
-    pub fn keeps_any_of(&self, prefix: u32, bits: u8) -> Result<bool, Failure> {
-        for (target, _) in self.backlog() {
-            let mut is_kept = false;
-            let from = HintKey { bits, prefix, ..HintKey::first_of(target) };
-            self.walk(&from, &mut |key, _| {
-                is_kept = (key.target, key.bits, key.prefix) == (target, bits, prefix);
-                ControlFlow::Break(())
-            })?;
-            if is_kept {
-                return Ok(true);
-            }
-        }
-        if self.shared.health.is_damaged() { Err(damaged()) } else { Ok(false) }
-    }
-
-    fn hints_of(&self, view: &View, store_key: &StoreKey) -> Result<Vec<(NodeId, Bytes)>, Unread> {
+    fn hints_of(&self, store_key: &StoreKey) -> Result<Vec<(HintKey, Bytes)>, Unread> {
         let tables = &self.shared.tables;
         let targets = self.shared.backlog();
-        let look_up = || -> heed::Result<Result<Vec<(NodeId, Bytes)>, NodeId>> {
+        let look_up = || -> heed::Result<Result<Vec<(HintKey, Bytes)>, NodeId>> {
             let transaction = tables.env.read_txn()?;
             let (bounds, mut hints) = (tables.bounds(), Vec::new());
-            for (target, name) in
-                targets.iter().filter_map(|(target, _)| Some((*target, HintKey::new(*target, view, *store_key)?)))
-            {
-                match tables.hints.get(&transaction, &name.encode())? {
-                    Some(hint) if bounds.admit(hint) => hints.push((target, Bytes::copy_from_slice(hint))),
-                    Some(_) => return Ok(Err(target)),
-                    None => {}
+            for (target, _) in &targets {
+                // Of the partitions there may have been, those without a hint for the target are passed over.
+                let mut bits_min = 0;
+                for name in HintKey::names(*target, *store_key) {
+                    if name.bits < bits_min {
+                        continue;
+                    }
+                    let sought = name.encode();
+                    match tables.hints.get_greater_than_or_equal_to(&transaction, &sought)? {
+                        Some((key, hint)) if key == sought && bounds.admit(hint) => {
+                            hints.push((name, Bytes::copy_from_slice(hint)));
+                        }
+                        Some((key, _)) if key == sought => return Ok(Err(*target)),
+                        Some((key, _)) => match HintKey::decode(key) {
+                            Some(next) if next.target == *target => bits_min = next.bits,
+                            Some(_) => break,
+                            None => {}
+                        },
+                        None => break,
+                    }
                 }
             }
             Ok(Ok(hints))
