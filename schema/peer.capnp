@@ -16,7 +16,8 @@ interface Peer @0xe5a7c42f90d8b163 {
   accept @4 (request :AcceptRequest) -> (reply :BallotReply);
   # Single-decree Paxos about the next layout, asked of the electors of the present one.
   layout @5 (request :LayoutRequest) -> (reply :LayoutReply);
-  # A layout that was agreed upon, by its epoch, in pieces. Also asked by a node that is not in the ring yet.
+  # A layout that was agreed upon, by its epoch, in pieces: all of it, or its difference to the one before for whoever has that. Also
+  # asked by a node that is not in the ring yet.
   stage @6 (request :StageRequest) -> (reply :StageReply);
   # Joins the caller's staged changes with the node's; the reply has the join.
 }
@@ -129,6 +130,8 @@ struct LayoutRequest @0xfa16c70b8e3d5924 {
   epoch @1 :UInt64;
   # 0: the newest.
   offset @2 :UInt64;
+  parentHash @3 :Data;
+  # Not empty: the caller has the layout of the epoch before, and this is its hash. Then the difference may be told instead.
 }
 
 struct LayoutReply @0x857bd0e2f94ac631 {
@@ -139,9 +142,12 @@ struct LayoutReply @0x857bd0e2f94ac631 {
   newest @3 :UInt64;
   # The newest epoch the node knows.
   total @4 :UInt64;
-  # How many bytes the layout has.
+  # How many bytes the layout has, or the difference.
   bytes @5 :Data;
   # As many as fit into one reply, from `offset` on.
+  isDelta @6 :Bool;
+  # The bytes are a message of their own with a RingDelta, which leads from the layout that the caller named to the wanted one; else they
+  # are the layout's canonical bytes.
 }
 
 struct StageRequest @0xc6e8940bd7135fa2 {

@@ -51,7 +51,7 @@ pub use peer::{
     decode_peer_operations, decode_peer_results, encode_peer_operations, encode_peer_results, peer_operation_bytes,
 };
 pub use reply::{decode_replies, decode_reply, encode_replies, encode_reply};
-pub use ring::{PartialLayout, decode_delta, encode_delta, encode_ring};
+pub use ring::{PartialLayout, decode_delta, encode_delta, encode_ring, read_delta, write_delta};
 pub use status::{
     Counter, PeerStatus, SCAN_LIMIT_MAX, Scan, ScanKey, ScanPage, Status, decode_scan, decode_scan_page, decode_status,
     encode_scan, encode_scan_page, encode_status,

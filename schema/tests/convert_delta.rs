@@ -16,8 +16,9 @@ use dynamo::{
 };
 use proptest::{collection::vec, prelude::*};
 use schema::{
-    convert::{decode_delta, encode_delta},
+    convert::{LAYOUT_PIECE_BYTES, LayoutPiece, LayoutRequest, decode_delta, encode_delta, read_delta, write_delta},
     kv_capnp::ring_delta,
+    peer_capnp::{layout_reply, layout_request},
 };
 
 fn member(number: u16) -> Member {
@@ -82,7 +83,28 @@ proptest! {
     #[test]
     fn what_was_sent_arrives(delta in delta()) {
         let words = serialize::write_message_to_words(&message(&delta));
-        prop_assert_eq!(arrived(&words), Some(delta));
+        prop_assert_eq!(arrived(&words), Some(delta.clone()));
+        prop_assert_eq!(read_delta(&write_delta(&delta).unwrap()), Ok(delta));
+    }
+
+    #[test]
+    fn of_a_delta_that_is_a_message_of_its_own_damage_leads_nowhere(
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 0..12),
+        length in any::<prop::sample::Index>(),
+        is_cut in any::<bool>(),
+    ) {
+        let (old, new) = pair();
+        let delta = Delta::between(&old, &new).unwrap();
+        let mut bytes = write_delta(&delta).unwrap().to_vec();
+        damage.iter().for_each(|(at, byte)| { let at = at.index(bytes.len()); bytes[at] = *byte; });
+        if is_cut {
+            bytes.truncate(length.index(bytes.len()));
+        }
+        match read_delta(&bytes) {
+            Ok(arrived) if arrived != delta => prop_assert!(arrived.apply(&old).is_err()),
+            Ok(_) => {}
+            Err(failure) => prop_assert!(failure.message.contains("nothing was done"), "{}", failure.message),
+        }
     }
 
     #[test]
@@ -144,4 +166,51 @@ fn a_delta_with_too_many_kinds_of_spans_is_not_sent() {
     let delta = Delta { spans: Spans::from_runs(runs), ..Delta::between(&old, &new).unwrap() };
     let mut message = Builder::new_default();
     assert!(!encode_delta(message.init_root::<ring_delta::Builder<'_>>(), &delta));
+}
+
+#[test]
+fn a_delta_that_would_become_large_by_being_read_is_refused() {
+    /// Which of the pointers of `RingDelta` leads to its kinds of spans.
+    const SPANS: usize = 10;
+    let (old, new) = pair();
+    let mut bytes = write_delta(&Delta::between(&old, &new).unwrap()).unwrap().to_vec();
+    // Behind the table of segments the first word says how many words of data stand between it and the pointers.
+    let data = usize::from(u16::from_le_bytes([bytes[12], bytes[13]]));
+    let at = 8 + 8 * (1 + data + SPANS);
+    // A list of 60,000 elements of no size.
+    bytes[at..at + 8].copy_from_slice(&(1 | 60_000_u64 << 35).to_le_bytes());
+    assert!(arrived(&bytes).is_some_and(|delta| delta.apply(&old).is_err()), "where more may be read, it is read");
+    let refused = read_delta(&bytes).unwrap_err();
+    assert!(refused.message.contains("limit"), "{}", refused.message);
+}
+
+#[test]
+fn questions_for_a_layout_and_its_pieces_arrive_as_they_were_sent() {
+    for parent_hash in [None, Some([7; 16])] {
+        let request = LayoutRequest { epoch: 5, offset: 9, parent_hash };
+        let mut message = Builder::new_default();
+        request.encode(&Default::default(), message.init_root::<layout_request::Builder<'_>>());
+        let wire = message.get_root_as_reader::<layout_request::Reader<'_>>().unwrap();
+        assert_eq!(LayoutRequest::decode(wire).unwrap().1, request);
+    }
+    let mut message = Builder::new_default();
+    message.init_root::<layout_request::Builder<'_>>().set_parent_hash(&[7; 15]);
+    let wire = message.get_root_as_reader::<layout_request::Reader<'_>>().unwrap();
+    assert!(LayoutRequest::decode(wire).unwrap_err().message.contains("parentHash"));
+    for is_delta in [false, true] {
+        let whole = bytes::Bytes::from(vec![3; LAYOUT_PIECE_BYTES + 9]);
+        let total = whole.len() as u64;
+        for (offset, length) in
+            [(0, LAYOUT_PIECE_BYTES), (9, LAYOUT_PIECE_BYTES), (total - 9, 9), (total, 0), (u64::MAX, 0)]
+        {
+            let bytes = LayoutPiece::cut(&whole, offset);
+            assert_eq!(bytes.len(), length);
+            let piece = LayoutPiece { epoch: 5, newest: 6, total, is_delta, bytes };
+            let mut message = Builder::new_default();
+            let wire = message.init_root::<layout_reply::Builder<'_>>();
+            LayoutPiece::encode(&Ok(piece.clone()), &Default::default(), wire);
+            let wire = message.get_root_as_reader::<layout_reply::Reader<'_>>().unwrap();
+            assert_eq!(LayoutPiece::decode(wire), Ok(piece));
+        }
+    }
 }

@@ -39,7 +39,7 @@ use crate::{
     config::Config,
     counters::Counters,
     gossip::{Board, News},
-    ring::{StagedHere, Vote, Wishes},
+    ring::{Fetches, StagedHere, Tellings, Vote, Wishes},
     service::Backlog,
     steward,
     store::{Store, StoreConfig},
@@ -136,6 +136,10 @@ pub(crate) struct Node {
     has_failed: watch::Sender<bool>,
     /// Which layouts are to be fetched.
     pub(crate) wishes: Wishes,
+    /// What was fetched of them.
+    pub(crate) fetches: Fetches,
+    /// The layouts as others are told them.
+    pub(crate) tellings: Tellings,
     /// The changes of the ring that are staged here.
     pub(crate) staged_here: StagedHere,
     /// What it has promised as an elector.
@@ -196,6 +200,8 @@ impl Node {
             stage: watch::Sender::new(Stage::Serving),
             has_failed: watch::Sender::new(false),
             wishes: Wishes::default(),
+            fetches: Fetches::default(),
+            tellings: Tellings::default(),
             staged_here: StagedHere::default(),
             vote: Vote::default(),
             sends_clients_away: AtomicBool::new(false),

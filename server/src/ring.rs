@@ -6,6 +6,7 @@ pub(crate) mod adopting;
 pub(crate) mod announcing;
 pub(crate) mod committing;
 mod electing;
+mod fetching;
 mod gathering;
 pub(crate) mod parting;
 pub(crate) mod peers;
@@ -13,6 +14,7 @@ pub(crate) mod planning;
 mod proposing;
 pub(crate) mod pulling;
 mod staged;
+mod telling;
 mod wishes;
 pub(crate) mod words;
 
@@ -20,7 +22,9 @@ use dynamo::layout::MemberState;
 
 pub(crate) use self::{
     electing::Vote,
+    fetching::Fetches,
     staged::{StagedHere, staging_failure},
+    telling::Tellings,
     wishes::Wishes,
 };
 

@@ -1,5 +1,5 @@
-//! Layouts that were agreed upon, as nodes fetch them from each other: canonical bytes, in pieces. And the changes that are staged
-//! for the next one, which every node joins with its own.
+//! Layouts that were agreed upon, as nodes fetch them from each other, in pieces: canonical bytes, or a delta for whoever has the layout
+//! before. And the changes that are staged for the next one, which every node joins with its own.
 
 use bytes::Bytes;
 use dynamo::{
@@ -8,7 +8,7 @@ use dynamo::{
 };
 
 use super::{
-    BATCH_BYTES_MAX, ReplyHeader, RequestHeader, bounded_data, decode_optional_failure, encode_failure, invalid,
+    BATCH_BYTES_MAX, ReplyHeader, RequestHeader, bounded_data, decode_optional_failure, encode_failure, fixed, invalid,
     list_length, malformed, too_large,
 };
 use crate::peer_capnp as wire;
@@ -26,17 +26,21 @@ pub struct LayoutRequest {
     pub epoch: u64,
     /// From which byte on.
     pub offset: u64,
+    /// The hash of the layout before it, for a caller that has it: the answer may be what has changed since.
+    pub parent_hash: Option<[u8; 16]>,
 }
 
-/// A piece of a layout.
+/// A piece of a layout, or of its difference to the one before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LayoutPiece {
     /// Of which.
     pub epoch: u64,
     /// The newest that the node knows.
     pub newest: u64,
-    /// How many bytes the layout has.
+    /// How many bytes the layout has, or the difference.
     pub total: u64,
+    /// Whether they are those of a difference ([`super::read_delta`]), and not the canonical ones of the layout.
+    pub is_delta: bool,
     /// Those from the offset on.
     pub bytes: Bytes,
 }
@@ -62,21 +66,26 @@ impl LayoutRequest {
         header.encode(wire.reborrow().init_header());
         wire.set_epoch(self.epoch);
         wire.set_offset(self.offset);
+        if let Some(parent_hash) = &self.parent_hash {
+            wire.set_parent_hash(parent_hash);
+        }
     }
 
     /// Reads a request.
     pub fn decode(wire: wire::layout_request::Reader<'_>) -> Result<(RequestHeader, Self), Failure> {
         let header = RequestHeader::decode(wire.get_header())?;
-        Ok((header, Self { epoch: wire.get_epoch(), offset: wire.get_offset() }))
+        let has_parent = wire.get_parent_hash().is_ok_and(|hash| !hash.is_empty());
+        let parent_hash = has_parent.then(|| fixed("parentHash", wire.get_parent_hash())).transpose()?;
+        Ok((header, Self { epoch: wire.get_epoch(), offset: wire.get_offset(), parent_hash }))
     }
 }
 
 impl LayoutPiece {
-    /// The piece of a layout's bytes from an offset on.
-    pub fn cut(epoch: u64, newest: u64, layout: &[u8], offset: u64) -> Self {
-        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(layout.len());
-        let to = layout.len().min(from.saturating_add(LAYOUT_PIECE_BYTES));
-        Self { epoch, newest, total: layout.len() as u64, bytes: Bytes::copy_from_slice(&layout[from..to]) }
+    /// The part of bytes that one reply has, from an offset on.
+    pub fn cut(bytes: &Bytes, offset: u64) -> Bytes {
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let to = bytes.len().min(from.saturating_add(LAYOUT_PIECE_BYTES));
+        bytes.slice(from..to)
     }
 
     /// Writes the reply.
@@ -87,6 +96,7 @@ impl LayoutPiece {
                 wire.set_epoch(piece.epoch);
                 wire.set_newest(piece.newest);
                 wire.set_total(piece.total);
+                wire.set_is_delta(piece.is_delta);
                 wire.set_bytes(&piece.bytes);
             }
             Err(failure) => encode_failure(wire.init_error(), failure),
@@ -100,6 +110,7 @@ impl LayoutPiece {
             epoch: wire.get_epoch(),
             newest: wire.get_newest(),
             total: wire.get_total(),
+            is_delta: wire.get_is_delta(),
             bytes: bounded_data("bytes", wire.get_bytes(), LAYOUT_PIECE_BYTES)?,
         })
     }

@@ -18,7 +18,7 @@ use dynamo::{
     operation::{Consistency, Failure},
 };
 
-pub use delta::{decode_delta, encode_delta};
+pub use delta::{decode_delta, encode_delta, read_delta, write_delta};
 
 use super::{
     failure::{decode_consistency, encode_consistency},

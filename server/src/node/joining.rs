@@ -40,7 +40,7 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 /// What messages may occupy meanwhile: the pieces of one layout.
 const BUDGET_BYTES: usize = 16 << 20;
 
-/// Longest layout that is taken; see [`crate::ring::pulling`].
+/// Longest layout that is taken; see [`crate::ring::fetching`].
 const LAYOUT_BYTES_MAX: u64 = 64 << 20;
 
 /// Why one attempt failed.
@@ -106,7 +106,7 @@ async fn converse(config: &Config, me: NodeId, client: &node::Client) -> Result<
     let mut bytes: Vec<u8> = Vec::new();
     let mut epoch = 0;
     loop {
-        let piece = piece(&peer, LayoutRequest { epoch, offset: bytes.len() as u64 }).await?;
+        let piece = piece(&peer, LayoutRequest { epoch, offset: bytes.len() as u64, parent_hash: None }).await?;
         if piece.total > LAYOUT_BYTES_MAX || (epoch != 0 && piece.epoch != epoch) {
             return Err(Trouble::Lasting("it told something that is no layout".to_owned()));
         }

@@ -14,6 +14,7 @@ use schema::convert::{
 };
 use tokio::time::timeout;
 
+use super::fetching::Source;
 use crate::{
     node::Node,
     worker::dialling::{Line, NoLine, open_to},
@@ -40,6 +41,15 @@ impl Peers {
     /// Closes all connections.
     pub(crate) fn hang_up(&self) {
         self.lines.borrow_mut().clear();
+    }
+
+    /// A node that is asked for layouts.
+    pub(crate) fn source<'a>(
+        &'a self,
+        member: &'a Member,
+    ) -> Source<'a, impl AsyncFn(LayoutRequest) -> Result<LayoutPiece, Failure>> {
+        let ask = async move |question| self.layout(member, question).await;
+        Source { name: &member.name, ask, fetches: &self.node.fetches }
     }
 
     /// A piece of a layout that was agreed upon.

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
 
 use schema::convert::BallotRequest;
 
-use super::{peers::Peers, pulling};
+use super::peers::Peers;
 use crate::{node::Node, worker::dialling::jitter};
 
 /// How long the electors have to decide: several attempts of several round trips and writes to a disk. An operator waits for it.
@@ -92,7 +92,7 @@ async fn ask(node: &Arc<Node>, peers: &Peers, parent: &Layout, effect: Effect) -
             Elector::Me => {
                 node.ring().layout(epoch).map_or(Said::Nothing, |layout| Said::Layout(Box::new((**layout).clone())))
             }
-            Elector::Other(member) => match pulling::whole(peers, member, epoch).await {
+            Elector::Other(member) => match peers.source(member).next(parent).await {
                 Ok(layout) => Said::Layout(Box::new(layout)),
                 Err(_) => Said::Nothing,
             },

@@ -1,6 +1,7 @@
 //! Fetching the layouts that this node lacks, one after the other, from those who showed that they have them and then from
 //! anybody: newer ones that were agreed upon meanwhile, and older ones that a newcomer needs to know whom partitions belonged
-//! to. Each must follow the one before it by its hash, so a node that has one of them right has all of them right.
+//! to. Each must follow the one before it by its hash, so a node that has one of them right has all of them right. Of a newer one only
+//! what has changed is asked for ([`super::fetching`]).
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -15,9 +16,6 @@ use tokio::time::{sleep, timeout};
 
 use super::peers::Peers;
 use crate::{node::Node, worker::dialling::jitter};
-
-/// Longest layout that is fetched: a ring of 60,000 nodes and a million partitions has less.
-const LAYOUT_BYTES_MAX: u64 = 64 << 20;
 
 /// Nodes that are asked for one layout beside those who showed that they have it, before a pause.
 const ASKED_MAX: usize = 5;
@@ -88,7 +86,7 @@ async fn rest(node: &Arc<Node>, peers: &Peers) {
     let known = node.known();
     let others: Vec<&Member> = known.others().map(|(_, member)| member).collect();
     if let Some(member) = others.get(jitter() as usize % others.len().max(1)) {
-        let question = LayoutRequest { epoch: known.ring.epoch(), offset: u64::MAX };
+        let question = LayoutRequest { epoch: known.ring.epoch(), offset: u64::MAX, parent_hash: None };
         match peers.layout(member, question).await {
             Ok(piece) if piece.newest > known.ring.epoch() => node.pull(piece.newest, Some(member.id)),
             Ok(_) => {}
@@ -97,6 +95,7 @@ async fn rest(node: &Arc<Node>, peers: &Peers) {
             }
         }
     }
+    node.tellings.forget_idle();
     let forgetter = Arc::clone(node);
     if let Ok(Err(failure)) = tokio::task::spawn_blocking(move || forgetter.forget_old_layouts()).await {
         tracing::warn!(why = %failure.message, "old layouts could not be forgotten");
@@ -117,13 +116,12 @@ fn missing(ring: &Ring, newest: u64) -> Option<Missing> {
 
 /// Fetches one layout and takes it in.
 async fn fetch(node: &Arc<Node>, peers: &Peers, sources: &BTreeSet<NodeId>, missing: Missing) -> Result<(), Failure> {
-    let (Missing::Newer(epoch) | Missing::Older(epoch)) = missing;
-    let layout = match anybodys(node, peers, sources, epoch).await {
+    let layout = match anybodys(node, peers, sources, missing).await {
         Ok(layout) => layout,
-        Err(Nobody { forgotten_by: Some(member), .. }) if missing == Missing::Newer(epoch) => {
-            return leap(node, peers, &member).await;
-        }
-        Err(nobody) => return Err(nobody.last),
+        Err(nobody) => match (missing, nobody.forgotten_by) {
+            (Missing::Newer(_), Some(member)) => return leap(node, peers, &member).await,
+            (Missing::Newer(_), None) | (Missing::Older(_), _) => return Err(nobody.last),
+        },
     };
     let taker = Arc::clone(node);
     // It waits for the disk, and this thread has other things to do.
@@ -137,7 +135,7 @@ async fn fetch(node: &Arc<Node>, peers: &Peers, sources: &BTreeSet<NodeId>, miss
 /// Goes on with the newest layout of a node, for nobody has the next one any more.
 async fn leap(node: &Arc<Node>, peers: &Peers, from: &Member) -> Result<(), Failure> {
     let newest = newest_epoch(peers, from).await?;
-    let layout = whole(peers, from, newest).await?;
+    let layout = peers.source(from).whole(newest).await?;
     let taker = Arc::clone(node);
     let taken = tokio::task::spawn_blocking(move || taker.leap(layout));
     taken.await.unwrap_or_else(|error| Err(Failure::with_message(ErrorCode::Internal, error.to_string())))
@@ -145,13 +143,22 @@ async fn leap(node: &Arc<Node>, peers: &Peers, from: &Member) -> Result<(), Fail
 
 /// The epoch of the newest layout that a node has.
 async fn newest_epoch(peers: &Peers, of: &Member) -> Result<u64, Failure> {
-    let question = LayoutRequest { epoch: 0, offset: u64::MAX };
+    let question = LayoutRequest { epoch: 0, offset: u64::MAX, parent_hash: None };
     Ok(peers.layout(of, question).await?.newest)
 }
 
-/// The layout of an epoch from the first node that gives it.
-async fn anybodys(node: &Arc<Node>, peers: &Peers, sources: &BTreeSet<NodeId>, epoch: u64) -> Result<Layout, Nobody> {
+/// The layout that is missing, from the first node that gives it.
+async fn anybodys(
+    node: &Arc<Node>,
+    peers: &Peers,
+    sources: &BTreeSet<NodeId>,
+    missing: Missing,
+) -> Result<Layout, Nobody> {
     let known = node.known();
+    let (epoch, before) = match missing {
+        Missing::Newer(epoch) => (epoch, epoch.checked_sub(1).and_then(|before| known.ring.layout(before))),
+        Missing::Older(epoch) => (epoch, None),
+    };
     let (showed, others): (Vec<&Member>, Vec<&Member>) =
         known.others().map(|(_, member)| member).partition(|member| sources.contains(&member.id));
     let first = jitter() as usize % others.len().max(1);
@@ -159,7 +166,12 @@ async fn anybodys(node: &Arc<Node>, peers: &Peers, sources: &BTreeSet<NodeId>, e
     let last = Failure::new(ErrorCode::Unavailable, "there is no other node to ask");
     let mut nobody = Nobody { last, forgotten_by: None };
     for member in showed.into_iter().chain(others) {
-        match whole(peers, member, epoch).await {
+        let source = peers.source(member);
+        let told = match before {
+            Some(before) => source.next(before).await,
+            None => source.whole(epoch).await,
+        };
+        match told {
             Ok(layout) => return Ok(layout),
             Err(failure) => nobody.last = failure,
         }
@@ -169,27 +181,6 @@ async fn anybodys(node: &Arc<Node>, peers: &Peers, sources: &BTreeSet<NodeId>, e
         }
     }
     Err(nobody)
-}
-
-/// A node's layout of an epoch, all its pieces.
-pub(crate) async fn whole(peers: &Peers, from: &Member, epoch: u64) -> Result<Layout, Failure> {
-    let broken =
-        |why: String| Failure::with_message(ErrorCode::Internal, format!("the layout of {}: {why}", from.name));
-    let mut bytes: Vec<u8> = Vec::new();
-    loop {
-        let piece = peers.layout(from, LayoutRequest { epoch, offset: bytes.len() as u64 }).await?;
-        if piece.epoch != epoch || piece.total > LAYOUT_BYTES_MAX {
-            return Err(broken(format!("epoch {} of {} bytes came for epoch {epoch}", piece.epoch, piece.total)));
-        }
-        bytes.extend_from_slice(&piece.bytes);
-        if bytes.len() as u64 >= piece.total {
-            break;
-        }
-        if piece.bytes.is_empty() {
-            return Err(broken("a piece without bytes came".to_owned()));
-        }
-    }
-    Layout::decode(&bytes).map_err(|error| broken(error.to_string()))
 }
 
 #[cfg(test)]

@@ -127,20 +127,11 @@ impl Peer {
         answers
     }
 
-    /// A piece of a layout that was agreed upon.
+    /// A piece of a layout that was agreed upon, or of what has changed in it.
     fn piece(&self, request: layout_request::Reader<'_>) -> Result<LayoutPiece, Failure> {
-        let (header, LayoutRequest { epoch, offset }) = LayoutRequest::decode(request)?;
+        let (header, question) = LayoutRequest::decode(request)?;
         self.hear(&header);
-        let known = self.driver.known();
-        let epoch = if epoch == 0 { known.ring.epoch() } else { epoch };
-        let unknown = || {
-            let message = format!("this node has no layout of epoch {epoch}; its newest is {}", known.ring.epoch());
-            Failure::with_message(ErrorCode::StaleView, message)
-        };
-        let layout = known.ring.layout(epoch).ok_or_else(unknown)?;
-        // Whoever asks for what is behind the end only wants to know the newest epoch, and may do so every half second.
-        let bytes = if offset == u64::MAX { Vec::new() } else { layout.encode() };
-        Ok(LayoutPiece::cut(epoch, known.ring.epoch(), &bytes, offset))
+        self.driver.node.tellings.piece(&self.driver.known().ring, &question)
     }
 
     /// Answers a proposer, as an elector.

@@ -25,6 +25,7 @@ pub(super) fn status(node: &Node, header: ReplyHeader) -> Status {
     let hints = node.store.hints().status();
     counters.extend(hint_counters(&hints));
     counters.extend(node.gossip.counters().map(|(name, value, help)| counter(name, value, help)));
+    counters.extend(node.fetches.counters().map(|(name, value, help)| counter(name, value, help)));
     counters.extend(background_counters(node));
     Status {
         header,

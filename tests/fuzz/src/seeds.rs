@@ -196,12 +196,7 @@ pub fn structs() -> Seeds {
         (
             "delta",
             words::<ring_delta::Owned>(|wire| {
-                let (before, mut after) = (layout(), layout());
-                after.epoch += 1;
-                after.members[0].weight = 2;
-                after.slots.swap(0, 1);
-                let delta = Delta::between(&before, &after).expect("they are alike");
-                convert::encode_delta(wire, &delta);
+                convert::encode_delta(wire, &delta());
             }),
         ),
     ]
@@ -257,7 +252,7 @@ pub fn hints() -> Seeds {
     ]
 }
 
-/// A layout of three nodes, changes of it that are staged, and what an elector has promised and accepted.
+/// A layout of three nodes, changes of it that are staged, what an elector has promised and accepted, and the difference to the next.
 pub fn layouts() -> Seeds {
     let (layout, mut staged) = (layout(), Staged::default());
     let newcomer = Member { id: NodeId(4), name: "n4".to_owned(), ..layout.members[0].clone() };
@@ -275,10 +270,27 @@ pub fn layouts() -> Seeds {
     }
     let (mut elector, ballot) = (Acceptor::new(layout.epoch), Ballot { round: 3, proposer: NodeId(2) });
     elector.prepare(NodeId(1), &layout, layout.epoch + 1, ballot);
-    vec![("three-nodes", layout.encode()), ("staged", staged.encode()), ("promised", elector.encode())]
+    let delta = convert::write_delta(&delta()).expect("it has one kind of spans");
+    vec![
+        ("three-nodes", layout.encode()),
+        ("staged", staged.encode()),
+        ("promised", elector.encode()),
+        ("delta", delta.to_vec()),
+    ]
 }
 
-fn layout() -> Layout {
+/// What changes when the first node gets another weight and takes over a partition.
+fn delta() -> Delta {
+    let (before, mut after) = (layout(), layout());
+    after.epoch += 1;
+    after.parent_hash = before.hash();
+    after.members[0].weight = 2;
+    after.slots.swap(0, 1);
+    Delta::between(&before, &after).expect("they are alike")
+}
+
+/// A layout of three nodes.
+pub(crate) fn layout() -> Layout {
     let member = |at: u8| Member {
         id: NodeId(u128::from(at)),
         name: format!("n{at}"),

@@ -3,6 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use capnp::{
+    message::{Builder, ReaderOptions},
+    serialize,
+};
 use dynamo::{
     layout::{
         BUCKETS_MAX, NODES_MAX, NodeIndex, PARTITION_BITS_MAX, REPLICAS_MAX,
@@ -20,6 +25,25 @@ use crate::kv_capnp as wire;
 
 /// Most partitions that a ring can have.
 const PARTITIONS_MAX: usize = 1 << PARTITION_BITS_MAX;
+
+/// How deep messages with a delta are nested: the delta, its list of changes, a change, its node, the node's addresses, their texts.
+const NESTING: i32 = 8;
+
+/// A delta as a message of its own, for what travels in pieces. `None` for what [`encode_delta`] can't tell.
+pub fn write_delta(delta: &Delta) -> Option<Bytes> {
+    let mut message = Builder::new_default();
+    let is_told = encode_delta(message.init_root(), delta);
+    is_told.then(|| serialize::write_message_to_words(&message).into())
+}
+
+/// Reads such a message.
+pub fn read_delta(bytes: &[u8]) -> Result<Delta, Failure> {
+    let mut options = ReaderOptions::new();
+    // Everything in it is looked at once. One that points to the same things again and again would be made large by reading it.
+    options.traversal_limit_in_words(Some(2 * bytes.len() / size_of::<u64>())).nesting_limit(NESTING);
+    let message = serialize::read_message(&mut &bytes[..], options).map_err(|error| malformed("delta", error))?;
+    decode_delta(message.get_root().map_err(|error| malformed("delta", error))?)
+}
 
 /// Writes a delta. One with more kinds of spans than can be told is none: then nothing is written, and the layout itself must be sent.
 pub fn encode_delta(mut wire: wire::ring_delta::Builder<'_>, delta: &Delta) -> bool {

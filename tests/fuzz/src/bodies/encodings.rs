@@ -13,7 +13,10 @@ use dynamo::{
     staging::Staged,
     token::{self, TokenKey},
 };
+use schema::convert::{read_delta, write_delta};
 use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
+
+use crate::seeds;
 
 /// The key under which tokens are sealed here.
 pub const TOKEN_KEY: TokenKey = TokenKey([7; 32]);
@@ -95,7 +98,7 @@ pub fn hints(bytes: &[u8]) {
 }
 
 /// What stands of the ring in a node's environment: a layout, what is staged, which other nodes send as well, and what an elector has
-/// promised.
+/// promised. And what other nodes send in a layout's place: its difference to one that is here.
 pub fn layouts(bytes: &[u8]) {
     if let Ok(staged) = Staged::decode(bytes) {
         assert_eq!(staged.encode(), bytes, "staged changes have these bytes and no others");
@@ -104,6 +107,13 @@ pub fn layouts(bytes: &[u8]) {
         if let Ok(promises) = Acceptor::decode(&bytes) {
             assert_eq!(promises.encode(), bytes, "an elector's promises have these bytes and no others");
         }
+    }
+    if let Ok(delta) = read_delta(bytes) {
+        if let Ok(later) = delta.apply(&seeds::layout()) {
+            assert_eq!((later.epoch, later.hash()), (delta.epoch, delta.hash), "it leads where it says");
+        }
+        let written = write_delta(&delta).expect("what was told can be told again");
+        assert_eq!(read_delta(&written), Ok(delta), "a difference means the same when it is written again");
     }
     let Ok(layout) = Layout::decode(bytes) else { return };
     assert_eq!(layout.encode(), bytes, "a layout has these bytes and no others");
