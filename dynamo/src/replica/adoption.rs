@@ -34,18 +34,50 @@ impl Adoption {
         Self { ring, me, keys: StoreKey([0; 32])..=StoreKey([0xff; 32]) }
     }
 
-    /// Whether these rows, which are all there are, do not follow the ring yet.
-    pub fn is_due(&self, rows: &[PartitionRow]) -> bool {
+    /// The places of rows that do not follow the ring yet, `rows` being all there are: of larger partitions those that are to be split,
+    /// then those that are to be brought in line.
+    ///
+    /// Most partitions of a large ring are no business of a node. So beside its rows, only those are looked at that the newest layout
+    /// gives it, and of older layouts only what is told of partitions that move.
+    pub fn due(&self, rows: &[PartitionRow]) -> Vec<Place> {
         let bits = self.ring.newest().partition_bits;
-        if rows.iter().any(|row| row.view.bits < bits) {
-            return true;
-        }
-        let mut by_prefix: Vec<&PartitionRow> = rows.iter().filter(|row| row.view.bits == bits).collect();
-        by_prefix.sort_unstable_by_key(|row| row.view.prefix);
-        self.partitions(bits).any(|prefix| {
-            let at = by_prefix.binary_search_by_key(&prefix, |row| row.view.prefix).ok();
-            self.followed(prefix, at.map(|at| by_prefix[at])).is_some()
-        })
+        let parents = rows.iter().map(|row| (row.view.bits, row.view.prefix)).filter(|(of, _)| *of < bits);
+        let mut due: Vec<Place> = parents.collect();
+        let children = in_order(due.iter().flat_map(|parent| self.children(*parent)));
+        let mut known: Vec<&PartitionRow> = rows.iter().filter(|row| row.view.bits == bits).collect();
+        known.sort_unstable_by_key(|row| row.view.prefix);
+        let row_of = |prefix: u32| known.binary_search_by_key(&prefix, |row| row.view.prefix).ok().map(|at| known[at]);
+        let held = known.iter().map(|row| row.view.prefix);
+        let concerned = in_order(held.chain(self.owned()).chain(self.moving()).chain(children.iter().copied()));
+        // What a child's row will say is not known before it is there.
+        let is_due =
+            |prefix: &u32| children.binary_search(prefix).is_ok() || self.followed(*prefix, row_of(*prefix)).is_some();
+        due.extend(concerned.into_iter().filter(is_due).map(|prefix| (bits, prefix)));
+        due
+    }
+
+    /// The partitions that the newest layout gives the node.
+    fn owned(&self) -> impl Iterator<Item = u32> + '_ {
+        let newest = self.ring.newest();
+        self.partitions(newest.partition_bits)
+            .filter(|partition| newest.owners(*partition).any(|owner| owner == self.me))
+    }
+
+    /// The partitions of which older configurations may be active.
+    fn moving(&self) -> impl Iterator<Item = u32> + '_ {
+        let newest = self.ring.newest();
+        let (runs, mine) = (newest.spans.runs(), self.partitions(newest.partition_bits));
+        let ends = runs.iter().skip(1).map(|run| run.first).chain([newest.partitions()]);
+        let moving = runs.iter().zip(ends).filter(|(run, _)| !run.span.is_settled());
+        moving.flat_map(move |(run, end)| run.first.max(*mine.start())..end.min(mine.end().saturating_add(1)))
+    }
+
+    /// The partitions of as many bits as the ring has that a larger one is made of, as far as they are meant.
+    fn children(&self, (bits, prefix): Place) -> RangeInclusive<u32> {
+        let all = TreePath::of_partition(prefix, bits);
+        let (first, last) = (all.first_key().max(*self.keys.start()), all.last_key().min(*self.keys.end()));
+        let bits = self.ring.newest().partition_bits;
+        first.id().prefix(bits)..=last.id().prefix(bits)
     }
 
     /// The row of a partition as the ring wants it, if that is another than the one there is.
@@ -81,22 +113,29 @@ impl Adoption {
     }
 }
 
+/// Each once, in ascending order.
+fn in_order(prefixes: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut prefixes: Vec<u32> = prefixes.collect();
+    prefixes.sort_unstable();
+    prefixes.dedup();
+    prefixes
+}
+
 impl Batch<'_> {
-    /// Brings rows in line with the ring, `known` being where all of them are; before anything else is done in the transaction. `false`
+    /// Brings those rows in line with the ring that are due ([`Adoption::due`]); before anything else is done in the transaction. `false`
     /// if a partition that is to be split has not as many records as its row says: some are lost, and the transaction must be aborted.
     ///
     /// A split reads the heads of all records of the partition, once: some millions a second, during which nothing is written.
-    pub fn adopt<R: Rows>(&mut self, rows: &mut R, adoption: &Adoption, known: &[Place]) -> Result<bool, R::Error> {
+    pub fn adopt<R: Rows>(&mut self, rows: &mut R, adoption: &Adoption, due: &[Place]) -> Result<bool, R::Error> {
         let bits = adoption.ring.newest().partition_bits;
-        for &place in known.iter().filter(|(of, _)| *of < bits) {
+        for &place in due.iter().filter(|(of, _)| *of < bits) {
             if !self.split(rows, place, adoption)? {
                 return Ok(false);
             }
         }
-        for prefix in adoption.partitions(bits) {
-            let place = (bits, prefix);
+        for &place in due.iter().filter(|(of, _)| *of == bits) {
             let row = self.guard.replica.row(rows, place)?.copied();
-            if let Some(followed) = adoption.followed(prefix, row.as_ref()) {
+            if let Some(followed) = adoption.followed(place.1, row.as_ref()) {
                 if row.is_none_or(|row| row.is_moved != followed.is_moved) {
                     self.guard.replica.actors.retire(place);
                 }
@@ -110,13 +149,11 @@ impl Batch<'_> {
     fn split<R: Rows>(&mut self, rows: &mut R, parent: Place, adoption: &Adoption) -> Result<bool, R::Error> {
         let Some(row) = self.guard.replica.row(rows, parent)?.copied() else { return Ok(true) };
         let bits = adoption.ring.newest().partition_bits;
-        let all = TreePath::of_partition(parent.1, parent.0);
-        let (first, last) = (all.first_key().max(*adoption.keys.start()), all.last_key().min(*adoption.keys.end()));
         self.guard.replica.forget(parent);
         rows.uproot(parent.1, parent.0)?;
         let mut children = Vec::new();
         let mut total = Counted::default();
-        for prefix in first.id().prefix(bits)..=last.id().prefix(bits) {
+        for prefix in adoption.children(parent) {
             let planted = rows.plant(prefix, bits)?;
             let Counted { records, deleted, sum } = planted.counted;
             total.records += records;

@@ -2,10 +2,7 @@
 //! that die and come back, nodes that learn of layouts whenever they do. Beside it stands what is known to be right: which number each
 //! key's writer had acknowledged by a majority when, and which node may delete what.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use dynamo::{
@@ -406,10 +403,11 @@ pub(crate) fn rows(node: &Node) -> Vec<PartitionRow> {
 
 /// Lets a node's rows follow a ring.
 fn adopt(node: &mut Node, ring: &Ring, me: NodeIndex) {
-    let known: Vec<(u8, u32)> = node.disk.rows.keys().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    let adoption = Adoption::new(ring.clone(), me);
+    let due = adoption.due(&rows(node));
     let mut transaction = Transaction::begin(&mut node.disk);
     let mut batch = node.replica.begin();
-    let Ok(is_sound) = batch.adopt(&mut transaction, &Adoption::new(ring.clone(), me), &known);
+    let Ok(is_sound) = batch.adopt(&mut transaction, &adoption, &due);
     assert!(is_sound, "records are missing");
     let Ok(staged) = batch.stage(&mut transaction);
     transaction.commit();

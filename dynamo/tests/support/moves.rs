@@ -130,13 +130,20 @@ impl World {
 
     /// The store follows the ring.
     fn adopt(&mut self, is_aborted: bool) {
-        let known: Vec<(u8, u32)> = self.node.disk.rows.keys().copied().collect();
         let (rows, ring) = (self.rows(), self.ring.clone());
+        let (bits, partitions) = (ring.newest().partition_bits, ring.newest().partitions());
+        // Everything is looked at here, so that what was not told to be due shows if it is.
+        let everything: Vec<(u8, u32)> = rows
+            .keys()
+            .copied()
+            .filter(|(of, _)| *of < bits)
+            .chain((0..partitions).map(|prefix| (bits, prefix)))
+            .collect();
         let adoption = Adoption::new(ring, ME);
-        let is_due = adoption.is_due(&rows.values().copied().collect::<Vec<_>>());
+        let due = adoption.due(&rows.values().copied().collect::<Vec<_>>());
         let mut transaction = Transaction::begin(&mut self.node.disk);
         let mut batch = self.node.replica.begin();
-        let Ok(is_whole) = batch.adopt(&mut transaction, &adoption, &known);
+        let Ok(is_whole) = batch.adopt(&mut transaction, &adoption, &everything);
         assert!(is_whole, "nothing is lost in these tests");
         if is_aborted {
             self.seen.aborted += 1;
@@ -146,8 +153,12 @@ impl World {
         transaction.commit();
         staged.committed();
         let after = self.rows();
-        assert_eq!(is_due, rows != after, "what is due was told wrongly");
-        let splits = known.iter().filter(|place| !after.contains_key(place)).count() as u64;
+        assert_eq!(!due.is_empty(), rows != after, "what is due was told wrongly");
+        let has_changed = |place: &(u8, u32)| rows.get(place) != after.get(place);
+        let places: BTreeSet<(u8, u32)> = rows.keys().chain(after.keys()).copied().collect();
+        let changed: Vec<&(u8, u32)> = places.iter().filter(|place| has_changed(place)).collect();
+        assert!(changed.iter().all(|place| due.contains(place)), "{changed:?} have changed, and {due:?} were due");
+        let splits = rows.keys().filter(|place| !after.contains_key(place)).count() as u64;
         self.seen.splits += splits;
         if splits > 0 {
             self.retired.extend(self.dots.iter().map(|dot| dot.actor));

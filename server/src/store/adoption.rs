@@ -15,6 +15,7 @@ use dynamo::{
 use super::{
     aborted::Aborted,
     error,
+    forest::Place,
     queue::WantedRows,
     rows::LmdbRows,
     shard::{Committed, Shard, place},
@@ -47,9 +48,15 @@ impl Writer {
         let shard = Arc::clone(&self.shard);
         let known: Vec<PartitionRow> = shard.views().values().copied().collect();
         let committed = match wanted {
-            WantedRows::Following(adoption) if adoption.is_due(&known) => self.follow(&shard, adoption, &known)?,
+            WantedRows::Following(adoption) => {
+                let due = adoption.due(&known);
+                if due.is_empty() {
+                    return Ok(());
+                }
+                self.follow(&shard, adoption, &due)?
+            }
             WantedRows::Held(views) if views.iter().any(|view| !is_held(&known, view)) => self.hold(&shard, views)?,
-            WantedRows::Following(_) | WantedRows::Held(_) => return Ok(()),
+            WantedRows::Held(_) => return Ok(()),
         };
         // What was known of partitions that are no more.
         for place in &committed.uprooted {
@@ -63,11 +70,10 @@ impl Writer {
         Ok(())
     }
 
-    fn follow(&mut self, shard: &Shard, adoption: &Adoption, known: &[PartitionRow]) -> Result<Committed, Aborted> {
-        let places: Vec<(u8, u32)> = known.iter().map(|row| place(&row.view)).collect();
-        let mut rows = self.begin(shard, adoption.ring.newest().partitions().into())?;
+    fn follow(&mut self, shard: &Shard, adoption: &Adoption, due: &[Place]) -> Result<Committed, Aborted> {
+        let mut rows = self.begin(shard, due.len() as u64)?;
         let mut batch = self.replica.begin();
-        if !batch.adopt(&mut rows, adoption, &places).map_err(aborted_by_rows)? {
+        if !batch.adopt(&mut rows, adoption, due).map_err(aborted_by_rows)? {
             return Err(Aborted::Damage("a partition has not as many records as its row says".to_owned()));
         }
         let staged = batch.stage(&mut rows).map_err(aborted_by_rows)?;

@@ -99,20 +99,20 @@ impl World {
         if let Some(me) = me {
             let adoption = Adoption::new(Ring::clone(&ring), me);
             let rows = self.nodes[node].disk.decoded_rows();
-            if adoption.is_due(&rows) {
-                self.adopt_rows(node, &adoption, &rows);
+            let due = adoption.due(&rows);
+            if !due.is_empty() {
+                self.adopt_rows(node, &adoption, &rows, &due);
             }
         }
         self.tell_ring(node, me, ring);
     }
 
-    fn adopt_rows(&mut self, node: usize, adoption: &Adoption, rows: &[PartitionRow]) {
-        let known: Vec<(u8, u32)> = rows.iter().map(|row| (row.view.bits, row.view.prefix)).collect();
+    fn adopt_rows(&mut self, node: usize, adoption: &Adoption, rows: &[PartitionRow], due: &[(u8, u32)]) {
         let state = &mut self.nodes[node];
         let Some(process) = state.process.as_mut() else { return };
         let mut transaction = state.disk.begin();
         let mut batch = process.replica.begin();
-        let Ok(is_whole) = batch.adopt(&mut transaction, adoption, &known);
+        let Ok(is_whole) = batch.adopt(&mut transaction, adoption, due);
         let Ok(staged) = batch.stage(&mut transaction);
         staged.committed();
         let changes = transaction.finish();
