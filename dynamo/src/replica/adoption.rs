@@ -193,3 +193,100 @@ impl Replica {
         self.partitions.remove(&place);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+
+    use proptest::{collection::vec as list, prelude::*};
+
+    use super::{super::PartitionRow, Adoption};
+    use crate::{
+        ident::StoreKey,
+        layout::{
+            Layout, NodeIndex, View,
+            spans::{Span, Spans},
+        },
+        ring::Ring,
+    };
+
+    const BITS: u8 = 4;
+
+    /// The next layout: partition by partition whether it gets other owners, of four, and whether the older ones are retired.
+    fn next(old: &Layout, changes: &[(bool, u16, bool)]) -> Layout {
+        let (mut slots, mut spans, epoch) = (old.slots.clone(), Vec::new(), old.epoch + 1);
+        for (at, (changes, first, settles)) in changes.iter().enumerate() {
+            let span = old.spans.of(at as u32);
+            let oldest = if *settles { span.since } else { span.oldest };
+            spans.push(Span { since: if *changes { epoch } else { span.since }, oldest });
+            if *changes {
+                // Another set of two neighbours in a circle of four than the one before.
+                let first = (slots[2 * at] + 1 + first % 3) % 4;
+                slots[2 * at..2 * at + 2].copy_from_slice(&[first, (first + 1) % 4]);
+            }
+        }
+        Layout { epoch, parent_hash: old.hash(), slots, spans: Spans::from_partitions(spans), ..old.clone() }
+    }
+
+    fn first() -> Layout {
+        Layout {
+            cluster: 1,
+            generation: 0,
+            epoch: 1,
+            parent_hash: [0; 16],
+            electors: Vec::new(),
+            members: Vec::new(),
+            partition_bits: BITS,
+            replicas: 2,
+            slots: (0..1 << BITS).flat_map(|at| [at % 4, (at + 1) % 4]).collect(),
+            buckets: BTreeMap::new(),
+            spans: Spans::settled(1),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn all_that_is_due_is_found_without_looking_at_every_partition(
+            changes in list(list(any::<(bool, u16, bool)>(), 1 << BITS), 0..4),
+            held in list(proptest::option::of((1..5_u64, 0..3_u64, 0..5_u64, any::<bool>())), 1 << BITS),
+            forgotten in 0..3_u64,
+            is_half in any::<bool>(),
+        ) {
+            let mut ring = Ring::new(Arc::new(first()));
+            for changes in &changes {
+                ring.push(Arc::new(next(ring.newest(), changes))).unwrap();
+            }
+            ring.forget_before(ring.oldest_wanted().min(forgotten));
+            let row = |(prefix, held): (u32, &Option<(u64, u64, u64, bool)>)| {
+                let (lo, more, owned, is_moved) = (*held)?;
+                let view = View { prefix, bits: BITS, lo, hi: lo + more };
+                Some(PartitionRow { owned, is_moved, ..PartitionRow::new(view) })
+            };
+            let half = StoreKey([0; 32])..=StoreKey([0x7f; 32]);
+            let adoption = Adoption::new(ring, NodeIndex(0));
+            let adoption = if is_half { Adoption { keys: half, ..adoption } } else { adoption };
+            let meant = adoption.partitions(BITS);
+            let rows: Vec<PartitionRow> = (0..).zip(&held).filter_map(row).filter(|row| meant.contains(&row.view.prefix)).collect();
+            let row_of = |prefix: u32| rows.iter().find(|row| row.view.prefix == prefix);
+            let is_due = |prefix: &u32| adoption.followed(*prefix, row_of(*prefix)).is_some();
+            let expected: Vec<(u8, u32)> = meant.clone().filter(is_due).map(|prefix| (BITS, prefix)).collect();
+            prop_assert_eq!(adoption.due(&rows), expected);
+        }
+    }
+
+    #[test]
+    fn a_partition_that_came_and_went_unseen_is_due_until_its_older_owners_are_retired() {
+        // The owners of partition 2 are 2 and 3, then 3 and 0, then 1 and 2.
+        let moves = |more: u16| (0..1 << BITS).map(|at| (at == 2, more, false)).collect::<Vec<_>>();
+        let mut ring = Ring::new(Arc::new(first()));
+        for more in [0, 1] {
+            ring.push(Arc::new(next(ring.newest(), &moves(more)))).unwrap();
+        }
+        let is_due = |ring: &Ring| Adoption::new(ring.clone(), NodeIndex(0)).due(&[]).contains(&(BITS, 2));
+        assert!(is_due(&ring));
+        ring.push(Arc::new(next(ring.newest(), &[(false, 0, true); 1 << BITS]))).unwrap();
+        assert!(!is_due(&ring));
+    }
+}

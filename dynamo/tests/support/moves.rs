@@ -94,10 +94,15 @@ impl World {
     fn step(&mut self, step: &Step) -> Judged {
         match *step {
             Step::Layout { seed, kept, settled, doubles, is_aborted } => {
-                let layout = next_layout(self.ring.newest(), seed, kept, settled, doubles);
-                self.ring.push(Arc::new(layout)).map_err(|misfit| format!("{misfit:?}"))?;
+                let push = |ring: &mut Ring, seed, doubles| {
+                    let layout = next_layout(ring.newest(), seed, kept, settled, doubles);
+                    ring.push(Arc::new(layout)).map_err(|misfit| format!("{misfit:?}"))
+                };
+                push(&mut self.ring, seed, doubles)?;
                 if is_aborted {
+                    // Before it is tried again the ring may change once more.
                     self.adopt(true);
+                    push(&mut self.ring, seed.rotate_left(7), false)?;
                 }
                 self.adopt(false);
                 Ok(())
