@@ -164,6 +164,10 @@ fn a_difference_that_is_a_lie_is_replaced_by_the_whole_layout() {
         assert_eq!((told.unwrap(), counted(&fetches)), (new.clone(), (1, 0, 1)));
     };
     FORGERIES.iter().for_each(|forge| is_replaced(&|_, piece| forged(piece, forge)));
+    // These are what they say they are, and not what was asked for.
+    for other in [Layout { parent_hash: [9; 16], ..new.clone() }, Layout { epoch: 3, ..new.clone() }] {
+        is_replaced(&|_, piece| forged(piece, |delta| *delta = Delta::between(&old, &other).unwrap()));
+    }
     LIES.iter().for_each(|(_, lie)| is_replaced(lie));
     is_replaced(&|offset, piece| {
         piece.is_delta = offset == 0;
