@@ -3,7 +3,7 @@
 //! does nothing and says whom to ask instead. At level `available` it goes to the first live stand-in when no owner can be
 //! reached, and if that is this node, it stays.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, format, vec::Vec};
 
 use super::{
     CallId, Effect, ForwardFailed,
@@ -77,6 +77,12 @@ impl Forwarding {
                     Taker::Me => Flow::StandIn,
                     Taker::Nobody => self.fail(failure, head, effects),
                 }
+            }
+            // What this node did before it handed the operation on, the other one does not know.
+            Ok(Reply { outcome: Outcome::Failed(failure), .. }) if head.maybe_applied && !failure.maybe_applied => {
+                let text = "an earlier attempt may have stored the write, and it may still appear";
+                let message = format!("{}; but {text}", failure.message).into();
+                self.fail(Failure { message, ..failure }, head, effects)
             }
             Ok(Reply { outcome, receipt }) => {
                 head.reply(outcome, receipt, effects);

@@ -118,6 +118,38 @@ fn an_owner_that_is_about_to_stop_is_passed_over_unless_it_may_have_begun() {
     assert!(desk.is_done());
 }
 
+/// The coordinator of a put has stored it, and then owns the key no more: the one it hands the put to has done nothing.
+#[test]
+fn what_was_stored_before_a_write_was_handed_on_is_not_denied_with_the_others_failure() {
+    let first = layout(3, 2);
+    let second = Layout {
+        epoch: 5,
+        parent_hash: first.hash(),
+        slots: vec![1, 2],
+        spans: crate::layout::spans::Spans::settled(5),
+        ..first.clone()
+    };
+    let mut ring = Ring::new(Arc::new(first.clone()));
+    ring.push(Arc::new(second)).unwrap();
+    let mut desk = Desk::with(3, 2, |config| config.ring = ring_of(first));
+    desk.put(Level::Quorum);
+    let (call, _) = desk.local_write();
+    let object = written(1, "v");
+    desk.commit(call, minted(&object, true));
+    let (merge, _) = desk.merge_at(1);
+    desk.coordinator.set_ring(desk.now, Some(NodeIndex(0)), Arc::new(ring), &mut desk.effects);
+    desk.answer(merge, PeerResult::Stale(crate::layout::View { prefix: 0, bits: 0, lo: 5, hi: 5 }));
+    let (call, to) = forward(&mut desk);
+    assert_eq!(to, NodeIndex(1));
+    let failure = Failure::new(ErrorCode::Unavailable, "nothing was written");
+    desk.step(Input::Forwarded {
+        call,
+        result: Ok(Reply { outcome: Outcome::Failed(failure), receipt: Receipt::default() }),
+    });
+    let failure = desk.failure();
+    assert!(failure.maybe_applied && failure.message.contains("may still appear"), "{failure:?}");
+}
+
 #[test]
 fn a_forwarded_read_may_be_sent_again() {
     let mut desk = stranger();
