@@ -122,7 +122,9 @@ pub fn step(holdings: &Holdings, partition: u32) -> Step {
         return Step::Settle(active);
     }
     let has_none = active.oldest().is_some_and(|set| !set.owners.contains(&me));
-    if has_none && row.copied < u64::MAX { Step::Copy(active) } else { Step::Fill(active) }
+    // Of a partition whose former owners were all given up there is nothing to copy, and nobody to wait for.
+    let has_source = active.older().iter().any(|set| set.owners.iter().any(|owner| *owner != me));
+    if has_none && has_source && row.copied < u64::MAX { Step::Copy(active) } else { Step::Fill(active) }
 }
 
 /// How a node stands, if that is what it answered.

@@ -1,0 +1,65 @@
+//! What owners do whose copies were given up for lost, and what others do without them: nobody waits for them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use dynamo::{
+    holdings::Holdings,
+    ident::NodeId,
+    layout::{
+        Layout, Member, MemberState, NodeIndex, View,
+        spans::{Span, Spans},
+    },
+    peer::Standing,
+    relocation::{Step, step},
+    ring::Ring,
+};
+
+const NODES: u16 = 4;
+
+/// One partition with these owners, in a ring that has given up these nodes.
+fn layout(epoch: u64, before: Option<&Layout>, owners: &[u16], lost: &[u16], span: Span) -> Layout {
+    let member = |node: u16| Member {
+        id: NodeId(u128::from(node) + 1),
+        name: format!("n{node}"),
+        zone: "z".to_owned(),
+        weight: 1,
+        addresses: Vec::new(),
+        state: if lost.contains(&node) { MemberState::Lost } else { MemberState::Active },
+    };
+    Layout {
+        cluster: 1,
+        generation: 0,
+        epoch,
+        parent_hash: before.map_or([0; 16], Layout::hash),
+        electors: Vec::new(),
+        members: (0..NODES).map(member).collect(),
+        partition_bits: 0,
+        replicas: owners.len() as u8,
+        slots: owners.to_vec(),
+        buckets: BTreeMap::new(),
+        spans: Spans::uniform(span),
+    }
+}
+
+/// What a node has to do about its row, in a ring whose first owners gave way to others when some of them were given up.
+fn next(me: u16, [before, after]: [&[u16]; 2], lost: &[u16], view: View) -> Step {
+    let first = layout(1, None, before, &[], Span { since: 1, oldest: 1 });
+    let second = layout(2, Some(&first), after, lost, Span { since: 2, oldest: 1 });
+    let mut ring = Ring::new(Arc::new(first));
+    ring.push(Arc::new(second)).expect("the second layout follows the first");
+    step(&Holdings::new(Some(NodeIndex(me)), Arc::new(ring), vec![Standing::new(view)]), 0)
+}
+
+fn view(lo: u64, hi: u64) -> View {
+    View { prefix: 0, bits: 0, lo, hi }
+}
+
+/// A new owner copied first, from nobody, failed, and tried again for ever: the ring never came to rest. Found by seed 104 of the
+/// simulator's rings that change.
+#[test]
+fn a_new_owner_does_not_wait_for_a_copy_that_nobody_is_left_to_give() {
+    let orphaned = next(1, [&[0], &[1]], &[0], view(1, 1));
+    assert!(matches!(orphaned, Step::Fill(_)), "{orphaned:?}");
+    let replaced = next(3, [&[0, 1, 2], &[3, 1, 2]], &[0], view(1, 1));
+    assert!(matches!(replaced, Step::Copy(_)), "{replaced:?}");
+}
