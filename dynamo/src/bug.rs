@@ -145,6 +145,16 @@ bugs! {
     LeaverDeletesBeforeHandover,
     /// A new owner is FULL when its first copy is complete.
     CopyCountsAsFull,
+    /// A majority of the owners that were not given up is one of them alone, whatever there was before.
+    MajorityOfTheRest,
+    /// Owners that were given up for lost are asked and counted like the others.
+    CountLostOwner,
+    /// Owners that were given up for lost count as merged.
+    LostCountsAsMerged,
+    /// A node that was given up for lost and comes back hands over what it has.
+    LostHandsOver,
+    /// A configuration of which no majority is left is retired without merging what is left of it.
+    BereftCountsAsRetired,
 }
 
 /// Whether this mistake is to be made now.

@@ -14,6 +14,7 @@ use super::{
     writing::{Writing, Written},
 };
 use crate::{
+    bug::{self, Bug},
     ident::NodeId,
     layout::{Layout, NodeIndex, View},
     operation::{Address, Operation, Outcome, Receipt, Reply},
@@ -172,12 +173,16 @@ impl Shared {
         }
     }
 
-    /// Who stands in for the owners of a partition, most preferred first, of those that can be reached.
+    /// Who stands in for the owners of a partition, most preferred first, of those that can be reached and were not given up.
     pub(super) fn stand_ins(&mut self, partition: u32) -> &[NodeIndex] {
         if self.stand_ins.len() >= STAND_INS_KEPT_MAX && !self.stand_ins.contains_key(&partition) {
             self.stand_ins.clear();
         }
-        let alive = |node: NodeIndex| !self.unreachable.get(usize::from(node.0)).copied().unwrap_or(true);
+        // One that was given up for lost may own something still, where it could not be moved away.
+        let alive = |node: NodeIndex| {
+            let is_unreachable = self.unreachable.get(usize::from(node.0)).copied().unwrap_or(true);
+            !is_unreachable && (!self.lost.contains(&node) || bug::is_on(Bug::CountLostOwner))
+        };
         let layout = self.config.ring.newest();
         self.stand_ins.entry(partition).or_insert_with(|| layout.stand_ins(partition, alive).collect())
     }

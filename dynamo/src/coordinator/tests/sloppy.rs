@@ -473,3 +473,21 @@ fn hedges_are_spent_only_as_reads_earn_them() {
     assert!(counters.hedges <= 8_000 / 20 + 512, "{counters:?}");
     assert!(counters.hedges_withheld > 0);
 }
+
+/// A partition that can't be moved again yet keeps owners that were given up for lost.
+#[test]
+fn who_was_given_up_for_lost_stands_in_for_nobody() {
+    let [first, second, ..] = stand_ins(&[1])[..] else { panic!("there are two stand-ins") };
+    let mut desk = Desk::with(NODES, OWNERS as u8, |config| {
+        let mut layout = ring();
+        layout.members[usize::from(first)].state = MemberState::Lost;
+        config.ring = ring_of(layout);
+    });
+    desk.cut_off(1);
+    desk.put(Level::Available);
+    let (call, _) = desk.local_write();
+    desk.commit(call, minted(&written(1, "v"), true));
+    desk.merge_at(2);
+    desk.hint_at(second);
+    assert!(desk.effects.is_empty(), "{:?}", desk.effects);
+}
