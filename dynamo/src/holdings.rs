@@ -7,6 +7,8 @@
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 use crate::{
+    bug::{Bug, is_on},
+    ident::NodeId,
     layout::{Layout, MemberState, NodeIndex, View},
     peer::Standing,
     ring::{OwnerSet, Ring},
@@ -17,6 +19,8 @@ use crate::{
 pub struct Holdings {
     me: Option<NodeIndex>,
     ring: Arc<Ring>,
+    /// Nobody counts on what this node has.
+    is_given_up: bool,
     /// This node's rows, by partition under the newest layout.
     rows: BTreeMap<u32, Standing>,
     /// Views of partitions it has no row of, as others told them.
@@ -34,8 +38,9 @@ impl Holdings {
     /// What the node `me` holds by its rows. Rows of partitions that the newest layout does not have are left out.
     pub fn new(me: Option<NodeIndex>, ring: Arc<Ring>, rows: Vec<Standing>) -> Self {
         let bits = ring.newest().partition_bits;
+        let is_given_up = is_given_up(me, &ring, &rows);
         let rows = rows.into_iter().filter(|row| row.view.bits == bits).map(|row| (row.view.prefix, row)).collect();
-        Self { me, ring, rows, heard: BTreeMap::new() }
+        Self { me, ring, is_given_up, rows, heard: BTreeMap::new() }
     }
 
     /// This node; `None` while it has no place in the ring.
@@ -130,7 +135,7 @@ impl Holdings {
     pub fn partners(&self, partition: u32) -> Vec<NodeIndex> {
         let (Some(me), Some(row)) = (self.me, self.rows.get(&partition)) else { return Vec::new() };
         let owners = self.settled_owners(&row.view);
-        if row.is_moved || !owners.contains(&me) {
+        if row.is_moved || !owners.contains(&me) || self.is_given_up() {
             return Vec::new();
         }
         owners.into_iter().filter(|owner| *owner != me && !self.is_gone(*owner)).collect()
@@ -141,10 +146,33 @@ impl Holdings {
         self.layout().member(node).is_none_or(|member| matches!(member.state, MemberState::Lost | MemberState::Gone))
     }
 
+    /// Whether nobody counts on what this node has. It may be out of date by deletions that nobody keeps for it: it hands nothing over.
+    pub fn is_given_up(&self) -> bool {
+        self.is_given_up && !is_on(Bug::LostHandsOver)
+    }
+
     /// Which layout a view can't be understood without.
     fn missing(&self, view: &View) -> Missing {
         let oldest = self.ring.layouts().next().map_or(self.ring.epoch(), |layout| layout.epoch);
         let newer = view.hi > self.ring.epoch();
         Missing { epoch: if newer { self.ring.epoch() + 1 } else { oldest.saturating_sub(1).max(1) } }
+    }
+}
+
+/// Whether a node was given up for lost. A layout that calls it gone, or knows nothing of it, does not say how it went; but one that left
+/// had handed over all it held before.
+fn is_given_up(me: Option<NodeIndex>, ring: &Ring, rows: &[Standing]) -> bool {
+    let was_lost = |me: NodeIndex, id: NodeId| {
+        let mut known = ring.layouts().filter_map(|layout| layout.member(me));
+        known.any(|member| member.id == id && member.state == MemberState::Lost)
+    };
+    let holds_something = || rows.iter().any(|row| !row.is_moved);
+    match me.and_then(|me| Some((me, ring.newest().member(me)?))) {
+        Some((me, member)) => match member.state {
+            MemberState::Active | MemberState::Leaving => false,
+            MemberState::Lost => true,
+            MemberState::Gone => holds_something() || was_lost(me, member.id),
+        },
+        None => holds_something(),
     }
 }

@@ -11,8 +11,11 @@
 pub mod get;
 pub mod put;
 
-use crate::layout::View;
 pub use crate::layout::spans::CONFIGURATIONS_MAX;
+use crate::{
+    bug::{self, Bug},
+    layout::View,
+};
 
 /// Most places of one operation: four whole configurations of seven owners and a few stand-ins, and the sets fit a `u32`.
 pub const PLACES_MAX: usize = 32;
@@ -21,6 +24,9 @@ pub const PLACES_MAX: usize = 32;
 /// half of those that are there, and no fewer than meet every majority of all of them that one of those there belonged to. What only
 /// lost owners had is lost; what one more had must be found by whoever asks a majority of the rest.
 pub fn majority(present: usize, lost: usize) -> usize {
+    if bug::is_on(Bug::MajorityOfTheRest) {
+        return (present / 2 + 1).min(present);
+    }
     let all = present + lost;
     (present / 2 + 1).max(all - all / 2).min(present)
 }

@@ -32,7 +32,7 @@ use crate::{
 /// What a node has to do next about a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing: one configuration is active, and the node belongs to it; or it has nothing to do with the partition.
+    /// Nothing: one configuration is active, and the node belongs to it; or it has nothing to do with the partition, or was given up.
     Rest,
     /// A layout is missing without which nobody can tell.
     Fetch {
@@ -97,6 +97,9 @@ pub enum Trouble {
 /// What this node has to do next about a partition.
 pub fn step(holdings: &Holdings, partition: u32) -> Step {
     let (Some(me), Some(row)) = (holdings.me(), holdings.row(partition)) else { return Step::Rest };
+    if holdings.is_given_up() {
+        return Step::Rest;
+    }
     let layout = holdings.layout();
     let span = layout.spans.of(partition);
     let owns = layout.owners(partition).any(|owner| owner == me);

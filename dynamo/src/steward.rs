@@ -312,9 +312,9 @@ impl Steward {
         if self.backlog.take_look(now) {
             self.begin(Task::Survey);
         }
-        for target in
-            self.backlog.take_targets(now, |target| self.neighbours.can_take_hints(now, &self.holdings, target))
-        {
+        let hands_over = !self.holdings.is_given_up();
+        let can_take = |target| hands_over && self.neighbours.can_take_hints(now, &self.holdings, target);
+        for target in self.backlog.take_targets(now, can_take) {
             self.begin(Task::Handoff(Handoff::new(target)));
         }
         while let Some(next) = self.moves.take(now, &self.holdings, &self.neighbours) {

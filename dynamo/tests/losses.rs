@@ -1,4 +1,5 @@
-//! What owners do whose copies were given up for lost, and what others do without them: nobody waits for them.
+//! What owners do whose copies were given up for lost, and what others do without them: nobody waits for them, and they themselves hand
+//! nothing over any more.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -62,4 +63,33 @@ fn a_new_owner_does_not_wait_for_a_copy_that_nobody_is_left_to_give() {
     assert!(matches!(orphaned, Step::Fill(_)), "{orphaned:?}");
     let replaced = next(3, [&[0, 1, 2], &[3, 1, 2]], &[0], view(1, 1));
     assert!(matches!(replaced, Step::Copy(_)), "{replaced:?}");
+}
+
+/// A node came back that had been given up, and gave the new owners what it had: a value that had been deleted meanwhile, and its
+/// tombstone reaped. Found by seed 39 of the simulator's rings that change.
+#[test]
+fn who_was_given_up_neither_hands_over_nor_deletes_what_it_has() {
+    for view in [view(1, 1), view(1, 2), view(2, 2)] {
+        assert_eq!(next(0, [&[0, 1, 2], &[3, 1, 2]], &[0], view), Step::Rest, "{view:?}");
+        let leaves = next(0, [&[0, 1, 2], &[3, 1, 2]], &[], view);
+        assert!(matches!(leaves, Step::Settle(_) | Step::Leave(_)), "{leaves:?}");
+    }
+}
+
+/// Once no configuration has it any more, a layout calls it gone like one that left, and later another node has its place.
+#[test]
+fn who_was_given_up_hands_nothing_over_when_it_is_gone_either() {
+    let first = layout(1, None, &[0, 1, 2], &[], Span { since: 1, oldest: 1 });
+    let mut second = layout(2, Some(&first), &[3, 1, 2], &[], Span { since: 2, oldest: 2 });
+    second.members[0].state = MemberState::Gone;
+    let ring = Arc::new(Ring::new(Arc::new(second)));
+    for me in [Some(NodeIndex(0)), None] {
+        let holding = |is_moved| {
+            let row = Standing { is_moved, ..Standing::new(view(1, 2)) };
+            Holdings::new(me, Arc::clone(&ring), vec![row])
+        };
+        assert!(holding(false).is_given_up(), "who leaves hands over before it is gone");
+        assert_eq!(step(&holding(false), 0), Step::Rest);
+        assert!(!holding(true).is_given_up(), "what it keeps for others since it left it delivers");
+    }
 }

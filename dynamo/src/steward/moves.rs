@@ -226,7 +226,7 @@ impl Moves {
         }
         // What a node keeps for others must have reached them before it goes for good.
         let owns_nothing = holdings.me().is_some_and(|me| !layout.slots.contains(&me.0));
-        going += u32::from(owns_nothing && has_hints);
+        going += u32::from(owns_nothing && has_hints && !holdings.is_given_up());
         let (bytes_in, bytes_per_second) = (self.rate.total(), self.rate.per_second(now));
         TransferTotals { coming, going, unsettled, bytes_in, bytes_per_second }
     }
