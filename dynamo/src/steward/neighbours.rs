@@ -23,6 +23,8 @@ pub(super) struct Neighbours {
 /// One of them.
 #[derive(Debug, Default)]
 struct Neighbour {
+    /// Who it is, for ever.
+    id: Option<NodeId>,
     is_away: bool,
     /// It failed so often in a row.
     failures: u32,
@@ -45,12 +47,15 @@ impl Neighbours {
         neighbours
     }
 
-    /// Follows a change of the ring. What is known of a node stays known, for places keep their nodes; wishes for partitions that are
-    /// numbered otherwise now are forgotten.
+    /// Follows a change of the ring. What is known of a node stays known, unless another one has been given its place; wishes for partitions
+    /// that are numbered otherwise now are forgotten.
     pub(super) fn follow(&mut self, holdings: &Holdings, are_renumbered: bool) {
-        let members = u16::try_from(holdings.layout().members.len()).unwrap_or(u16::MAX);
-        for node in (0..members).map(NodeIndex).filter(|node| Some(*node) != holdings.me()) {
+        let members = (0..).map(NodeIndex).zip(&holdings.layout().members);
+        for (node, member) in members.filter(|(node, _)| Some(*node) != holdings.me()) {
             let neighbour = self.nodes.entry(node).or_default();
+            if neighbour.id != Some(member.id) {
+                *neighbour = Neighbour { id: Some(member.id), ..Neighbour::default() };
+            }
             neighbour.shared.clear();
             if are_renumbered {
                 neighbour.wishes.clear();
