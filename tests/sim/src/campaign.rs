@@ -21,13 +21,19 @@ use crate::{
 const SEEDS_PER_BRANCH: u64 = 100;
 
 /// Branches that only a ring that changes can take.
-const RING_BRANCHES: [&str; 8] = [
+const RING_BRANCHES: [&str; 14] = [
     "layouts_decided",
     "layouts_learned",
     "clients_refreshed",
     "conflicts",
     "undecided",
     "plans_refused",
+    "given_up",
+    "given_up_alive",
+    "losses_refused",
+    "bereft",
+    "forsaken",
+    "abandoned",
     "caught_up",
     "held",
 ];

@@ -89,6 +89,18 @@ sometimes! {
     plans_refused,
     /// Administrators who were not told whether their change was decided.
     undecided,
+    /// Nodes that were given up for lost.
+    given_up,
+    /// Of those, nodes that ran at that moment.
+    given_up_alive,
+    /// Plans that were not gone through with, because what was written at a quorum might have been lost by them.
+    losses_refused,
+    /// Layouts that left so few owners of a key that they were no majority.
+    bereft,
+    /// Acknowledged writes that reads are not held to any more, because all who were left had no copy.
+    forsaken,
+    /// Writes of which no copy was left on any disk but those given up.
+    abandoned,
     /// Questions that waited until a row had caught up with their view.
     caught_up,
     /// Questions that waited for a layout.
@@ -196,6 +208,8 @@ impl Figures {
         sometimes.twins = seen.twins;
         sometimes.recognised = seen.recognised;
         sometimes.without_own_disk = seen.without_own;
+        sometimes.bereft = seen.bereft;
+        (sometimes.forsaken, sometimes.abandoned) = (seen.forsaken, seen.abandoned);
         sometimes.stand_ins = seen.stand_ins;
         sometimes.retries = retries;
     }

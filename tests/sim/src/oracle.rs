@@ -20,10 +20,12 @@ use dynamo::{
 };
 
 use crate::invariant::{Invariant, Violation};
+use losses::Losses;
 use rings::Ownership;
 
 pub mod dots;
 mod judging;
+mod losses;
 mod records;
 mod rings;
 mod writes;
@@ -107,6 +109,8 @@ struct Acknowledgement {
     demand: Demand,
     /// Owners that had it on disk and have not lost it since.
     owners: u32,
+    /// Reads are not held to it any more, except by those owners.
+    is_forsaken: bool,
 }
 
 /// Everything about one key.
@@ -131,6 +135,10 @@ struct KeyTruth {
     reaped: Dots,
     /// All that was known by what an operator removed.
     forgotten: Dots,
+    /// Of which no copy was left on any disk but those of nodes given up.
+    abandoned: Dots,
+    /// Too few owners were left once, where it would be looked for.
+    was_bereft: bool,
     writes: Vec<OpNumber>,
 }
 
@@ -147,6 +155,7 @@ pub struct Oracle {
     by_value: HashMap<Bytes, OpNumber>,
     /// Every dot ever minted.
     dots: HashMap<Dot, (KeyNumber, usize)>,
+    losses: Losses,
     violation: Option<Violation>,
     /// What happened that a test without it would prove little about.
     pub seen: Seen,
@@ -171,6 +180,12 @@ pub struct Seen {
     pub recognised: u64,
     /// Acknowledgements that did not wait for the coordinator's own disk.
     pub without_own: u64,
+    /// Layouts that left no majority of the owners of a key.
+    pub bereft: u64,
+    /// Acknowledged writes that were forsaken.
+    pub forsaken: u64,
+    /// Writes that were abandoned.
+    pub abandoned: u64,
     /// Records that were judged.
     pub records: u64,
     /// Replies that were judged.
@@ -194,6 +209,8 @@ impl Oracle {
             acknowledgements: Vec::new(),
             reaped: Dots::default(),
             forgotten: Dots::default(),
+            abandoned: Dots::default(),
+            was_bereft: false,
             writes: Vec::new(),
         };
         Self {
@@ -206,6 +223,7 @@ impl Oracle {
             by_op_id: HashMap::new(),
             by_value: HashMap::new(),
             dots: HashMap::new(),
+            losses: Losses::default(),
             violation: None,
             seen: Seen::default(),
         }

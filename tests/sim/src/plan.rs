@@ -110,6 +110,8 @@ pub struct Plan {
     pub repair: Repair,
     /// What goes wrong.
     pub faults: Faults,
+    /// Whether the operators go through with a plan that gives up so many copies that what was written at a quorum may be lost.
+    pub accepts_loss: bool,
 }
 
 /// Client operations of one run: enough for dozens of overwrites of each key, few enough that a failing run can be read.
@@ -117,6 +119,9 @@ pub const OPERATIONS: u32 = 560;
 
 /// Most nodes that wait outside the ring: enough for a join and a replacement or two of most runs.
 const SPARES_MAX: u64 = 6;
+
+/// Tells the draws about nodes that are given up from all others of a seed.
+const LOSSES: u64 = 0x1057;
 
 impl Plan {
     /// The plan of a seed whose ring stays as it is.
@@ -126,7 +131,10 @@ impl Plan {
 
     /// The plan of a seed whose ring changes while it serves.
     pub fn changing(seed: u64) -> Self {
-        Self::draw(seed, true)
+        let (mut plan, mut random) = (Self::draw(seed, true), Random::new(seed ^ LOSSES));
+        plan.faults.draw_losses(&mut random);
+        plan.accepts_loss = random.chance(500);
+        plan
     }
 
     fn draw(seed: u64, changes_ring: bool) -> Self {
@@ -166,6 +174,7 @@ impl Plan {
                 scrub_every_ms: random.between(3_000, 30_000),
             },
             faults: Faults::draw(&mut random, changes_ring),
+            accepts_loss: false,
         };
         if plan.faults.change_ring() {
             plan.nodes += random.between(2, SPARES_MAX) as usize;

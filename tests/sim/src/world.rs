@@ -1,7 +1,11 @@
 //! The cluster: nodes that run the real machines, clients that run the client's real machine, and between them a network, disks and
 //! clocks that do what the plan says. One thread, one queue of events, one seed.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use dynamo::{
     layout::{BucketProperties, ConflictRule, Layout, Level, Member, MemberState, SLOT_EMPTY, spans::Spans},
@@ -27,6 +31,7 @@ pub mod disk;
 mod ending;
 mod faults;
 mod hints;
+mod losing;
 mod moving;
 mod network;
 mod node;
@@ -69,6 +74,8 @@ pub struct World {
     /// Every layout that anybody decided.
     decided: BTreeMap<u64, Arc<Layout>>,
     nodes: Vec<Node>,
+    /// Nodes that somebody wanted to give up: a layout that does may be decided at any time.
+    doomed: BTreeSet<usize>,
     clients: Vec<Client>,
     network: Network,
     oracle: Oracle,
@@ -100,6 +107,7 @@ impl World {
             queue: Queue::default(),
             decided: BTreeMap::from([(1, layout)]),
             nodes,
+            doomed: BTreeSet::new(),
             clients,
             network,
             oracle,

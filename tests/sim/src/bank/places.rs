@@ -55,6 +55,11 @@ const MOVING: &[(Bug, &[(Fault, u32)])] = &[
     (Bug::RetireWithoutAllWhenNChanges, &[(Fault::ChangeN, 6_000)]),
     (Bug::LeaverDeletesBeforeHandover, &[]),
     (Bug::CopyCountsAsFull, &[]),
+    (Bug::MajorityOfTheRest, &[(Fault::GiveUp, 6_000)]),
+    (Bug::CountLostOwner, &[(Fault::GiveUp, 6_000)]),
+    (Bug::LostCountsAsMerged, &[(Fault::GiveUp, 6_000)]),
+    (Bug::LostHandsOver, &[(Fault::GiveUp, 6_000)]),
+    (Bug::BereftCountsAsRetired, &[(Fault::GiveUp, 6_000)]),
 ];
 
 /// The plan of a seed in which a mistake can be made.

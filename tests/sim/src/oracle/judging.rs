@@ -66,7 +66,8 @@ impl Oracle {
         fits: impl Fn(&Self, &Counted) -> bool,
     ) -> Option<Counted> {
         // The operation was done under one view and does not say which. With stand-ins several may do, and who is one depends on it.
-        let mut counted = self.keys[key].ownership.counted(answered, demand, kind, request.arrived_us);
+        let lost = self.losses.known_at(receipt.epoch);
+        let mut counted = self.keys[key].ownership.counted(answered, (demand, kind), request.arrived_us, &lost);
         let at = counted.iter().position(|counted| fits(self, counted)).unwrap_or(0);
         let counted = (at < counted.len()).then(|| counted.swap_remove(at));
         let is_single = answered.len() == receipt.answered.len();
@@ -76,8 +77,11 @@ impl Oracle {
                 (false, Kind::Read) => Invariant::I7,
                 (false, Kind::Write) => Invariant::I8,
             };
+            let known = self.keys[key].ownership.told(answered, request.arrived_us);
             self.broken(invariant, || {
-                format!("{demand:?} of key {key} has its {kind:?} quorum under no view: {receipt:?}, {answered:?}")
+                format!(
+                    "{demand:?} of key {key} has its {kind:?} quorum under no view: {receipt:?}, {answered:?}, {known}"
+                )
             });
         }
         counted
@@ -97,7 +101,7 @@ impl Oracle {
             answered.iter().all(|node| oracle.has_on_disk(op, *node, !counted.strangers.contains(node)))
         };
         let counted = self.judge_quorums(key, (&demand, Kind::Write), request, (receipt, answered), are_held);
-        let Some(Counted { strangers, need }) = counted else { return };
+        let Some(Counted { strangers, need, view }) = counted else { return };
         if usize::from(receipt.durable) < need {
             self.broken(Invariant::I8, || format!("{text} needs {need} copies and is acknowledged with {receipt:?}"));
         }
@@ -123,7 +127,10 @@ impl Oracle {
         }
         self.ops[op].acknowledged = true;
         let at_us = self.now_us;
-        self.keys[key].acknowledgements.push(Acknowledgement { op, at_us, demand, owners: on_disk });
+        let is_forsaken = self.keys[key].ownership.forsakes(view, &self.losses.all(), answered);
+        self.seen.forsaken += u64::from(is_forsaken);
+        let acknowledgement = Acknowledgement { op, at_us, demand, owners: on_disk, is_forsaken };
+        self.keys[key].acknowledgements.push(acknowledgement);
     }
 
     /// Whether a node has had a write on its disk; as a hint only if it is no owner.
@@ -158,7 +165,7 @@ impl Oracle {
         (shown, count, context): (Option<&[Sibling]>, usize, &Bytes),
     ) {
         let demand = self.demand(&request.operation.consistency);
-        let Some(Counted { strangers, .. }) =
+        let Some(Counted { strangers, view, .. }) =
             self.judge_quorums(key, (&demand, Kind::Read), request, (receipt, answered), |_, _| true)
         else {
             return;
@@ -166,16 +173,18 @@ impl Oracle {
         // A stand-in answers from its hints, whatever it holds as an owner that it was.
         let answered = answered - &strangers;
         let Some(known) = self.open(key, context) else { return };
-        self.judge_coverage(key, request, &answered, demand, &known);
+        let is_forsaken = self.keys[key].ownership.forsakes(view, &self.losses.all(), &answered);
+        self.judge_coverage(key, request, (&answered, is_forsaken), demand, &known);
         self.judge_shown(key, request, &known, shown, count);
     }
 
-    /// Everything acknowledged before the read began that it had to meet must be known by what it shows.
+    /// Everything acknowledged before the read began that it had to meet must be known by what it shows; what nodes given up took with
+    /// them it need not meet ([`super::losses`]).
     fn judge_coverage(
         &mut self,
         key: KeyNumber,
         request: &Request,
-        answered: &BTreeSet<usize>,
+        (answered, is_forsaken): (&BTreeSet<usize>, bool),
         demand: Demand,
         known: &Dots,
     ) {
@@ -184,8 +193,8 @@ impl Oracle {
         let mut missed = None;
         for acknowledged in &self.keys[key].acknowledgements {
             let dots = &self.ops[acknowledged.op].dots;
-            let is_bound =
-                acknowledged.owners & mask != 0 || self.keys[key].ownership.must_meet(&acknowledged.demand, &demand);
+            let must_meet = self.keys[key].ownership.must_meet(&acknowledged.demand, &demand);
+            let is_bound = acknowledged.owners & mask != 0 || (must_meet && !acknowledged.is_forsaken && !is_forsaken);
             if acknowledged.at_us >= request.arrived_us || !is_bound || self.keys[key].forgotten.meets(dots) {
                 continue;
             }
@@ -292,7 +301,8 @@ impl Oracle {
             let op = self.keys[key].writes[at];
             let dots = self.ops[op].dots.clone();
             // What is kept for a node that will not come back is still there, and waits for its replacement.
-            let is_reaped = self.keys[key].forgotten.meets(&dots) || stranded.meets(&dots);
+            let is_abandoned = self.keys[key].abandoned.meets(&dots);
+            let is_reaped = self.keys[key].forgotten.meets(&dots) || stranded.meets(&dots) || is_abandoned;
             for &owner in owners {
                 let has = self.keys[key].held[owner].meets(&dots);
                 if self.ops[op].acknowledged && !has && !is_reaped {

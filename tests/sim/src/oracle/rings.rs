@@ -7,12 +7,12 @@ use std::{
 };
 
 use dynamo::{
-    layout::{Layout, Level},
+    layout::{Layout, Level, MemberState},
     operation::Consistency,
     replica::PartitionRow,
 };
 
-use super::{Dots, KeyNumber, Oracle};
+use super::{Dots, KeyNumber, Oracle, losses::majority};
 use crate::invariant::Invariant;
 
 /// The owners of a key under one name.
@@ -25,7 +25,7 @@ pub struct Configuration {
 }
 
 /// The names of the oldest and the newest active configuration, as somebody believes.
-type Names = (u64, u64);
+pub(super) type Names = (u64, u64);
 
 /// What a node's rows said of a key.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +46,7 @@ pub(super) struct Ownership {
     configurations: Vec<Configuration>,
     rows: Vec<Row>,
     /// All before it are known to be retired by some row.
-    retired: u64,
+    pub(super) retired: u64,
     /// When owners or their order were changed last; 0 for never.
     changed_us: u64,
 }
@@ -84,12 +84,14 @@ impl Demand {
         if self.n == 0 { owners } else { owners.min(usize::from(self.n)) }
     }
 
-    /// How many of so many owners must answer while their configuration is the only one.
-    fn need(&self, kind: Kind, owners: usize) -> usize {
-        let in_use = self.in_use(owners);
+    /// How many of so many owners, of whom so many are left, must answer while their configuration is the only one.
+    fn need(&self, kind: Kind, owners: usize, left: usize) -> usize {
+        let in_use = self.in_use(owners).min(left);
+        // Who uses fewer owners than there are has chosen for itself whom its reads and writes have in common.
+        let all = if self.in_use(owners) == owners { owners } else { in_use };
         let usual = match self.level {
             Level::One => 1,
-            Level::Available | Level::Quorum => in_use / 2 + 1,
+            Level::Available | Level::Quorum => majority(all, in_use),
             Level::All => in_use,
         };
         let asked = match kind {
@@ -100,17 +102,17 @@ impl Demand {
     }
 
     /// The same while there are several: strict quorums are majorities at least.
-    fn need_among_several(&self, kind: Kind, owners: usize) -> usize {
+    fn need_among_several(&self, kind: Kind, owners: usize, left: usize) -> usize {
         let whole = Self { n: 0, ..*self };
-        let need = whole.need(kind, owners);
-        if self.is_strict() { need.max(owners / 2 + 1) } else { need }
+        let need = whole.need(kind, owners, left);
+        if self.is_strict() { need.max(majority(owners, left)) } else { need }
     }
 
     /// Whether it asks for a majority of all owners of each of these.
     fn is_majority(&self, kind: Kind, configurations: &[Configuration]) -> bool {
         let of = |configuration: &Configuration| {
             let owners = configuration.owners.len();
-            self.in_use(owners) == owners && self.need(kind, owners) > owners / 2
+            self.in_use(owners) == owners && self.need(kind, owners, owners) > owners / 2
         };
         self.is_strict() && configurations.iter().all(of)
     }
@@ -122,6 +124,8 @@ pub(super) struct Counted {
     pub(super) strangers: BTreeSet<usize>,
     /// The most that one of the configurations needs.
     pub(super) need: usize,
+    /// The view.
+    pub(super) view: Names,
 }
 
 impl Ownership {
@@ -145,7 +149,7 @@ impl Ownership {
         self.changed_us > 0
     }
 
-    fn between(&self, (lo, hi): Names) -> &[Configuration] {
+    pub(super) fn between(&self, (lo, hi): Names) -> &[Configuration] {
         let from = self.configurations.partition_point(|one| one.epoch < lo);
         let to = self.configurations.partition_point(|one| one.epoch <= hi);
         self.configurations.get(from..to).unwrap_or(&[])
@@ -160,13 +164,20 @@ impl Ownership {
         self.changed_us = if epoch == 1 { 0 } else { now_us.max(1) };
     }
 
-    /// Under which quorums these answers were enough, all of them given under one and the same view since then; none if under no view.
+    /// What these nodes knew since then, in words.
+    pub(super) fn told(&self, nodes: &BTreeSet<usize>, since_us: u64) -> String {
+        let views = |node: &usize| (*node, self.rows[*node].views_since(since_us).collect::<Vec<Names>>());
+        format!("{:?} under {:?}", nodes.iter().map(views).collect::<Vec<_>>(), self.configurations)
+    }
+
+    /// Under which quorums these answers were enough, all of them given under one and the same view since then, to somebody who knew that
+    /// the nodes `lost` were given up; none if under no view.
     pub(super) fn counted(
         &self,
         answered: &BTreeSet<usize>,
-        demand: &Demand,
-        kind: Kind,
+        (demand, kind): (&Demand, Kind),
         since_us: u64,
+        lost: &BTreeSet<usize>,
     ) -> Vec<Counted> {
         let mut views: BTreeSet<Names> = BTreeSet::new();
         for row in answered.iter().filter_map(|node| self.rows.get(*node)) {
@@ -176,16 +187,17 @@ impl Ownership {
             // Only stand-ins answered, whose hints are kept under any view.
             views.extend(self.rows.iter().flat_map(|row| row.views_since(0)));
         }
-        views.into_iter().filter_map(|view| self.counted_under(view, answered, demand, kind, since_us)).collect()
+        let counted = |view| self.counted_under(view, answered, (demand, kind), since_us, lost);
+        views.into_iter().filter_map(counted).collect()
     }
 
     fn counted_under(
         &self,
         view: Names,
         answered: &BTreeSet<usize>,
-        demand: &Demand,
-        kind: Kind,
+        (demand, kind): (&Demand, Kind),
         since_us: u64,
+        lost: &BTreeSet<usize>,
     ) -> Option<Counted> {
         let sets = self.between(view);
         let is_named = sets.first()?.epoch == view.0 && sets.last()?.epoch == view.1;
@@ -194,24 +206,29 @@ impl Ownership {
             // The order of preference may have changed since.
             let in_use =
                 if is_alone && self.changed_us == 0 { demand.in_use(one.owners.len()) } else { one.owners.len() };
-            one.owners[..in_use].iter().copied().collect::<BTreeSet<usize>>()
+            one.left(lost).take(in_use).collect::<BTreeSet<usize>>()
         };
         let owners: BTreeSet<usize> = sets.iter().flat_map(owners_in_use).collect();
         let strangers: BTreeSet<usize> = answered.difference(&owners).copied().collect();
-        let had_view = |node: &usize| self.rows[*node].views_since(since_us).any(|known| known == view);
+        let had_view = |node: &usize| self.rows[*node].had(view, since_us);
         let are_under_view = answered.intersection(&owners).all(had_view);
         let mut most = 0;
-        let are_enough = sets.iter().all(|one| {
-            let count = one.owners.len();
+        // A configuration of which nobody is left is not asked; but somebody must be.
+        let mut asked = sets.iter().filter(|one| one.left(lost).next().is_some()).peekable();
+        let is_asked = asked.peek().is_some();
+        let are_enough = asked.all(|one| {
+            let (count, left) = (one.owners.len(), one.left(lost).count());
             let need = match is_alone {
-                true => demand.need(kind, count),
-                false => demand.need_among_several(kind, count),
+                true => demand.need(kind, count, left),
+                false => demand.need_among_several(kind, count, left),
             };
             most = most.max(need);
             owners_in_use(one).intersection(answered).count() + strangers.len() >= need
         });
-        let is_fit = !demand.is_strict() || strangers.is_empty();
-        (is_named && are_under_view && are_enough && is_fit).then_some(Counted { strangers, need: most })
+        // Who was given up counts for nothing, not even as a stand-in.
+        let is_fit = (!demand.is_strict() || strangers.is_empty()) && answered.is_disjoint(lost);
+        let is_counted = is_named && are_under_view && is_asked && are_enough && is_fit;
+        is_counted.then_some(Counted { strangers, need: most, view })
     }
 
     /// Whether a read must meet a write that ended before it began.
@@ -223,12 +240,20 @@ impl Ownership {
         }
         let count = self.newest().len();
         let owners = write.in_use(count).max(read.in_use(count));
-        let together = write.need(Kind::Write, count) + read.need(Kind::Read, count);
+        let together = write.need(Kind::Write, count, count) + read.need(Kind::Read, count, count);
         write.is_strict() && read.is_strict() && together > owners
     }
 }
 
 impl Row {
+    /// Whether it may have had a view since then: one transaction can take it through several, of which the last is seen here.
+    fn had(&self, view: Names, since_us: u64) -> bool {
+        let known: Vec<Names> = self.views_since(since_us).collect();
+        let is_before = |one: Names, other: Names| one.0 <= other.0 && one.1 <= other.1;
+        let is_passed = |pair: &[Names]| is_before(pair[0], view) && is_before(view, pair[1]);
+        known.contains(&view) || known.windows(2).any(is_passed)
+    }
+
     /// The views it had since then, the one among them that it had at that time.
     fn views_since(&self, since_us: u64) -> impl Iterator<Item = Names> + '_ {
         let first = self.views.partition_point(|(from, _)| *from <= since_us).saturating_sub(1);
@@ -237,8 +262,8 @@ impl Row {
 }
 
 impl Oracle {
-    /// A layout was decided, the first time that anybody knows of it.
-    pub fn decided(&mut self, layout: &Layout) {
+    /// A layout was decided, the first time that anybody knows of it. Which nodes it gives up.
+    pub fn decided(&mut self, layout: &Layout) -> Vec<usize> {
         let now_us = self.now_us;
         for truth in &mut self.keys {
             let partition = layout.partition(&truth.address.store_key.id());
@@ -246,10 +271,13 @@ impl Oracle {
             let owners = layout.owners(partition).map(number).collect();
             truth.ownership.learn(layout.epoch, layout.spans.of(partition).since, owners, now_us);
         }
+        let lost = layout.members.iter().filter(|member| member.state == MemberState::Lost);
+        self.give_up(layout.epoch, lost.map(|member| member.id.0 as usize - 1))
     }
 
-    /// A node's durable row of a key's partition; `None` if it is gone and none has taken its place.
-    pub fn row(&mut self, node: usize, key: KeyNumber, row: Option<&PartitionRow>) {
+    /// The durable row of a key's partition at a node that knows the layouts up to `epoch`; `None` if it is gone and none has taken its
+    /// place.
+    pub fn row(&mut self, node: usize, key: KeyNumber, row: Option<&PartitionRow>, epoch: u64) {
         let held = Rc::clone(&self.keys[key].held[node]);
         let now_us = self.now_us;
         let known = &mut self.keys[key].ownership.rows[node];
@@ -274,10 +302,11 @@ impl Oracle {
             self.broken(Invariant::I11, || format!("n{node} knew {before:?} of key {key}, and knows {view:?} now"));
         }
         if row.full > full {
-            self.check_full(node, key, view, row.full);
+            self.check_full(node, key, view, row.full, epoch);
         }
         if view.0 > self.keys[key].ownership.retired {
-            self.check_retired(node, key, view.0);
+            self.check_retired(node, key, view.0, epoch);
+            self.retired(key, epoch);
         }
         if row.is_moved && !was_moved {
             self.check_deleted(node, key, view);
@@ -285,22 +314,27 @@ impl Oracle {
     }
 
     /// FULL means that a majority of every older active configuration was merged, each as it was after its fence or later.
-    fn check_full(&mut self, node: usize, key: KeyNumber, (lo, _): Names, full: u64) {
+    /// Of those who were given up, as far as the node knew when it counted, nobody counts.
+    fn check_full(&mut self, node: usize, key: KeyNumber, (lo, _): Names, full: u64, epoch: u64) {
         let truth = &self.keys[key];
         let ownership = &truth.ownership;
-        let is_merged = |owner: &&usize| {
-            let fenced = ownership.rows[**owner].fenced.range(full..).next();
+        let is_merged = |owner: &usize| {
+            let fenced = ownership.rows[*owner].fenced.range(full..).next();
             let known = |(_, known): (_, &Rc<Dots>)| {
                 let damaged = &ownership.rows[node].damaged;
                 let has =
                     |dot| truth.held[node].contains(dot) || truth.forgotten.contains(dot) || damaged.contains(dot);
                 known.iter().all(has)
             };
-            **owner == node || fenced.is_some_and(known)
+            *owner == node || fenced.is_some_and(known)
         };
-        let lacking = ownership.between((lo, full)).iter().filter(|one| one.epoch < full);
-        let lacking = lacking.clone().find(|one| 2 * one.owners.iter().filter(is_merged).count() <= one.owners.len());
-        if let Some(lacking) = lacking.cloned() {
+        let older = || ownership.between((lo, full)).iter().filter(|one| one.epoch < full);
+        let lacks = |one: &&Configuration, lost: &BTreeSet<usize>| {
+            one.left(lost).filter(is_merged).count() < majority(one.owners.len(), one.left(lost).count())
+        };
+        let lacking = self.losses.known_until(epoch).into_iter().map(|lost| older().find(|one| lacks(one, &lost)));
+        let lacking: Option<Vec<_>> = lacking.collect();
+        if let Some(lacking) = lacking.and_then(|lacking| lacking.first().map(|one| Configuration::clone(one))) {
             self.broken(Invariant::I11, || {
                 format!("n{node} is FULL for {full} of key {key} without a majority of {lacking:?}")
             });
@@ -308,7 +342,8 @@ impl Oracle {
     }
 
     /// `lo` moves only when every owner is FULL, or was an owner all along while their number did not change.
-    fn check_retired(&mut self, node: usize, key: KeyNumber, lo: u64) {
+    fn check_retired(&mut self, node: usize, key: KeyNumber, lo: u64, epoch: u64) {
+        let lost = self.losses.known_at(epoch);
         let ownership = &mut self.keys[key].ownership;
         let before = std::mem::replace(&mut ownership.retired, lo);
         let sets = ownership.between((before, lo));
@@ -317,11 +352,11 @@ impl Oracle {
                 .broken(Invariant::I11, || format!("n{node} retires key {key} up to {lo}, which nobody decided"));
         };
         let is_constant = sets.iter().all(|one| one.owners.len() == newest.owners.len());
-        let is_ready = |owner: &&usize| {
+        let is_ready = |owner: &usize| {
             let was_always = is_constant && sets.iter().all(|one| one.owners.contains(owner));
-            was_always || ownership.rows[**owner].full >= lo
+            was_always || ownership.rows[*owner].full >= lo
         };
-        let unready = newest.owners.iter().find(|owner| !is_ready(owner)).copied();
+        let unready = newest.left(&lost).find(|owner| !is_ready(owner));
         if let Some(unready) = unready.filter(|_| sets.len() > 1) {
             self.broken(Invariant::I11, || {
                 format!("n{node} retires what is before {lo} of key {key}, and n{unready} is not FULL")

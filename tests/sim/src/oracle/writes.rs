@@ -288,7 +288,9 @@ impl Oracle {
         let (key, began_us, demand) = (self.ops[op].key, self.ops[op].began_us, self.ops[op].demand);
         let missed = self.keys[key].acknowledgements.iter().find(|known| {
             let dots = &self.ops[known.op].dots;
-            !self.keys[key].forgotten.meets(dots)
+            // What it has read of whom can't be told here: it may have been a read that is held to nothing.
+            !self.keys[key].was_bereft
+                && !self.keys[key].forgotten.meets(dots)
                 && known.at_us < began_us
                 && self.keys[key].ownership.must_meet(&known.demand, &demand)
                 && !found.meets(&self.ops[known.op].dots)

@@ -2,6 +2,9 @@
 
 use crate::random::Random;
 
+/// Of a thousand runs whose ring changes, so many in which nodes are given up for lost.
+const LOSING: u32 = 400;
+
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
@@ -59,11 +62,14 @@ pub enum Fault {
     ChangeN,
     /// There are to be twice as many partitions.
     DoubleQ,
+    /// A node is given up for lost: one that is lost, one that is away and comes back, or one that is well; alone, with another one,
+    /// or with a newcomer in its place.
+    GiveUp,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Crash,
         Self::Pause,
         Self::Cut,
@@ -91,10 +97,11 @@ impl Fault {
         Self::DoubleCommit,
         Self::ChangeN,
         Self::DoubleQ,
+        Self::GiveUp,
     ];
 
     /// Those that change the ring.
-    pub const RING: [Self; 8] = [
+    pub const RING: [Self; 9] = [
         Self::Join,
         Self::Leave,
         Self::Replace,
@@ -103,6 +110,7 @@ impl Fault {
         Self::DoubleCommit,
         Self::ChangeN,
         Self::DoubleQ,
+        Self::GiveUp,
     ];
 
     /// Its name.
@@ -135,6 +143,7 @@ impl Fault {
             Self::DoubleCommit => "double-commit",
             Self::ChangeN => "change-n",
             Self::DoubleQ => "double-q",
+            Self::GiveUp => "give-up",
         }
     }
 
@@ -167,7 +176,8 @@ impl Fault {
             | Self::Abort
             | Self::DoubleCommit
             | Self::ChangeN
-            | Self::DoubleQ => true,
+            | Self::DoubleQ
+            | Self::GiveUp => true,
             Self::Loss | Self::Duplicate | Self::Reorder | Self::Damage | Self::CommitFailure | Self::ClockDrift => {
                 false
             }
@@ -196,6 +206,7 @@ impl Fault {
             Self::Join | Self::Leave | Self::Replace | Self::Abort => (4_000, 30_000),
             Self::Reweight | Self::DoubleCommit => (6_000, 40_000),
             Self::ChangeN | Self::DoubleQ => (10_000, 60_000),
+            Self::GiveUp => (5_000, 40_000),
         };
         random.between(low, high) as u32
     }
@@ -213,7 +224,7 @@ impl Faults {
         // Runs differ in how many kinds they have, not only in which.
         let share = *random.pick(&[100, 250, 400, 600]);
         let mut faults = Self::NONE;
-        for fault in Fault::ALL {
+        for fault in Fault::ALL.into_iter().filter(|fault| *fault != Fault::GiveUp) {
             let rate = fault.draw(random);
             let share = match fault {
                 Fault::Wipe | Fault::Restore => share / 2,
@@ -225,6 +236,14 @@ impl Faults {
             }
         }
         faults
+    }
+
+    /// Of a thousand runs whose ring changes, in so many nodes are given up. Drawn apart from the others: seeds in which none is stay
+    /// the runs that they were before there was this fault.
+    pub(super) fn draw_losses(&mut self, random: &mut Random) {
+        if random.chance(LOSING) {
+            self.set(Fault::GiveUp, Fault::GiveUp.draw(random));
+        }
     }
 
     /// The rate of a kind.

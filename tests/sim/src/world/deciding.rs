@@ -7,7 +7,7 @@ use bytes::Bytes;
 use dynamo::{
     acceptor::{Acceptor, Ballot, BallotAnswer},
     layout::{Layout, Member, MemberState, NodeIndex},
-    planner::{Past, PlanError, plan_after},
+    planner::{Past, Plan, PlanError, plan_after},
     proposer::{Effect, Outcome, Proposer},
     settlement::{Heard, Proven, Testimony},
     staging::{Change, Staged},
@@ -52,6 +52,9 @@ pub(super) struct BallotQuestion {
 impl World {
     /// An administrator wants something changed.
     pub(super) fn administrate(&mut self, fault: Fault) -> bool {
+        if fault == Fault::GiveUp {
+            return self.give_up();
+        }
         let Some(node) = self.office() else { return false };
         // What is lost comes first: while it is missing nothing can be finished, and not much more be begun.
         let fault = if self.lost_member().is_some() { Fault::Replace } else { fault };
@@ -133,37 +136,7 @@ impl World {
     /// Plans changes at a node and brings them before the electors.
     pub(super) fn propose(&mut self, node: usize, changes: &[Change]) -> bool {
         let old = Arc::clone(self.nodes[node].ring.newest());
-        let mut staged = Staged::default();
-        for change in changes {
-            let stamp = staged.next_stamp(self.nodes[node].wall_ms(self.now_us), identity(node));
-            if staged.stage(change.clone(), stamp).is_err() {
-                return false;
-            }
-        }
-        if staged.pending(&old).is_empty() {
-            return false;
-        }
-        let proven = self.proven(node, &old);
-        let ring = Arc::clone(&self.nodes[node].ring);
-        let desired = staged.desired(&old, &proven).map(|mut desired| {
-            // Left to itself the planner would give a ring of this size hundreds of partitions, which shows nothing more and takes long.
-            desired.partition_bits.get_or_insert(old.partition_bits);
-            desired
-        });
-        let plan =
-            desired.map_err(PlanError::Staging).and_then(|desired| plan_after(Some(Past::from(&ring)), &desired));
-        let plan = match plan {
-            Ok(plan) => plan,
-            Err(error) => {
-                self.figures.sometimes.plans_refused += 1;
-                self.trace.line(self.now_us, || format!("n{node} can't plan {changes:?}: {error}"));
-                return false;
-            }
-        };
-        self.trace.line(self.now_us, || {
-            let settled = proven.are_settled(&old);
-            format!("n{node} proposes layout {} (settled {settled}): {changes:?}", plan.layout.epoch)
-        });
+        let Some(plan) = self.planned(node, changes) else { return false };
         let (tick, random) = (self.nodes[node].tick(self.now_us), self.random.draw());
         let mut effects = Vec::new();
         let deadline = tick.after(PATIENCE_MS);
@@ -177,13 +150,58 @@ impl World {
         true
     }
 
+    /// What a node plans for these changes, if that can be planned and whoever wants them goes through with it.
+    pub(super) fn planned(&mut self, node: usize, changes: &[Change]) -> Option<Plan> {
+        let old = Arc::clone(self.nodes[node].ring.newest());
+        let mut staged = Staged::default();
+        for change in changes {
+            let stamp = staged.next_stamp(self.nodes[node].wall_ms(self.now_us), identity(node));
+            if staged.stage(change.clone(), stamp).is_err() {
+                return None;
+            }
+        }
+        if staged.pending(&old).is_empty() && !self.has_lost_owners() {
+            return None;
+        }
+        let proven = self.proven(node, &old);
+        let ring = Arc::clone(&self.nodes[node].ring);
+        let desired = staged.desired(&old, &proven).map(|mut desired| {
+            // Left to itself the planner would give a ring of this size hundreds of partitions, which shows nothing more and takes long.
+            desired.partition_bits.get_or_insert(old.partition_bits);
+            desired
+        });
+        let plan =
+            desired.map_err(PlanError::Staging).and_then(|desired| plan_after(Some(Past::from(&ring)), &desired));
+        let plan = match plan {
+            Ok(plan) if plan.summary.below_quorum > 0 && !self.plan.accepts_loss => {
+                self.figures.sometimes.losses_refused += 1;
+                let summary = (plan.summary.below_quorum, plan.summary.orphaned);
+                self.trace.line(self.now_us, || format!("n{node} does not lose {summary:?} by {changes:?}"));
+                return None;
+            }
+            Ok(plan) => plan,
+            Err(error) => {
+                self.figures.sometimes.plans_refused += 1;
+                self.trace.line(self.now_us, || format!("n{node} can't plan {changes:?}: {error}"));
+                return None;
+            }
+        };
+        self.trace.line(self.now_us, || {
+            let settled = proven.are_settled(&old);
+            format!("n{node} proposes layout {} (settled {settled}): {changes:?}", plan.layout.epoch)
+        });
+        Some(plan)
+    }
+
     /// What the members that answer testify to; some answers are lost, others come from nodes that are behind.
     fn proven(&mut self, node: usize, layout: &Arc<Layout>) -> Proven {
         let mut heard = Heard::new(layout);
         for other in 0..self.plan.nodes {
             let is_heard = other == node || !self.is_stormy || self.random.chance(ANSWERS);
             let Some(index) = self.position(other, other).filter(|_| is_heard) else { continue };
-            if self.nodes[other].process.is_none() {
+            // Who was given up has no say.
+            let has_say = layout.member(index).is_none_or(|member| member.state != MemberState::Lost);
+            if self.nodes[other].process.is_none() || !has_say {
                 continue;
             }
             let has_hints = !self.nodes[other].shelf.hints.is_empty();
@@ -200,8 +218,9 @@ impl World {
         let is_done = |member: &Member| {
             let node = &self.nodes[number(member.id)];
             let is_there = node.process.as_ref().is_some_and(|process| process.steward.unsettled() == 0);
-            // One that was lost and owns nothing any more has nothing to say.
-            let is_done_with = node.is_out && member.state != MemberState::Active;
+            // One that was lost and owns nothing any more has nothing to say, nor has one that was given up.
+            let is_done_with =
+                (node.is_out && member.state != MemberState::Active) || member.state == MemberState::Lost;
             member.state == MemberState::Gone || is_done_with || (is_there && node.ring.epoch() == newest.epoch)
         };
         newest.members.iter().all(is_done)
@@ -340,12 +359,14 @@ fn undone(before: &Layout, now: &Layout) -> Vec<Change> {
     for member in &now.members {
         let earlier = before.members.iter().find(|earlier| earlier.id == member.id);
         let was_active = earlier.is_some_and(|earlier| earlier.state == MemberState::Active);
-        match (was_active, member.state == MemberState::Active) {
-            (false, true) => changes.push(Change::Leave(member.id)),
-            (true, false) => {
+        match (was_active, member.state) {
+            (false, MemberState::Active) => changes.push(Change::Leave(member.id)),
+            (true, MemberState::Leaving) => {
                 changes.push(Change::Join(Member { state: MemberState::Active, ..member.clone() }));
             }
-            (true, true) | (false, false) => {}
+            // Whose copies were given up never comes back.
+            (true, MemberState::Active) | (true | false, MemberState::Lost | MemberState::Gone) => {}
+            (false, MemberState::Leaving) => {}
         }
         let weight = earlier.map_or(member.weight, |earlier| earlier.weight);
         if was_active && weight != member.weight {

@@ -62,14 +62,19 @@ impl World {
         let until_us = self.now_us + SETTLE_MS * 1_000;
         self.run_for(2_000);
         while self.oracle.violation().is_none()
-            && !(self.lost_member().is_none() && self.is_settled() && self.strays().is_none())
+            && !(self.lost_member().is_none()
+                && !self.has_lost_owners()
+                && self.is_settled()
+                && self.strays().is_none())
         {
             if self.now_us > until_us {
                 let what = self.unsettled();
                 return self.oracle.broken(Invariant::I9, || what);
             }
-            if let Some(lost) = self.lost_member() {
-                self.make_good(&lost);
+            if self.lost_member().is_some() || self.has_lost_owners() {
+                self.make_good(self.lost_member());
+            } else if let Some(member) = self.hopeless() {
+                self.give_up_at_last(&member);
             }
             self.run_for(2_000);
         }
@@ -81,18 +86,31 @@ impl World {
         self.newest().members.iter().find(is_lost).cloned()
     }
 
-    /// Puts another node in the place of one that is lost, or does without it if there is none.
-    fn make_good(&mut self, lost: &Member) {
+    /// Puts another node in the place of one that is lost, or does without it if there is none; and moves what had to stay with owners that
+    /// were given up.
+    fn make_good(&mut self, lost: Option<Member>) {
         let newest = Arc::clone(self.newest());
-        // The newest layout may be known to those alone who are lost: then the electors tell whoever proposes another one.
-        let is_there = |node: &usize| self.nodes[*node].process.is_some() && self.is_member(*node);
-        let known = |node: &usize| (self.nodes[*node].ring.epoch(), Reverse(*node));
-        let Some(office) = (0..self.plan.nodes).filter(is_there).max_by_key(known) else { return };
-        let mut changes = self.replacement(&newest, lost);
-        if changes.is_empty() {
-            changes = vec![Change::Leave(lost.id)];
+        let Some(office) = self.last_office() else { return };
+        let gives_up = self.gives_up();
+        let mut changes = lost.as_ref().map_or(Vec::new(), |lost| self.replacement(&newest, lost));
+        if let Some(lost) = lost {
+            if changes.is_empty() {
+                changes = vec![Change::Leave(lost.id)];
+            }
+            if gives_up {
+                changes.push(Change::Lost(lost.id));
+            }
         }
         self.propose(office, &changes);
+    }
+
+    /// The node by which changes are made at the end. The newest layout may be known to those alone who are lost: then the electors tell
+    /// whoever proposes another one.
+    pub(super) fn last_office(&self) -> Option<usize> {
+        let is_left = |node: &usize| self.nodes[*node].process.is_some() && !self.oracle.is_given_up(*node);
+        let is_there = |node: &usize| is_left(node) && self.is_member(*node);
+        let known = |node: &usize| (self.nodes[*node].ring.epoch(), Reverse(*node));
+        (0..self.plan.nodes).filter(is_there).max_by_key(known)
     }
 
     /// A node that holds what it does not own.
@@ -102,6 +120,7 @@ impl World {
             let is_stray = |node: &usize| {
                 !owners.contains(node)
                     && !self.nodes[*node].is_out
+                    && !self.oracle.is_given_up(*node)
                     && self.nodes[*node].disk.records.contains_key(&store_key)
             };
             let stray = (0..self.plan.nodes).find(is_stray)?;
@@ -171,13 +190,18 @@ impl World {
                 return;
             }
             self.run_for(READ_MS);
+            // A client that reaches none of the nodes it knows asks its endpoints.
+            if let Some(office) = self.last_office() {
+                self.serve_client_layout(office, self.plan.nodes);
+            }
         }
         self.oracle.broken(Invariant::I12, || format!("key {key} can't be read although all its owners are well"));
     }
 
     /// The owners of a key that are there.
     fn owners_left(&self, key: usize) -> Vec<usize> {
-        self.oracle.owners(key).iter().copied().filter(|&owner| !self.nodes[owner].is_out).collect()
+        let owners = self.oracle.owners(key).iter().copied();
+        owners.filter(|&owner| !self.nodes[owner].is_out && !self.oracle.is_given_up(owner)).collect()
     }
 
     /// What repairs there have been: by reads and by exchanges. Delivering hints is no repair.
@@ -206,7 +230,8 @@ impl World {
                 |name: &&HintKey| !self.nodes[number(name.target)].is_out && !node.rotten_hints.contains(name);
             node.shelf.hints.keys().filter(is_left).map(|name| (at, number(name.target))).collect::<Vec<_>>()
         };
-        self.nodes.iter().enumerate().filter(|(_, node)| !node.is_out).flat_map(left).collect()
+        let is_left = |(at, node): &(usize, &super::Node)| !node.is_out && !self.oracle.is_given_up(*at);
+        self.nodes.iter().enumerate().filter(is_left).flat_map(left).collect()
     }
 
     fn is_level(&self) -> bool {
@@ -240,7 +265,8 @@ impl World {
             });
         }
         for node in 0..self.plan.nodes {
-            if !self.nodes[node].is_out && !self.nodes[node].disk.has_true_trees() {
+            let is_left = !self.nodes[node].is_out && !self.oracle.is_given_up(node);
+            if is_left && !self.nodes[node].disk.has_true_trees() {
                 self.oracle.broken(Invariant::I9, || format!("n{node}'s hash trees are not those of its records"));
             }
         }
@@ -250,7 +276,8 @@ impl World {
     fn stranded(&mut self, key: usize) -> Dots {
         let store_key = self.oracle.address(key).store_key;
         let mut hints = Vec::new();
-        for node in self.nodes.iter().filter(|node| !node.is_out) {
+        let is_left = |(at, node): &(usize, &super::Node)| !node.is_out && !self.oracle.is_given_up(*at);
+        for (_, node) in self.nodes.iter().enumerate().filter(is_left) {
             let of_key = node.shelf.hints.iter().filter(|(name, _)| name.store_key == store_key);
             hints.extend(
                 of_key.filter(|(name, _)| self.nodes[number(name.target)].is_out).map(|(_, hint)| hint.clone()),

@@ -1,7 +1,7 @@
 //! Faults strike, and end. None of them destroys what the cluster promised to survive: before a copy is destroyed the oracle is asked
 //! whether another owner holds all of it. Then every loss is a bug.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use dynamo::{
     bug::{self, Bug},
@@ -63,7 +63,8 @@ impl World {
             | Fault::Abort
             | Fault::DoubleCommit
             | Fault::ChangeN
-            | Fault::DoubleQ => self.administrate(fault),
+            | Fault::DoubleQ
+            | Fault::GiveUp => self.administrate(fault),
             Fault::Loss
             | Fault::Duplicate
             | Fault::Reorder
@@ -123,6 +124,10 @@ impl World {
 
     fn cut_for_a_while(&mut self, from: usize, to: usize, both: bool) {
         let at_us = self.now_us + 1_000 * self.random.between(100, 6_000);
+        self.cut_until(from, to, both, at_us);
+    }
+
+    fn cut_until(&mut self, from: usize, to: usize, both: bool, at_us: u64) {
         self.network.cut(from, to);
         self.queue.push(at_us, Event::Mend(Mend::Join { from, to }));
         if both {
@@ -138,6 +143,13 @@ impl World {
             self.cut_for_a_while(node, other, true);
         }
         true
+    }
+
+    /// No other node hears this one, or is heard by it, for so long; clients may.
+    pub(super) fn cut_off(&mut self, node: usize, for_us: u64) {
+        for other in (0..self.plan.nodes).filter(|other| *other != node) {
+            self.cut_until(node, other, true, self.now_us + for_us);
+        }
     }
 
     fn clog(&mut self, node: usize) -> bool {
@@ -196,8 +208,8 @@ impl World {
         let Some((name, hint)) = self.nodes[node].shelf.hints.iter().nth(at) else { return false };
         let (name, hint) = (*name, hint.clone());
         let key = self.oracle.number(&name.store_key);
-        let nodes = &self.nodes;
-        let is_sound = |owner: usize| !nodes[owner].is_out && !nodes[owner].unreadable.contains(&key);
+        let sound = self.sound(key);
+        let is_sound = |owner: usize| sound.contains(&owner);
         if self.nodes[node].rotten_hints.contains(&name) || !self.oracle.is_held(key, &hint, is_sound) {
             return false;
         }
@@ -208,9 +220,16 @@ impl World {
         true
     }
 
+    /// The nodes whose copies of a key count, will count, and can be read.
+    fn sound(&self, key: usize) -> BTreeSet<usize> {
+        let is_there = |node: &usize| !self.nodes[*node].is_out && !self.doomed.contains(node);
+        (0..self.plan.nodes).filter(|node| is_there(node) && !self.nodes[*node].unreadable.contains(&key)).collect()
+    }
+
     /// One copy of a key at a time, and only one that other owners can make good.
     fn may_destroy(&self, node: usize, key: usize) -> bool {
-        let is_sound = |owner: usize| !self.nodes[owner].is_out && !self.nodes[owner].unreadable.contains(&key);
+        let sound = self.sound(key);
+        let is_sound = |owner: usize| sound.contains(&owner);
         self.oracle.holders(key).into_iter().all(is_sound) && self.oracle.may_destroy(node, key, is_sound)
     }
 
@@ -222,9 +241,9 @@ impl World {
         }
         let hints: Vec<_> = self.nodes[node].shelf.hints.iter().map(|(name, hint)| (*name, hint.clone())).collect();
         let are_held = hints.iter().all(|(name, hint)| {
-            let (key, nodes) = (self.oracle.number(&name.store_key), &self.nodes);
-            let is_sound =
-                |owner: usize| owner != node && !nodes[owner].is_out && !nodes[owner].unreadable.contains(&key);
+            let key = self.oracle.number(&name.store_key);
+            let sound = self.sound(key);
+            let is_sound = |owner: usize| owner != node && sound.contains(&owner);
             self.nodes[node].rotten_hints.contains(name) || self.oracle.is_held(key, hint, is_sound)
         });
         let is_quiet = self.nodes[node].process.as_ref().is_none_or(|process| process.keeping.is_none());
@@ -256,7 +275,7 @@ impl World {
         true
     }
 
-    fn lose_directory(&mut self, node: usize, disk: Disk) {
+    pub(super) fn lose_directory(&mut self, node: usize, disk: Disk) {
         self.nodes[node].disk = disk;
         self.nodes[node].unreadable.clear();
         self.nodes[node].shelf = Shelf::default();
@@ -270,7 +289,7 @@ impl World {
 
     /// Whether a majority of every configuration that may be active is there without a node: what is lost beyond that is an operator's
     /// decision, and nothing is promised of it.
-    fn survives_without(&self, node: usize) -> bool {
+    pub(super) fn survives_without(&self, node: usize) -> bool {
         let mut layouts = self.decided.values();
         let Some(first) = layouts.next() else { return false };
         let mut ring = Ring::new(Arc::clone(first));
@@ -280,7 +299,7 @@ impl World {
         let newest = Arc::clone(ring.newest());
         let is_lost = |owner: &NodeIndex| {
             let owner = newest.member(*owner).map_or(usize::MAX, |member| number(member.id));
-            owner == node || self.nodes.get(owner).is_none_or(|owner| owner.is_out)
+            owner == node || self.oracle.is_given_up(owner) || self.nodes.get(owner).is_none_or(|owner| owner.is_out)
         };
         (0..newest.partitions()).all(|partition| {
             let settled = newest.settled_view(partition);

@@ -129,6 +129,7 @@ impl World {
             self.figures.sometimes.hints_delivered += 1;
             let target = self.index_of(name.target);
             self.oracle.dropped(key, &hint, target);
+            self.part(key, self.nodes[node].ring.epoch());
         }
     }
 

@@ -142,7 +142,7 @@ impl World {
                 if row.is_err() && self.nodes[node].disk.row_of(&self.oracle.address(key).store_key, bits).is_some() {
                     continue;
                 }
-                self.oracle.row(node, key, row.as_ref().ok());
+                self.oracle.row(node, key, row.as_ref().ok(), self.nodes[node].ring.epoch());
             }
         }
     }

@@ -45,7 +45,9 @@ impl World {
     /// The owners of a key and the record they all hold, if nothing speaks against removing it.
     fn agreed(&self, key: usize, store_key: &StoreKey) -> Option<(Vec<usize>, Bytes)> {
         let mut owners = self.oracle.owners(key).to_vec();
-        let has_others = |node: usize| !owners.contains(&node) && self.nodes[node].disk.records.contains_key(store_key);
+        // Whoever was given up is not asked, once it can't but know it.
+        let is_stray = |node: usize| !owners.contains(&node) && !self.is_done_with(node);
+        let has_others = |node: usize| is_stray(node) && self.nodes[node].disk.records.contains_key(store_key);
         let may_come_back = || (0..self.plan.nodes).any(has_others) || !self.is_settled();
         if self.plan.faults.change_ring() && may_come_back() && !bug::is_on(Bug::ReapBesideFormerOwner) {
             return None;
@@ -73,7 +75,9 @@ impl World {
                 has_written && has_kept && process.coordinator.in_flight_on(prefix) == 0
             })
         };
-        self.nodes.iter().all(|node| has_no_hint(node) && is_idle(node))
+        let is_left = |(number, _): &(usize, &super::Node)| !self.is_done_with(*number);
+        self.nodes.iter().enumerate().filter(is_left).all(|(_, node)| has_no_hint(node))
+            && self.nodes.iter().all(is_idle)
             && self.clients.iter().all(|client| !client.wants(store_key))
             && !self.queue.mentions(store_key)
     }

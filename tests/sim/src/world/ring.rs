@@ -73,9 +73,10 @@ impl World {
     fn note_decided(&mut self, node: usize, layout: &Arc<Layout>) {
         match self.decided.get(&layout.epoch) {
             None => {
-                self.oracle.decided(layout);
+                let lost = self.oracle.decided(layout);
                 self.figures.sometimes.layouts_decided += 1;
                 self.decided.insert(layout.epoch, Arc::clone(layout));
+                self.given_up(&lost);
             }
             Some(known) if known == layout => {}
             Some(_) => {

@@ -105,6 +105,8 @@ impl World {
         if !is_relayed {
             let answered = reply.receipt.answered.iter().filter_map(|index| self.number_at(node, *index)).collect();
             self.oracle.replied(node, &pending.request, &reply, &answered);
+            let key = self.oracle.number(&pending.request.operation.address.store_key);
+            self.part(key, reply.receipt.epoch);
         }
         self.trace.line(self.now_us, || format!("n{node} replies {}", outline(&pending.request.operation, &reply)));
         match pending.asker {

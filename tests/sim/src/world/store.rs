@@ -228,6 +228,9 @@ impl World {
             let key = self.oracle.number(store_key);
             self.nodes[node].unreadable.remove(&key);
             self.oracle.committed(node, key, record.as_ref());
+            if record.is_none() {
+                self.part(key, self.nodes[node].ring.epoch());
+            }
         }
         let rows = changes.rows();
         let now = self.nodes[node].disk.views();
