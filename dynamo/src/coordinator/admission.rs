@@ -115,7 +115,7 @@ pub(super) fn first_stage(shared: &mut Shared, head: &mut Head, effects: &mut Ve
 
 /// Begins an operation that this node coordinates in the owners' place.
 pub(super) fn stand_in(shared: &mut Shared, head: &mut Head, effects: &mut Vec<Effect>) -> Result<Stage, Failure> {
-    let Some(me) = shared.config.me else { return Err(failing::not_an_owner(head)) };
+    let Some(me) = shared.as_stand_in() else { return Err(failing::no_stand_in(head)) };
     shared.counters.stood_in += 1;
     head.route = head.route.standing_in(me);
     coordinate(shared, head, effects)

@@ -161,6 +161,17 @@ pub(super) fn not_an_owner(head: &Head) -> Failure {
     )
 }
 
+/// Nobody counts on what this node would keep in the owners' place.
+pub(super) fn no_stand_in(head: &Head) -> Failure {
+    stale(
+        head,
+        format!(
+            "this node has no place in the ring, or was given up for lost; {}, fetch the ring and ask another node",
+            done(head)
+        ),
+    )
+}
+
 /// A replica named a view that no layout explains, or it can't be known who the owners are.
 pub(super) fn unexplained(head: &Head) -> Failure {
     stale(head, format!("the layouts do not say who owns the key; {}, look at this node's log", done(head)))

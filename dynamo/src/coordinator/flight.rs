@@ -173,6 +173,11 @@ impl Shared {
         }
     }
 
+    /// This node, if it may stand in for others: nobody counts on what one keeps that was given up for lost.
+    pub(super) fn as_stand_in(&self) -> Option<NodeIndex> {
+        self.config.me.filter(|me| !self.lost.contains(me) || bug::is_on(Bug::CountLostOwner))
+    }
+
     /// Who stands in for the owners of a partition, most preferred first, of those that can be reached and were not given up.
     pub(super) fn stand_ins(&mut self, partition: u32) -> &[NodeIndex] {
         if self.stand_ins.len() >= STAND_INS_KEPT_MAX && !self.stand_ins.contains_key(&partition) {

@@ -85,7 +85,7 @@ fn set_out_again(
 ) -> Result<Stage, Failure> {
     let Some(written) = written else { return set_out(shared, head, effects) };
     let stood_in = head.route.is_standing_in();
-    match (find_way(shared, head, effects)?, shared.config.me) {
+    match (find_way(shared, head, effects)?, shared.as_stand_in()) {
         (Way::Unknown, _) => Ok(Stage::Parked(Some(written))),
         (Way::Found, _) if head.route.is_mine() => Writing::resume(written, head, shared, effects),
         (Way::Found, Some(me)) if stood_in => {

@@ -491,3 +491,21 @@ fn who_was_given_up_for_lost_stands_in_for_nobody() {
     desk.hint_at(second);
     assert!(desk.effects.is_empty(), "{:?}", desk.effects);
 }
+
+#[test]
+fn a_node_that_was_given_up_for_lost_coordinates_in_nobodys_place() {
+    let [me, ..] = stand_ins(&[0, 1, 2])[..] else { panic!("there are stand-ins") };
+    let mut desk = Desk::with(NODES, OWNERS as u8, |config| {
+        let mut layout = ring();
+        layout.members[usize::from(me)].state = MemberState::Lost;
+        (config.ring, config.me) = (ring_of(layout), Some(NodeIndex(me)));
+    });
+    (0..NODES).filter(|node| *node != me).for_each(|node| desk.cut_off(node));
+    let consistency = Consistency { level: Some(Level::Available), ..Consistency::default() };
+    for (hops, code) in [(0, ErrorCode::Unavailable), (1, ErrorCode::StaleView)] {
+        desk.ask_with_hops(hops, consistency, put_of("v", Basis::Local));
+        let failure = desk.failure();
+        assert_eq!((failure.code, failure.maybe_applied), (code, false), "{failure:?}");
+    }
+    assert!(desk.is_done() && desk.effects.is_empty(), "{:?}", desk.effects);
+}
