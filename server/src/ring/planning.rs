@@ -181,13 +181,17 @@ fn warnings(old: &Layout, gathered: &Gathered, layout: &Layout, unreachable: &[&
             _ => {}
         }
     }
-    let electors = old.electors.iter().filter_map(|elector| old.member(*elector));
-    let missing: Vec<&str> =
-        electors.clone().filter(|member| silent(member)).map(|member| member.name.as_str()).collect();
-    if missing.len() * 2 >= old.electors.len() {
+    let silent_electors = |layout: &Layout| -> Option<String> {
+        let electors = layout.electors.iter().filter_map(|elector| layout.member(*elector));
+        let names: Vec<&str> = electors.filter(|member| silent(member)).map(|member| member.name.as_str()).collect();
+        (names.len() * 2 >= layout.electors.len()).then(|| names.join(", "))
+    };
+    if let Some(names) = silent_electors(old) {
+        warnings.push(format!("without a majority of the electors nothing can be committed: no answer from {names}"));
+    } else if let Some(names) = silent_electors(layout) {
         warnings.push(format!(
-            "{} do not answer, and without a majority of the electors nothing can be committed",
-            missing.join(", ")
+            "nothing can be committed after this change before a majority of its electors answers: no answer from {names}; replace \
+             who does not come back in the same plan"
         ));
     }
     warnings.extend(unreachable.iter().map(|member| {
