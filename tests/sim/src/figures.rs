@@ -89,6 +89,8 @@ sometimes! {
     plans_refused,
     /// Administrators who were not told whether their change was decided.
     undecided,
+    /// Runs at whose end most electors were destroyed, so that the ring stays as it is.
+    unchangeable,
     /// Nodes that were given up for lost.
     given_up,
     /// Of those, nodes that ran at that moment.

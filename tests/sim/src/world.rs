@@ -82,6 +82,8 @@ pub struct World {
     trace: Trace,
     figures: Figures,
     incarnations: u64,
+    /// Layouts that nodes are about to fetch, by node and process.
+    wishes: BTreeSet<(usize, u64, u64)>,
     /// Events at this very instant so far.
     instant: u64,
     /// Client operations that were begun.
@@ -114,6 +116,7 @@ impl World {
             trace: Trace::new(is_shown),
             figures: Figures::default(),
             incarnations: 0,
+            wishes: BTreeSet::new(),
             instant: 0,
             begun: 0,
             is_stormy: true,
@@ -208,6 +211,7 @@ impl World {
             }
             Event::Probe { node, incarnation, peer } if self.is_process(node, incarnation) => self.probe(node, peer),
             Event::WantLayout { node, incarnation, epoch } if self.is_process(node, incarnation) => {
+                self.wishes.remove(&(node, incarnation, epoch));
                 self.want_layout(node, epoch);
             }
             Event::Gossip { node, incarnation } if self.is_process(node, incarnation) => self.gossip(node),

@@ -131,16 +131,25 @@ fn who_stands_in_is_judged_under_the_view_of_the_operation() {
 /// A node that came back after it had been given up gave others what had been deleted and reaped (39); a write that a node had stored was
 /// denied after it had been given up and had handed the write on (52); a partition of which nobody was left was never filled (104); one
 /// that had been given up stood in for others, where it still had slots (400), or handed its hints over when it had no place any more
-/// (1310); and a newcomer was taken for the one whose place it got, which was away (933). It was the oracle that had to know that a
+/// (1310); one that had begun a write as an owner counted itself as a stand-in when it was given up meanwhile (10722); and a newcomer was taken for the one whose place it got, which was away (933). It was the oracle that had to know that a
 /// configuration may be retired by who does not know yet (896), and that a row goes through several views in one transaction (904).
 #[test]
 fn a_node_that_was_given_up_counts_for_nothing_and_holds_nothing_up() {
     let (mut given_up, mut forsaken) = (0, 0);
-    for seed in [39, 52, 104, 208, 263, 400, 896, 904, 933, 1_031, 1_047, 1_310] {
+    for seed in [39, 52, 104, 208, 263, 400, 896, 904, 933, 1_031, 1_047, 1_310, 10_722] {
         let run = runs::run(Plan::changing(seed), false);
         assert!(run.violation.is_none(), "seed {seed}: {:?}", run.violation);
         given_up += run.figures.sometimes.given_up;
         forsaken += run.figures.sometimes.forsaken;
     }
     assert!(given_up > 20 && forsaken > 20, "{given_up} nodes were given up, {forsaken} writes forsaken");
+}
+
+/// Two nodes are left, one decides for both, and that one is destroyed: nothing can replace it any more, and what is left is judged as far as
+/// it was promised.
+#[test]
+fn a_ring_whose_electors_are_destroyed_stays_as_it_is() {
+    let run = runs::run(Plan::changing(10_588), false);
+    assert!(run.violation.is_none(), "{:?}", run.violation);
+    assert_eq!(run.figures.sometimes.unchangeable, 1);
 }

@@ -21,9 +21,6 @@ use super::{
 };
 use crate::invariant::Invariant;
 
-/// How long it takes until a layout that is wanted is asked for.
-pub(super) const WANT_US: u64 = 2_000;
-
 /// Most inputs of a steward at one instant; more means that it keeps itself busy.
 const STEPS_AT_ONCE_MAX: u32 = 20_000;
 
@@ -93,8 +90,7 @@ impl World {
                 Some(Answer::Move(self.standing(node, &view)))
             }
             Ask::WantLayout { epoch } => {
-                let incarnation = self.nodes[node].process.as_ref().map(|process| process.incarnation)?;
-                self.queue.push(self.now_us + WANT_US, Event::WantLayout { node, incarnation, epoch });
+                self.wish_for(node, epoch);
                 Some(Answer::NotSent)
             }
             Ask::LocalWrite { operation } => {

@@ -35,8 +35,8 @@ impl World {
     pub(super) fn converge(&mut self) {
         self.trace.line(self.now_us, || "the storm is over".to_owned());
         self.heal();
-        if self.plan.faults.change_ring() {
-            self.settle();
+        if self.plan.faults.change_ring() && !self.settle() {
+            return;
         }
         let until_us = self.now_us + LEVEL_MS * 1_000;
         self.run_for(4_000);
@@ -57,8 +57,10 @@ impl World {
         }
     }
 
-    /// Whatever was lost is replaced, whatever moves arrives, and within a bounded time nobody holds what it does not own.
-    fn settle(&mut self) {
+    /// Whatever was lost is replaced, whatever moves arrives, and within a bounded time nobody holds what it does not own. `false` if the
+    /// ring can't be changed any more, and then no more can be asked of it: most of its electors are destroyed, as may happen to two
+    /// nodes, of which one decides for both.
+    fn settle(&mut self) -> bool {
         let until_us = self.now_us + SETTLE_MS * 1_000;
         self.run_for(2_000);
         while self.oracle.violation().is_none()
@@ -69,7 +71,13 @@ impl World {
         {
             if self.now_us > until_us {
                 let what = self.unsettled();
-                return self.oracle.broken(Invariant::I9, || what);
+                self.oracle.broken(Invariant::I9, || what);
+                return true;
+            }
+            if self.has_lost_its_electors() {
+                self.figures.sometimes.unchangeable += 1;
+                self.trace.line(self.now_us, || "most electors are destroyed, and the ring stays as it is".to_owned());
+                return false;
             }
             if self.lost_member().is_some() || self.has_lost_owners() {
                 self.make_good(self.lost_member());
@@ -78,6 +86,13 @@ impl World {
             }
             self.run_for(2_000);
         }
+        true
+    }
+
+    fn has_lost_its_electors(&self) -> bool {
+        let newest = self.newest();
+        let electors = newest.electors.iter().filter_map(|elector| newest.member(*elector));
+        2 * electors.filter(|member| self.nodes[number(member.id)].is_out).count() >= newest.electors.len()
     }
 
     /// A member whose directory is lost and that the ring still counts on.

@@ -23,7 +23,7 @@ use dynamo::{
 
 use super::{
     WALL_MS, World,
-    background::{WANT_US, is_read},
+    background::is_read,
     deciding::Proposing,
     disk::Disk,
     hints::Keeping,
@@ -352,11 +352,7 @@ impl World {
                 Some(to) => self.forward(node, to, call, operation, deadline),
                 None => inputs.push_back(Input::Forwarded { call, result: Err(ForwardFailed { sent: false }) }),
             },
-            // There is one layout so far.
-            Effect::WantLayout { epoch } => {
-                let incarnation = self.nodes[node].process.as_ref().map_or(0, |process| process.incarnation);
-                self.queue.push(self.now_us + WANT_US, Event::WantLayout { node, incarnation, epoch });
-            }
+            Effect::WantLayout { epoch } => self.wish_for(node, epoch),
             Effect::Reply { request, reply } => self.reply(node, request, reply),
         }
     }

@@ -22,6 +22,9 @@ use crate::invariant::Invariant;
 /// How often a node tells another which layout it knows.
 const GOSSIP_EVERY_US: u64 = 300_000;
 
+/// How long it takes until a layout that is wanted is asked for.
+const WANT_US: u64 = 2_000;
+
 /// The identity of a node.
 pub(super) fn identity(node: usize) -> NodeId {
     NodeId(node as u128 + 1)
@@ -177,6 +180,15 @@ impl World {
     }
 
     /// A node lacks a layout: whoever may have it is asked.
+    /// A node has a layout fetched, unless it does so already: a wish that is told twice is one, or a node that follows for each of them
+    /// and wishes again would have more and more.
+    pub(super) fn wish_for(&mut self, node: usize, epoch: u64) {
+        let Some(incarnation) = self.nodes[node].process.as_ref().map(|process| process.incarnation) else { return };
+        if self.wishes.insert((node, incarnation, epoch)) {
+            self.queue.push(self.now_us + WANT_US, Event::WantLayout { node, incarnation, epoch });
+        }
+    }
+
     pub(super) fn want_layout(&mut self, node: usize, epoch: u64) {
         if self.nodes[node].ring.layout(epoch).is_some() {
             return self.follow(node);
