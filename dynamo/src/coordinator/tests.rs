@@ -20,6 +20,7 @@ use crate::{
 
 mod admission;
 mod fuzz;
+mod given_up;
 mod reads;
 mod routes;
 mod sloppy;

@@ -4,7 +4,7 @@
 use super::*;
 use crate::{hint::HintOperation, ident::NodeId, replica::MintBasis};
 
-const OWNERS: u16 = 3;
+pub(super) const OWNERS: u16 = 3;
 pub(super) const NODES: u16 = 5;
 
 /// A layout in which the key's owners are the nodes 0 to 2 and every node owns something.
@@ -25,7 +25,7 @@ fn desk_of(me: u16) -> Desk {
 }
 
 /// The stand-ins in the order in which they are asked while these nodes are away.
-fn stand_ins(away: &[u16]) -> Vec<u16> {
+pub(super) fn stand_ins(away: &[u16]) -> Vec<u16> {
     let ring = ring();
     let partition = ring.partition(&address().store_key.id());
     ring.stand_ins(partition, |node| !away.contains(&node.0)).map(|node| node.0).collect()
@@ -33,7 +33,7 @@ fn stand_ins(away: &[u16]) -> Vec<u16> {
 
 impl Desk {
     /// Takes the hint sent to `node`: whom it is for.
-    fn hint_at(&mut self, node: u16) -> (CallId, NodeId, Object) {
+    pub(super) fn hint_at(&mut self, node: u16) -> (CallId, NodeId, Object) {
         match self.peer(node) {
             (call, PeerOperation { action: PeerAction::Hint { target, record }, .. }) => {
                 (call, target, record::decode_of(&address(), &record).unwrap())
@@ -472,40 +472,4 @@ fn hedges_are_spent_only_as_reads_earn_them() {
     let counters = desk.coordinator.counters();
     assert!(counters.hedges <= 8_000 / 20 + 512, "{counters:?}");
     assert!(counters.hedges_withheld > 0);
-}
-
-/// A partition that can't be moved again yet keeps owners that were given up for lost.
-#[test]
-fn who_was_given_up_for_lost_stands_in_for_nobody() {
-    let [first, second, ..] = stand_ins(&[1])[..] else { panic!("there are two stand-ins") };
-    let mut desk = Desk::with(NODES, OWNERS as u8, |config| {
-        let mut layout = ring();
-        layout.members[usize::from(first)].state = MemberState::Lost;
-        config.ring = ring_of(layout);
-    });
-    desk.cut_off(1);
-    desk.put(Level::Available);
-    let (call, _) = desk.local_write();
-    desk.commit(call, minted(&written(1, "v"), true));
-    desk.merge_at(2);
-    desk.hint_at(second);
-    assert!(desk.effects.is_empty(), "{:?}", desk.effects);
-}
-
-#[test]
-fn a_node_that_was_given_up_for_lost_coordinates_in_nobodys_place() {
-    let [me, ..] = stand_ins(&[0, 1, 2])[..] else { panic!("there are stand-ins") };
-    let mut desk = Desk::with(NODES, OWNERS as u8, |config| {
-        let mut layout = ring();
-        layout.members[usize::from(me)].state = MemberState::Lost;
-        (config.ring, config.me) = (ring_of(layout), Some(NodeIndex(me)));
-    });
-    (0..NODES).filter(|node| *node != me).for_each(|node| desk.cut_off(node));
-    let consistency = Consistency { level: Some(Level::Available), ..Consistency::default() };
-    for (hops, code) in [(0, ErrorCode::Unavailable), (1, ErrorCode::StaleView)] {
-        desk.ask_with_hops(hops, consistency, put_of("v", Basis::Local));
-        let failure = desk.failure();
-        assert_eq!((failure.code, failure.maybe_applied), (code, false), "{failure:?}");
-    }
-    assert!(desk.is_done() && desk.effects.is_empty(), "{:?}", desk.effects);
 }
