@@ -107,16 +107,19 @@ impl World {
         let newest = Arc::clone(self.newest());
         let Some(office) = self.last_office() else { return };
         let gives_up = self.gives_up();
-        let mut changes = lost.as_ref().map_or(Vec::new(), |lost| self.replacement(&newest, lost));
-        if let Some(lost) = lost {
-            if changes.is_empty() {
-                changes = vec![Change::Leave(lost.id)];
-            }
-            if gives_up {
-                changes.push(Change::Lost(lost.id));
-            }
+        let Some(lost) = lost else {
+            self.propose(office, &[]);
+            return;
+        };
+        let mut changes = self.replacement(&newest, &lost);
+        if changes.is_empty() {
+            changes = vec![Change::Leave(lost.id)];
         }
-        self.propose(office, &changes);
+        // Where too much waits for it already, an operator is told to give it up, and does if nothing is lost by that.
+        if gives_up || !self.propose(office, &changes) {
+            changes.push(Change::Lost(lost.id));
+            self.propose(office, &changes);
+        }
     }
 
     /// The node by which changes are made at the end. The newest layout may be known to those alone who are lost: then the electors tell

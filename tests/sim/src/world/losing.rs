@@ -87,7 +87,7 @@ impl World {
             MemberState::Active | MemberState::Leaving => self.nodes[number(member.id)].is_out,
             MemberState::Lost | MemberState::Gone => false,
         };
-        self.newest().members.iter().find(is_hopeless).filter(|_| self.gives_up()).cloned()
+        self.newest().members.iter().find(is_hopeless).cloned()
     }
 
     /// An operator does what `ring transfers` says.
