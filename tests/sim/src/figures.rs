@@ -89,7 +89,7 @@ sometimes! {
     plans_refused,
     /// Administrators who were not told whether their change was decided.
     undecided,
-    /// Runs at whose end most electors were destroyed, so that the ring stays as it is.
+    /// Runs at whose end the ring stays as it is: most electors are destroyed, or the last copy of a record is damaged.
     unchangeable,
     /// Nodes that were given up for lost.
     given_up,

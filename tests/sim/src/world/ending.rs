@@ -59,7 +59,7 @@ impl World {
 
     /// Whatever was lost is replaced, whatever moves arrives, and within a bounded time nobody holds what it does not own. `false` if the
     /// ring can't be changed any more, and then no more can be asked of it: most of its electors are destroyed, as may happen to two
-    /// nodes, of which one decides for both.
+    /// nodes, of which one decides for both; or the last copy of a record is damaged, as may happen where one node remains.
     fn settle(&mut self) -> bool {
         let until_us = self.now_us + SETTLE_MS * 1_000;
         self.run_for(2_000);
@@ -74,9 +74,9 @@ impl World {
                 self.oracle.broken(Invariant::I9, || what);
                 return true;
             }
-            if self.has_lost_its_electors() {
+            if let Some(why) = self.unchangeable() {
                 self.figures.sometimes.unchangeable += 1;
-                self.trace.line(self.now_us, || "most electors are destroyed, and the ring stays as it is".to_owned());
+                self.trace.line(self.now_us, || format!("{why}, and the ring stays as it is"));
                 return false;
             }
             if self.lost_member().is_some() || self.has_lost_owners() {
@@ -89,10 +89,23 @@ impl World {
         true
     }
 
-    fn has_lost_its_electors(&self) -> bool {
+    /// Why nobody can be asked to change the ring any more.
+    fn unchangeable(&self) -> Option<String> {
         let newest = self.newest();
         let electors = newest.electors.iter().filter_map(|elector| newest.member(*elector));
-        2 * electors.filter(|member| self.nodes[number(member.id)].is_out).count() >= newest.electors.len()
+        let destroyed = electors.filter(|member| self.nodes[number(member.id)].is_out).count();
+        if 2 * destroyed >= newest.electors.len() {
+            return Some("most electors are destroyed".to_owned());
+        }
+        // Damage that nobody had noticed when the last other owner left: a partition is not read in full any more.
+        let last = (0..self.plan.keys).find(|key| {
+            let store_key = self.oracle.address(*key).store_key;
+            let counts = |node: &usize| !self.nodes[*node].is_out && !self.oracle.is_given_up(*node);
+            let holders = (0..self.plan.nodes).filter(counts);
+            let mut holders = holders.filter(|node| self.nodes[*node].disk.records.contains_key(&store_key)).peekable();
+            holders.peek().is_some() && holders.all(|node| self.nodes[node].unreadable.contains(key))
+        });
+        last.map(|key| format!("no copy of key {key} can be read"))
     }
 
     /// A member whose directory is lost and that the ring still counts on.
