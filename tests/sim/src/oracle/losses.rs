@@ -15,7 +15,7 @@
 //!   counted a single owner who is left is held to everything: those who know ask all of them.
 //! * A configuration may be retired by somebody who does not know yet that the owners of the next one were given up. What those who are left
 //!   in that one do not hold is forsaken like what they do not hold when it is decided.
-//! * A write of which no copy is left on any disk but those given up, neither a record nor a hint, is **abandoned**: the owners need
+//! * A write of which no copy is left on any disk but those given up, be it a record or a hint there, is **abandoned**: the owners need
 //!   not have it at the end. So is one whose last other copy was handed to a node that had been given up by one who did not know.
 //!   Every other acknowledged write must be at all owners at the end, whoever acknowledged it.
 //!
@@ -148,19 +148,19 @@ impl Oracle {
         }
     }
 
-    /// Copies of a key are gone, or count no more: what stands on no other disk than those given up is abandoned. `hinted` is what those
-    /// who are left keep for others; `epoch` is the newest layout that whoever parted with a copy knew, and a node that was given up by
-    /// then is no excuse.
-    pub fn part(&mut self, key: KeyNumber, hinted: &Dots, epoch: u64) {
+    /// Copies of a key are gone, or count no more: what stands on no other disk than those given up is abandoned. `hinted` is what each
+    /// node keeps for others; `epoch` is the newest layout that whoever parted with a copy knew, and a node that was given up by then is
+    /// no excuse.
+    pub fn part(&mut self, key: KeyNumber, hinted: &[Dots], epoch: u64) {
         let truth = &mut self.keys[key];
         for op in &truth.writes {
             let dots = &self.ops[*op].dots;
             if dots.is_empty() || truth.abandoned.meets(dots) {
                 continue;
             }
-            let holds = |node: usize| truth.held[node].meets(dots);
+            let holds = |node: usize| truth.held[node].meets(dots) || hinted[node].meets(dots);
             let is_left = |node: usize| self.losses.nodes.iter().all(|(_, lost)| *lost != node);
-            let has_copy = hinted.meets(dots) || (0..truth.held.len()).any(|node| is_left(node) && holds(node));
+            let has_copy = (0..truth.held.len()).any(|node| is_left(node) && holds(node));
             if !has_copy && self.losses.nodes.iter().any(|(since, node)| *since > epoch && holds(*node)) {
                 truth.abandoned.unite(dots);
                 self.seen.abandoned += 1;

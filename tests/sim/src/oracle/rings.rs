@@ -129,6 +129,11 @@ pub(super) struct Counted {
 }
 
 impl Ownership {
+    /// Whether a record that was damaged on some node had any of these.
+    pub(super) fn was_damaged(&self, dots: &Dots) -> bool {
+        self.rows.iter().any(|row| row.damaged.meets(dots))
+    }
+
     pub(super) fn new(nodes: usize) -> Self {
         Self { rows: vec![Row::default(); nodes], ..Self::default() }
     }

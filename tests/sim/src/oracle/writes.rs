@@ -201,6 +201,16 @@ impl Oracle {
         self.keys[key].acknowledgements.iter_mut().for_each(|known| known.owners &= !(1 << node));
     }
 
+    /// Whether something acknowledged stood in a record that was damaged, and is in none any more of those who count.
+    pub fn is_beyond_repair(&self, key: KeyNumber, counts: impl Fn(usize) -> bool) -> bool {
+        let truth = &self.keys[key];
+        truth.writes.iter().any(|op| {
+            let Written { dots, acknowledged, .. } = &self.ops[*op];
+            let is_held = (0..truth.held.len()).any(|node| counts(node) && truth.held[node].meets(dots));
+            *acknowledged && !is_held && !truth.abandoned.meets(dots) && truth.ownership.was_damaged(dots)
+        })
+    }
+
     /// Whether a node's record may be destroyed: whatever was acknowledged or still may be is held by another owner whose record
     /// is sound. Then every loss is a bug.
     pub fn may_destroy(&self, node: usize, key: KeyNumber, is_sound: impl Fn(usize) -> bool) -> bool {

@@ -98,14 +98,11 @@ impl World {
             return Some("most electors are destroyed".to_owned());
         }
         // Damage that nobody had noticed when the last other owner left: a partition is not read in full any more.
-        let last = (0..self.plan.keys).find(|key| {
-            let store_key = self.oracle.address(*key).store_key;
-            let counts = |node: &usize| !self.nodes[*node].is_out && !self.oracle.is_given_up(*node);
-            let holders = (0..self.plan.nodes).filter(counts);
-            let mut holders = holders.filter(|node| self.nodes[*node].disk.records.contains_key(&store_key)).peekable();
-            holders.peek().is_some() && holders.all(|node| self.nodes[node].unreadable.contains(key))
-        });
-        last.map(|key| format!("no copy of key {key} can be read"))
+        let counts = |node: usize| !self.nodes[node].is_out && !self.oracle.is_given_up(node);
+        let is_damaged =
+            |key: usize| (0..self.plan.nodes).any(|node| counts(node) && self.nodes[node].unreadable.contains(&key));
+        let last = (0..self.plan.keys).find(|key| is_damaged(*key) && self.oracle.is_beyond_repair(*key, counts));
+        last.map(|key| format!("the last copy of key {key} is damaged"))
     }
 
     /// A member whose directory is lost and that the ring still counts on.

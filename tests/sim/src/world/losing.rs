@@ -149,12 +149,10 @@ impl World {
             return;
         }
         let store_key = self.oracle.address(key).store_key;
-        let mut hinted = Dots::default();
-        for node in (0..self.plan.nodes).filter(|node| !self.oracle.is_given_up(*node)).collect::<Vec<_>>() {
-            let shelf = &self.nodes[node].shelf;
-            let of_key = shelf.hints.iter().filter(|(name, _)| name.store_key == store_key);
-            for hint in of_key.map(|(_, hint)| hint.clone()).collect::<Vec<_>>() {
-                hinted.unite(&self.oracle.understand(key, &hint).unwrap_or_default());
+        let mut hinted = vec![Dots::default(); self.plan.nodes];
+        for (node, dots) in self.nodes.iter().zip(&mut hinted) {
+            for (_, hint) in node.shelf.hints.iter().filter(|(name, _)| name.store_key == store_key) {
+                dots.unite(&self.oracle.understand(key, hint).unwrap_or_default());
             }
         }
         self.oracle.part(key, &hinted, epoch);
