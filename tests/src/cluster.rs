@@ -198,9 +198,26 @@ impl Cluster {
         self.nodes[node].wait_until_serving();
     }
 
-    /// Stops a node's clock: it neither answers nor hangs up.
+    /// Stops a node's clock: it neither answers nor hangs up. The signal is delivered at once, and each thread stops when it gets to it.
+    ///
+    /// # Panics
+    /// When it does not stop.
     pub fn pause(&self, node: usize) {
         self.signal(node, Signal::STOP);
+        let started = Instant::now();
+        while !self.stands_still(node) {
+            assert!(started.elapsed() < START_TIMEOUT, "node {node} does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn stands_still(&self, node: usize) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.nodes[node].pid())).expect("the process has threads");
+        tasks.flatten().all(|task| {
+            // The state follows the name, which may hold anything but ends with the last parenthesis. A thread that has ended is still.
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['T', 't']))
+        })
     }
 
     /// Lets a paused node go on.

@@ -3723,12 +3723,12 @@ type Plan capnp.Struct
 const Plan_TypeID = 0xd036ef7b9a15c842
 
 func NewPlan(s *capnp.Segment) (Plan, error) {
-	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 104, PointerCount: 3})
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 112, PointerCount: 3})
 	return Plan(st), err
 }
 
 func NewRootPlan(s *capnp.Segment) (Plan, error) {
-	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 104, PointerCount: 3})
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 112, PointerCount: 3})
 	return Plan(st), err
 }
 
@@ -3938,13 +3938,28 @@ func (s Plan) NewWarnings(n int32) (capnp.TextList, error) {
 	err = capnp.Struct(s).SetPtr(2, l.ToPtr())
 	return l, err
 }
+func (s Plan) UnavailableNow() uint32 {
+	return capnp.Struct(s).Uint32(100)
+}
+
+func (s Plan) SetUnavailableNow(v uint32) {
+	capnp.Struct(s).SetUint32(100, v)
+}
+
+func (s Plan) UnavailableOnTheWay() uint32 {
+	return capnp.Struct(s).Uint32(104)
+}
+
+func (s Plan) SetUnavailableOnTheWay(v uint32) {
+	capnp.Struct(s).SetUint32(104, v)
+}
 
 // Plan_List is a list of Plan.
 type Plan_List = capnp.StructList[Plan]
 
 // NewPlan creates a new list of Plan.
 func NewPlan_List(s *capnp.Segment, sz int32) (Plan_List, error) {
-	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 104, PointerCount: 3}, sz)
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 112, PointerCount: 3}, sz)
 	return capnp.StructList[Plan](l), err
 }
 

@@ -3345,12 +3345,12 @@ type LayoutRequest capnp.Struct
 const LayoutRequest_TypeID = 0xfa16c70b8e3d5924
 
 func NewLayoutRequest(s *capnp.Segment) (LayoutRequest, error) {
-	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 1})
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 2})
 	return LayoutRequest(st), err
 }
 
 func NewRootLayoutRequest(s *capnp.Segment) (LayoutRequest, error) {
-	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 1})
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 16, PointerCount: 2})
 	return LayoutRequest(st), err
 }
 
@@ -3421,12 +3421,25 @@ func (s LayoutRequest) SetOffset(v uint64) {
 	capnp.Struct(s).SetUint64(8, v)
 }
 
+func (s LayoutRequest) ParentHash() ([]byte, error) {
+	p, err := capnp.Struct(s).Ptr(1)
+	return []byte(p.Data()), err
+}
+
+func (s LayoutRequest) HasParentHash() bool {
+	return capnp.Struct(s).HasPtr(1)
+}
+
+func (s LayoutRequest) SetParentHash(v []byte) error {
+	return capnp.Struct(s).SetData(1, v)
+}
+
 // LayoutRequest_List is a list of LayoutRequest.
 type LayoutRequest_List = capnp.StructList[LayoutRequest]
 
 // NewLayoutRequest creates a new list of LayoutRequest.
 func NewLayoutRequest_List(s *capnp.Segment, sz int32) (LayoutRequest_List, error) {
-	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 16, PointerCount: 1}, sz)
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 16, PointerCount: 2}, sz)
 	return capnp.StructList[LayoutRequest](l), err
 }
 
@@ -3447,12 +3460,12 @@ type LayoutReply capnp.Struct
 const LayoutReply_TypeID = 0x857bd0e2f94ac631
 
 func NewLayoutReply(s *capnp.Segment) (LayoutReply, error) {
-	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 3})
+	st, err := capnp.NewStruct(s, capnp.ObjectSize{DataSize: 32, PointerCount: 3})
 	return LayoutReply(st), err
 }
 
 func NewRootLayoutReply(s *capnp.Segment) (LayoutReply, error) {
-	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 24, PointerCount: 3})
+	st, err := capnp.NewRootStruct(s, capnp.ObjectSize{DataSize: 32, PointerCount: 3})
 	return LayoutReply(st), err
 }
 
@@ -3568,12 +3581,20 @@ func (s LayoutReply) SetBytes(v []byte) error {
 	return capnp.Struct(s).SetData(2, v)
 }
 
+func (s LayoutReply) IsDelta() bool {
+	return capnp.Struct(s).Bit(192)
+}
+
+func (s LayoutReply) SetIsDelta(v bool) {
+	capnp.Struct(s).SetBit(192, v)
+}
+
 // LayoutReply_List is a list of LayoutReply.
 type LayoutReply_List = capnp.StructList[LayoutReply]
 
 // NewLayoutReply creates a new list of LayoutReply.
 func NewLayoutReply_List(s *capnp.Segment, sz int32) (LayoutReply_List, error) {
-	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 24, PointerCount: 3}, sz)
+	l, err := capnp.NewCompositeList(s, capnp.ObjectSize{DataSize: 32, PointerCount: 3}, sz)
 	return capnp.StructList[LayoutReply](l), err
 }
 
