@@ -74,9 +74,7 @@ impl World {
                 self.oracle.broken(Invariant::I9, || what);
                 return true;
             }
-            if let Some(why) = self.unchangeable() {
-                self.figures.sometimes.unchangeable += 1;
-                self.trace.line(self.now_us, || format!("{why}, and the ring stays as it is"));
+            if !self.can_be_changed() {
                 return false;
             }
             if self.lost_member().is_some() || self.has_lost_owners() {
@@ -86,7 +84,14 @@ impl World {
             }
             self.run_for(2_000);
         }
-        true
+        self.can_be_changed()
+    }
+
+    fn can_be_changed(&mut self) -> bool {
+        let Some(why) = self.unchangeable() else { return true };
+        self.figures.sometimes.unchangeable += 1;
+        self.trace.line(self.now_us, || format!("{why}, and the ring stays as it is"));
+        false
     }
 
     /// Why nobody can be asked to change the ring any more.
