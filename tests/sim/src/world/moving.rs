@@ -83,9 +83,11 @@ impl World {
         }
     }
 
-    /// How a node stands with a partition.
+    /// How a node stands with a partition, which it knows nothing of when it has larger or smaller ones: a part of one does not speak for
+    /// the whole.
     pub(super) fn standing(&self, node: usize, view: &View) -> MoveAnswer {
         let row = self.nodes[node].disk.row_of(&view.first_key(), view.bits);
+        let row = row.filter(|row| (row.view.bits, row.view.prefix) == (view.bits, view.prefix));
         row.map_or(MoveAnswer::Unknown, |row| MoveAnswer::Standing(row.standing()))
     }
 
