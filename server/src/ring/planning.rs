@@ -133,8 +133,10 @@ async fn unavailable_partitions(
     unreachable: &[&Member],
 ) -> Unavailable {
     let mut silent: BTreeSet<NodeId> = unreachable.iter().map(|member| member.id).collect();
-    let away = ring.newest().members.iter().filter(|member| gathered.away.contains(&member.name));
-    silent.extend(away.map(|member| member.id));
+    // By who they are: one that replaces another may have its name.
+    let answered: BTreeSet<NodeId> = gathered.answers.iter().map(|(id, _)| *id).collect();
+    let asked = ring.newest().members.iter().filter(|member| is_asked(member.state));
+    silent.extend(asked.map(|member| member.id).filter(|id| !answered.contains(id)));
     let (ring, gathered, plan) = (Arc::clone(ring), gathered.clone(), Arc::clone(plan));
     let counting = tokio::task::spawn_blocking(move || {
         let proven = gathered.proven(ring.newest());
